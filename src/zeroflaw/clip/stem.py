@@ -1,0 +1,239 @@
+"""A convolutional patch embedding which tells every patch how it relates to the rest of its image.
+
+A small image tower cannot learn from little data what objects look like. It can learn what "unlike its surroundings" means, if
+it is shown that. So the stem is two parts: `Stem.features`, the first stages of an ImageNet classifier, frozen; and
+`Stem.embed`, which adds to each patch its deviation from the image's median patch and how similar the most similar other
+patches are.
+
+Shapes in comments: B images, P patches, K stem features, Y and X pixels, R and S rows and columns of patches.
+
+Sources: Liu et al., "EfficientNet-Lite" (Google, 2020; Tan and Le, "EfficientNet", ICML 2019, table 1) for the stages;
+nearest-patch similarity of locally averaged features after Roth et al., "Towards Total Recall in Industrial Anomaly
+Detection", CVPR 2022, section 3.1, here within one image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDE = 16  # pixels per patch
+TOP = (
+    1,
+    4,
+    16,
+)  # how many most similar patches are averaged; more tokens than that say how common a patch is
+COMMON = 32
+_TINY = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class StemConfig:
+    """Shape of a stem; the defaults are EfficientNet-Lite2 up to stride 16.
+
+    Attributes:
+        first: channels of the first convolution (3 x 3, stride 2).
+        repeats, strides, channels, kernels, expansions: one number per stage of inverted residual blocks. The last four
+            stages must end at strides 4, 8, 16 and 16.
+        context: width of the learned space in which patches are compared.
+    """
+
+    first: int = 32
+    repeats: tuple[int, ...] = (1, 3, 3, 4, 4)
+    strides: tuple[int, ...] = (1, 2, 2, 2, 1)
+    channels: tuple[int, ...] = (16, 24, 48, 88, 120)
+    kernels: tuple[int, ...] = (3, 3, 5, 3, 5)
+    expansions: tuple[int, ...] = (1, 6, 6, 6, 6)
+    context: int = 96
+
+    def __post_init__(self) -> None:
+        """Turn the lists that JSON gives into tuples."""
+        for name in ("repeats", "strides", "channels", "kernels", "expansions"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Features per patch that come from strides 4, 8, 16 and 16; the pooled ones count three times."""
+        a, b, c, d = self.channels[-4:]
+        return 3 * a, 3 * b, c, d
+
+
+class SameConv(nn.Conv2d):
+    """A convolution with a bias, padded as TensorFlow's "SAME" pads inputs whose sides are multiples of the stride."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride, groups=groups)
+        total = kernel - stride
+        self.pads = [total // 2, total - total // 2] * 2
+        if total % 2 == 0:
+            self.padding, self.pads = (total // 2, total // 2), []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve maps (B, inputs, Y, X)."""
+        return super().forward(F.pad(x, self.pads) if self.pads else x)
+
+
+class InvertedResidual(nn.Module):
+    """Widen, convolve each channel, narrow; batch norm is folded into the convolutions."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.expand = SameConv(inputs, wide, 1) if expansion > 1 else None
+        self.depthwise = SameConv(wide, wide, kernel, stride, groups=wide)
+        self.project = SameConv(wide, outputs, 1)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, Y, X) to (B, outputs, Y / stride, X / stride)."""
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.residual else y  # type: ignore[no-any-return]
+
+
+class Stem(nn.Module):
+    """Images to patch tokens; stands in place of a vision transformer's one convolution."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: StemConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.first = SameConv(3, config.first, 3, 2)
+        self.stages = nn.ModuleList(_stages(config))
+        count = sum(config.sizes)
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("std", torch.ones(count))
+        self.reduction = nn.Linear(count, config.context)
+        self.out = nn.Linear(2 * count + config.context + 2 * self._statistics, width)
+
+    @property
+    def _statistics(self) -> int:
+        return (
+            4 * (len(TOP) + 2) + 3 * 3 + 1
+        )  # four similarity maps, three symmetries of three of them, one deviation
+
+    def features(self, images: Tensor) -> Tensor:
+        """Run the frozen convolutions on normalised images (B, 3, Y, X): (B, K, Y // 16, X // 16).
+
+        As in `ConvPatches`, a rest of less than one patch at the right and bottom border is not looked at.
+        """
+        rows, columns = images.shape[-2] // STRIDE, images.shape[-1] // STRIDE
+        x, maps = F.relu6(self.first(images[..., : rows * STRIDE, : columns * STRIDE])), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        fine, middle, *coarse = maps[-4:]
+        return torch.cat([*_pooled(fine, 4), *_pooled(middle, 2), *coarse], 1)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Turn features (B, K, R, S) into patch tokens (B, P, width), P = R * S, row by row."""
+        grid = (features.shape[-2], features.shape[-1])
+        x = features.flatten(2).transpose(1, 2)  # (B, P, K)
+        x = ((x - self.mean) / self.std).clamp(-6, 6)
+        deviation = x - x.median(1, keepdim=True).values
+        reduced = self.reduction(deviation)  # (B, P, context)
+        statistics = torch.cat([self.similarities(x, reduced, grid), _length(deviation)], -1)
+        return self.out(torch.cat([x, deviation, reduced, *_relative(statistics)], -1))  # type: ignore[no-any-return]
+
+    def similarities(self, x: Tensor, reduced: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Compare every patch with the others of its image: (B, P, statistics).
+
+        Args:
+            x: standardised features, (B, P, K).
+            reduced: learned features, (B, P, context).
+            grid: patches (rows, columns).
+        """
+        _, *fixed = x.split(self.config.sizes, -1)
+        fixed[0] = fixed[0][..., : self.config.channels[-3]]  # of the pooled features only the averages
+        found = [_most_similar(_cosines(reduced), _near(grid, 1))]
+        for group in fixed:
+            cosines = _cosines(_smooth(group, grid))
+            # Averages over 3 x 3 patches share patches up to a distance of two.
+            found += [_most_similar(cosines, _near(grid, 2)), _mirrored(cosines, grid)]
+        return torch.cat(found, -1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn normalised images (B, 3, Y, X) into patch tokens (B, P, width)."""
+        return self.embed(self.features(images))
+
+
+def _stages(config: StemConfig) -> list[nn.Sequential]:
+    stages, inputs = [], config.first
+    shapes = zip(
+        config.repeats, config.strides, config.channels, config.kernels, config.expansions, strict=True
+    )
+    for repeats, stride, outputs, kernel, expansion in shapes:
+        blocks = []
+        for number in range(repeats):
+            blocks.append(InvertedResidual(inputs, outputs, kernel, 1 if number else stride, expansion))
+            inputs = outputs
+        stages.append(nn.Sequential(*blocks))
+    return stages
+
+
+def _pooled(x: Tensor, size: int) -> list[Tensor]:
+    return [F.avg_pool2d(x, size), F.max_pool2d(x, size), -F.max_pool2d(-x, size)]
+
+
+def _smooth(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Average patches (B, P, K) over 3 x 3 neighbours."""
+    square = x.transpose(1, 2).unflatten(2, grid)
+    return F.avg_pool2d(square, 3, 1, 1, count_include_pad=False).flatten(2).transpose(1, 2)
+
+
+def _cosines(x: Tensor) -> Tensor:
+    x = F.normalize(x, dim=-1, eps=_TINY)
+    return x @ x.transpose(1, 2)  # (B, P, P)
+
+
+def _most_similar(cosines: Tensor, near: Tensor) -> Tensor:
+    """Average the highest similarities of each patch to patches that are not near: (B, P, len(TOP) + 2)."""
+    far = cosines.masked_fill(near.to(cosines.device), -1.0)
+    top = far.topk(min(COMMON, far.shape[-1]), dim=-1).values
+    means = [top[..., :k].mean(-1) for k in (*TOP, COMMON)]
+    return torch.stack([*means, far.mean(-1)], -1)
+
+
+def _mirrored(cosines: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return the similarity to the patch left-right, up-down and half a turn away, within one patch: (B, P, 3)."""
+    index = _mirror_index(grid).to(cosines.device)  # (3, P, 9)
+    found = [cosines.gather(2, places.expand(len(cosines), -1, -1)).amax(-1) for places in index]
+    return torch.stack(found, -1)
+
+
+def _length(deviation: Tensor) -> Tensor:
+    return deviation.square().mean(-1, keepdim=True).sqrt()
+
+
+def _relative(statistics: Tensor) -> list[Tensor]:
+    """Centre statistics on the image's median patch; once as they are, once in units of their spread in the image."""
+    centred = statistics - statistics.median(1, keepdim=True).values
+    spread = centred.abs().mean(1, keepdim=True) + 0.02
+    return [4 * centred, (centred / spread).clamp(-8, 8)]
+
+
+@lru_cache(maxsize=32)
+def _near(grid: tuple[int, int], reach: int) -> Tensor:
+    """True where two patches are at most ``reach`` rows and columns apart, (P, P)."""
+    places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1]))  # (P, 2)
+    return (places[:, None] - places[None]).abs().amax(-1) <= reach
+
+
+@lru_cache(maxsize=32)
+def _mirror_index(grid: tuple[int, int]) -> Tensor:
+    """Patches around the mirrored place of every patch, (3, P, 9); places beyond the border are moved onto it."""
+    last = torch.tensor(grid) - 1
+    places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1]))[:, None]  # (P, 1, 2)
+    around = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))  # (9, 2)
+    found = []
+    for flip in ((0, 1), (1, 0), (1, 1)):
+        turned = torch.where(torch.tensor(flip, dtype=torch.bool), last - places, places)
+        moved = torch.minimum((turned + around).clamp_min(0), last)
+        found.append(moved[..., 0] * grid[1] + moved[..., 1])
+    return torch.stack(found)

@@ -1,15 +1,15 @@
 """A convolutional patch embedding which tells every patch how it relates to the rest of its image.
 
-A small image tower cannot learn from little data what objects look like. It can learn what "unlike its surroundings" means, if
-it is shown that. So the stem is two parts: `Stem.features`, the first stages of an ImageNet classifier, frozen; and
-`Stem.embed`, which adds to each patch its deviation from the image's median patch and how similar the most similar other
-patches are.
+A small image tower cannot learn from little data what objects look like. It can learn what "unlike its
+surroundings" means, if it is shown that. So the stem is two parts: `Stem.features`, the first stages of an
+ImageNet classifier, frozen; and `Stem.embed`, which adds to each patch its deviation from the image's median
+patch and how similar the most similar other patches are.
 
 Shapes in comments: B images, P patches, K stem features, Y and X pixels, R and S rows and columns of patches.
 
-Sources: Liu et al., "EfficientNet-Lite" (Google, 2020; Tan and Le, "EfficientNet", ICML 2019, table 1) for the stages;
-nearest-patch similarity of locally averaged features after Roth et al., "Towards Total Recall in Industrial Anomaly
-Detection", CVPR 2022, section 3.1, here within one image.
+Sources: EfficientNet-Lite (Google, 2020), after Tan and Le, "EfficientNet", ICML 2019, table 1, for the
+stages; nearest-patch similarity of locally averaged features after Roth et al., "Towards Total Recall in Industrial
+Anomaly Detection", CVPR 2022, section 3.1, here within one image.
 """
 
 from __future__ import annotations
@@ -22,12 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIDE = 16  # pixels per patch
-TOP = (
-    1,
-    4,
-    16,
-)  # how many most similar patches are averaged; more tokens than that say how common a patch is
-COMMON = 32
+TOP = (1, 4, 16)  # how many most similar patches are averaged
+COMMON = 32  # that many say how common a patch is
 _TINY = 1e-6
 
 
@@ -37,8 +33,8 @@ class StemConfig:
 
     Attributes:
         first: channels of the first convolution (3 x 3, stride 2).
-        repeats, strides, channels, kernels, expansions: one number per stage of inverted residual blocks. The last four
-            stages must end at strides 4, 8, 16 and 16.
+        repeats, strides, channels, kernels, expansions: one number per stage of inverted residual blocks.
+            The last four stages must end at strides 4, 8, 16 and 16.
         context: width of the learned space in which patches are compared.
     """
 
@@ -63,7 +59,7 @@ class StemConfig:
 
 
 class SameConv(nn.Conv2d):
-    """A convolution with a bias, padded as TensorFlow's "SAME" pads inputs whose sides are multiples of the stride."""
+    """A convolution, padded as TensorFlow's "SAME" pads inputs whose sides are multiples of the stride."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups)
@@ -114,9 +110,8 @@ class Stem(nn.Module):
 
     @property
     def _statistics(self) -> int:
-        return (
-            4 * (len(TOP) + 2) + 3 * 3 + 1
-        )  # four similarity maps, three symmetries of three of them, one deviation
+        # Four similarity maps, three symmetries of three of them, one deviation.
+        return 4 * (len(TOP) + 2) + 3 * 3 + 1
 
     def features(self, images: Tensor) -> Tensor:
         """Run the frozen convolutions on normalised images (B, 3, Y, X): (B, K, Y // 16, X // 16).
@@ -149,7 +144,7 @@ class Stem(nn.Module):
             reduced: learned features, (B, P, context).
             grid: patches (rows, columns).
         """
-        _, *fixed = x.split(self.config.sizes, -1)
+        _, *fixed = torch.split(x, list(self.config.sizes), -1)
         fixed[0] = fixed[0][..., : self.config.channels[-3]]  # of the pooled features only the averages
         found = [_most_similar(_cosines(reduced), _near(grid, 1))]
         for group in fixed:
@@ -183,7 +178,7 @@ def _pooled(x: Tensor, size: int) -> list[Tensor]:
 
 def _smooth(x: Tensor, grid: tuple[int, int]) -> Tensor:
     """Average patches (B, P, K) over 3 x 3 neighbours."""
-    square = x.transpose(1, 2).unflatten(2, grid)
+    square = x.transpose(1, 2).reshape(len(x), -1, *grid)
     return F.avg_pool2d(square, 3, 1, 1, count_include_pad=False).flatten(2).transpose(1, 2)
 
 
@@ -201,7 +196,7 @@ def _most_similar(cosines: Tensor, near: Tensor) -> Tensor:
 
 
 def _mirrored(cosines: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the similarity to the patch left-right, up-down and half a turn away, within one patch: (B, P, 3)."""
+    """Compare with the patch left-right, up-down and half a turn away, give or take one: (B, P, 3)."""
     index = _mirror_index(grid).to(cosines.device)  # (3, P, 9)
     found = [cosines.gather(2, places.expand(len(cosines), -1, -1)).amax(-1) for places in index]
     return torch.stack(found, -1)
@@ -212,7 +207,7 @@ def _length(deviation: Tensor) -> Tensor:
 
 
 def _relative(statistics: Tensor) -> list[Tensor]:
-    """Centre statistics on the image's median patch; once as they are, once in units of their spread in the image."""
+    """Centre statistics on the image's median patch; as they are, and in units of their spread."""
     centred = statistics - statistics.median(1, keepdim=True).values
     spread = centred.abs().mean(1, keepdim=True) + 0.02
     return [4 * centred, (centred / spread).clamp(-8, 8)]
@@ -227,7 +222,7 @@ def _near(grid: tuple[int, int], reach: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _mirror_index(grid: tuple[int, int]) -> Tensor:
-    """Patches around the mirrored place of every patch, (3, P, 9); places beyond the border are moved onto it."""
+    """Patches around the mirrored place of every patch, (3, P, 9); beyond the border, those on it."""
     last = torch.tensor(grid) - 1
     places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1]))[:, None]  # (P, 1, 2)
     around = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))  # (9, 2)

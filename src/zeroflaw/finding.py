@@ -79,11 +79,19 @@ def _expand_pattern(given: str) -> Found:
     # Path.glob takes neither absolute patterns nor '..', so the older function it is.
     names = glob.glob(given, recursive=True)  # noqa: PTH207
     matches = sorted((Path(name) for name in names), key=lambda path: path.parts)
+    if "**" in given:  # which follows links to folders, for ever where they form a loop
+        start = len(Path(given.partition("**")[0]).parts)
+        matches = [path for path in matches if not _behind_link(path, start)]
     parts = [_walk(path) if path.is_dir() else _sorted_out([path]) for path in matches]
     found = Found(tuple(p for f in parts for p in f.paths), tuple(p for f in parts for p in f.skipped))
     if not found.paths:
         raise InputError(f"pattern {_quoted(given)} matches no image; {_only(found)}")
     return found
+
+
+def _behind_link(path: Path, start: int) -> bool:
+    folders = [path, *path.parents] if path.is_dir() else path.parents
+    return any(folder.is_symlink() for folder in folders if len(folder.parts) > start)
 
 
 def _walk(folder: Path) -> Found:

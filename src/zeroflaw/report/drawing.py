@@ -1,0 +1,129 @@
+"""What every picture of the report is made of: text, a colour bar, scaled photos, PNG files."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ..files import atomic
+from . import colours
+from .colours import Pixels
+
+_EXTRA = "·…°±’“”"  # what Pillow's own font has beyond ASCII
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font at ``size`` pixels, the same on every machine."""
+    return ImageFont.load_default(size=size)
+
+
+def drawable(text: str) -> str:
+    """Replace what the font cannot draw: accents are dropped, other letters become a question mark."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return "".join(c if " " <= c <= "~" or c in _EXTRA else "?" for c in plain)
+
+
+def width(text: str, size: int) -> float:
+    """Return the width of ``text`` in pixels."""
+    return font(size).getlength(text)
+
+
+def fitted(text: str, size: int, room: float) -> str:
+    """Return ``text`` as it can be drawn in ``room`` pixels, with an ellipsis in its middle if need be."""
+    plain = drawable(text)
+    if width(plain, size) <= room:
+        return plain
+    for kept in range(len(plain) - 1, 1, -1):
+        tail = (kept + 1) // 2  # the end of a file name tells more than its start
+        short = f"{plain[: kept - tail]}…{plain[-tail:]}"
+        if width(short, size) <= room:
+            return short
+    return "…"
+
+
+def write(
+    page: ImageDraw.ImageDraw,
+    at: tuple[float, float],
+    text: str,
+    *,
+    size: int = 14,
+    colour: colours.Rgb = colours.INK,
+    anchor: str = "la",
+    room: float | None = None,
+) -> None:
+    """Draw one line of text at ``at``, at most ``room`` pixels wide; ``anchor`` is one of Pillow's."""
+    line = drawable(text) if room is None else fitted(text, size, room)
+    page.text(at, line, font=font(size), fill=colour, anchor=anchor)
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Write a score or a mark of the scale with as many digits as a reader can use."""
+    if 0 < abs(value) < 0.1**digits:
+        return f"{value:.{digits}g}"
+    return f"{value:.{digits if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
+
+
+def colour_bar(
+    sheet: Image.Image,
+    box: tuple[int, int, int, int],
+    *,
+    low: float,
+    high: float,
+    threshold: float | None = None,
+    size: int = 13,
+) -> None:
+    """Draw the colour scale into ``box`` (left, top, right, bottom), upright or lying, with numbers.
+
+    Numbers stand right of an upright bar and below a lying one. A threshold inside the scale gets a mark.
+    """
+    left, top, right, bottom = box
+    upright = bottom - top > right - left
+    ramp = colours.table()[::-1, None] if upright else colours.table()[None]
+    strip = Image.fromarray(np.ascontiguousarray(ramp))
+    sheet.paste(strip.resize((right - left, bottom - top), Image.Resampling.BILINEAR), (left, top))
+    page = ImageDraw.Draw(sheet)
+    for value, text, colour in _marks(low, high, threshold):
+        share = (value - low) / (high - low)
+        if upright:
+            y = round(bottom - 1 - share * (bottom - 1 - top))
+            page.line((right, y, right + 4, y), fill=colour)
+            for row, line in enumerate(text.split("\n")):
+                write(page, (right + 8, y + row * (size + 2)), line, size=size, colour=colour, anchor="lm")
+        else:
+            x = round(left + share * (right - 1 - left))
+            page.line((x, bottom, x, bottom + 3), fill=colour)
+            write(page, (x, bottom + 5), text.replace("\n", " "), size=size, colour=colour, anchor="ma")
+
+
+def _marks(low: float, high: float, threshold: float | None) -> list[tuple[float, str, colours.Rgb]]:
+    marks = [(value, number(value), colours.FAINT) for value in (low, (low + high) / 2, high)]
+    if threshold is None or not low <= threshold <= high:
+        return marks
+    apart = [mark for mark in marks if abs(mark[0] - threshold) > 0.12 * (high - low)]
+    return [*apart, (threshold, f"{number(threshold)}\nthreshold", colours.INK)]
+
+
+def scaled(image: Pixels, side: int) -> Pixels:
+    """Return ``image`` with its longer side brought to ``side`` pixels."""
+    height, wide = image.shape[:2]
+    factor = side / max(height, wide)
+    size = (max(1, round(wide * factor)), max(1, round(height * factor)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def enlarged(values: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return a map ``(h, w)`` brought to ``size`` (height, width) by bilinear interpolation."""
+    picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def write_png(path: Path, array: Pixels) -> None:
+    """Write ``(H, W, 3)`` or ``(H, W)`` uint8 as PNG: atomically, without metadata, same array same bytes."""
+    with atomic(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(array)).save(temporary, format="PNG")

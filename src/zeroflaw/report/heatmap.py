@@ -1,0 +1,116 @@
+"""A heat map over a photo, on a scale that is the same for every photo.
+
+The colours do not depend on the picture's own highest and lowest values, so a good part stays cool. The
+photo below is grey: all colour in the drawing is score.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from ..errors import UsageError
+from . import colours, drawing
+from .colours import Pixels
+
+LONGEST = 768
+_SHORTEST = 384  # small photos are enlarged to this, so that the writing has room
+_EDGE = 12
+_BAR = 16
+_MARGIN = 96  # right of the photo: bar and numbers
+_CAPTION = 34
+
+
+def overlay(
+    image: Pixels,
+    values: NDArray[np.floating],
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    threshold: float | None = None,
+) -> Pixels:
+    """Return the photo ``(H, W, 3)`` in grey with the map ``(h, w)`` laid over it, same size as the photo.
+
+    Where the map crosses ``threshold`` (in the map's own units) a thin white line is drawn.
+
+    Raises:
+        UsageError: the shapes are not those of a photo and a map, or the map or scale is not finite.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or values.ndim != 2 or 0 in image.shape + values.shape:
+        raise UsageError(f"wanted a photo (H, W, 3) and a map (h, w), got {image.shape} and {values.shape}")
+    share = colours.on_scale(values, low=low, high=high)
+    share = np.clip(drawing.enlarged(share, image.shape[:2]), 0, 1)
+    grey = (image @ np.array([0.299, 0.587, 0.114]))[:, :, None]
+    # The cooler, the more of the photo shows through; light greys are held back so that yellow stays yellow.
+    weight = 0.32 + 0.43 * share[:, :, None]
+    mixed = (1 - weight) * (25 + 0.85 * grey) + weight * colours.colourise(share)
+    picture: Pixels = np.rint(mixed).astype(np.uint8)
+    if threshold is not None:
+        picture[_outline(share >= (threshold - low) / (high - low))] = 255
+    return picture
+
+
+def _outline(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the outermost pixels of the regions, without those on the picture's own edge."""
+    padded = np.pad(inside, 1, mode="edge")
+    picture = Image.fromarray(padded.astype(np.uint8) * 255).filter(ImageFilter.MinFilter(3))
+    kernel: NDArray[np.bool_] = np.asarray(picture)[1:-1, 1:-1] > 0
+    return inside & ~kernel
+
+
+def draw_heatmap(
+    image: Pixels,
+    values: NDArray[np.floating],
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    threshold: float | None = None,
+    score: float | None = None,
+    label: bool | None = None,
+    title: str = "",
+) -> Pixels:
+    """Return a picture of the photo under its heat map, with a colour bar and a caption, uint8 ``(H, W, 3)``.
+
+    Args:
+        image: the photo, uint8 ``(H, W, 3)``; drawn with its longer side between 384 and 768 pixels.
+        values: the map, floating point ``(h, w)`` of any resolution.
+        low: value of the coldest colour.
+        high: value of the hottest colour; nothing is ever scaled to the picture's own range.
+        threshold: value of the map whose outline is drawn, also marked on the bar.
+        score: score of the whole photo, for the caption.
+        label: True if flawed, False if not, None if undecided.
+        title: name of the photo, for the caption.
+
+    Raises:
+        UsageError: see :func:`overlay`.
+    """
+    side = min(max(*image.shape[:2], _SHORTEST), LONGEST) if image.size else 0
+    photo = drawing.scaled(image, side) if side else image
+    panel = overlay(photo, values, low=low, high=high, threshold=threshold)
+    height, width = panel.shape[:2]
+    tall, wide = max(height, 160), max(width, 240)
+    size = (wide + 2 * _EDGE + _MARGIN, tall + 2 * _EDGE + _CAPTION)
+    sheet = Image.new("RGB", size, colours.PAPER)
+    sheet.paste(Image.fromarray(panel), (_EDGE + (wide - width) // 2, _EDGE + (tall - height) // 2))
+    left = wide + 2 * _EDGE
+    box = (left, _EDGE + 6, left + _BAR, _EDGE + tall - 6)
+    drawing.colour_bar(sheet, box, low=low, high=high, threshold=threshold)
+    _caption(ImageDraw.Draw(sheet), sheet.size, title=title, score=score, label=label)
+    return np.asarray(sheet)
+
+
+def _caption(
+    page: ImageDraw.ImageDraw, size: tuple[int, int], *, title: str, score: float | None, label: bool | None
+) -> None:
+    line = size[1] - _EDGE - 6
+    right = size[0] - _EDGE
+    if label is not None:
+        word, colour = ("flawed", colours.FLAWED) if label else ("good", colours.SOUND)
+        drawing.write(page, (right, line), word, size=16, colour=colour, anchor="rs")
+        right -= int(drawing.width(word, 16)) + 12
+    if score is not None:
+        text = f"score {drawing.number(score, 3)}"
+        drawing.write(page, (right, line), text, size=16, anchor="rs")
+        right -= int(drawing.width(text, 16)) + 16
+    drawing.write(page, (_EDGE, line), title, size=14, colour=colours.FAINT, anchor="ls", room=right - _EDGE)

@@ -1,0 +1,316 @@
+"""Heat maps on a fixed scale, contact sheets, and the names of what is written."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from zeroflaw.errors import UsageError
+from zeroflaw.report import (
+    ContactSheet,
+    colours,
+    contact_sheet,
+    draw_heatmap,
+    drawing,
+    overlay,
+    safe_name,
+    write_png,
+)
+
+GREY = np.full((60, 80, 3), 128, np.uint8)
+
+
+def lightness(rgb: np.ndarray) -> np.ndarray:
+    """CIE L* of sRGB colours."""
+    share = rgb / 255.0
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    return np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
+
+
+# Full dichromacy after Machado, Oliveira and Fernandes (2009), on linear RGB.
+PROTAN = [(0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)]
+DEUTAN = [(0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)]
+
+
+def test_the_table_rises_evenly_in_lightness() -> None:
+    light = lightness(colours.table())
+    assert colours.table().shape == (256, 3)
+    assert light[-1] - light[0] > 70
+    steps = np.diff(light[::5])
+    assert steps.min() > 0.5 * steps.mean()
+    assert steps.max() < 2.0 * steps.mean()
+
+
+@pytest.mark.parametrize("matrix", [PROTAN, DEUTAN])
+def test_the_table_keeps_its_order_and_hues_for_colour_blind_eyes(matrix: list[tuple[float, ...]]) -> None:
+    seen = np.clip((colours.table() / 255.0) ** 2.2 @ np.array(matrix).T, 0, 1) ** (1 / 2.2) * 255
+    assert np.all(np.diff(lightness(seen)[::5]) > 0)
+    low, high = seen[20], seen[200]
+    assert low[2] > low[0] + 60  # still blue
+    assert high[0] > high[2] + 60  # still yellow
+
+
+def test_colours_do_not_depend_on_the_rest_of_the_picture() -> None:
+    values = np.array([0.0, 0.2, 0.5, 1.0, 7.0, -3.0])
+    together = colours.colourise(values)
+    alone = np.array([colours.colourise(np.array([value]))[0] for value in values])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(together[[0, 3]], colours.table()[[0, 255]])
+    np.testing.assert_array_equal(together[[5, 4]], together[[0, 3]])
+    np.testing.assert_array_equal(
+        colours.colourise(np.array([15.0]), low=10, high=20), colours.table()[None, 128]
+    )
+
+
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (2.0, 1.0), (0.0, float("nan")), (float("-inf"), 1.0)])
+def test_an_empty_scale_is_refused(scale: tuple[float, float]) -> None:
+    with pytest.raises(UsageError, match="low < high"):
+        overlay(GREY, np.zeros((3, 3)), low=scale[0], high=scale[1])
+
+
+def test_a_good_part_stays_cool_and_a_flaw_glows_where_it_is() -> None:
+    cool = overlay(GREY, np.full((15, 15), 0.1, np.float32)).astype(int)
+    assert np.all(cool[:, :, 2] > cool[:, :, 0])
+    values = np.zeros((15, 20), np.float32)
+    values[3, 15] = 1.0  # the cell that covers rows 12-15 and columns 60-63
+    glow = overlay(GREY, values).astype(int)
+    warm = glow[:, :, 0] - glow[:, :, 2]
+    assert np.unravel_index(np.argmax(warm), warm.shape)[0] in range(12, 16)
+    assert np.unravel_index(np.argmax(warm), warm.shape)[1] in range(60, 64)
+    np.testing.assert_array_equal(glow[40:, :40], overlay(GREY, np.zeros((2, 2)))[40:, :40])
+
+
+def test_the_photo_shows_through_without_its_colours() -> None:
+    photo = np.zeros((40, 40, 3), np.uint8)
+    photo[:, 20:] = (250, 10, 10)
+    picture = overlay(photo, np.zeros((4, 4))).astype(int)
+    assert picture[20, 30].sum() > picture[20, 10].sum() + 80
+    assert picture[20, 30, 2] > picture[20, 30, 0]
+
+
+def test_the_outline_lies_where_the_map_crosses_the_threshold() -> None:
+    values = np.tile(np.linspace(0, 1, 80, dtype=np.float32), (60, 1))
+    picture = overlay(GREY, values, threshold=0.5)
+    white = np.argwhere((picture == 255).all(axis=2))
+    assert set(white[:, 1]) == {40}
+    assert len(white) == 60
+    np.testing.assert_array_equal(overlay(GREY, values, threshold=1.5), overlay(GREY, values))
+    np.testing.assert_array_equal(overlay(GREY, values, threshold=-0.5), overlay(GREY, values))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (100, 100), (1500, 1000)])
+def test_every_shape_of_photo_can_be_drawn(shape: tuple[int, int]) -> None:
+    photo = np.zeros((*shape, 3), np.uint8)
+    options = {"threshold": 0.3, "score": 0.5, "label": True, "title": "a" * 300 + "é漢.png"}
+    picture = draw_heatmap(photo, np.zeros((1, 1), np.float32), **options)
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert max(picture.shape) <= 768 + 200
+    assert min(picture.shape[:2]) >= 160
+    assert (picture[0] == 255).all()
+
+
+def test_caption_verdict_and_bar_are_drawn() -> None:
+    zeros = np.zeros((3, 3))
+    bare = draw_heatmap(GREY, zeros)
+    for change in ({"score": 0.5}, {"label": True}, {"title": "a.png"}, {"threshold": 0.9}):
+        assert not np.array_equal(draw_heatmap(GREY, zeros, **change), bare)
+    assert not np.array_equal(draw_heatmap(GREY, zeros, label=True), draw_heatmap(GREY, zeros, label=False))
+    bar = bare[20:-60, bare.shape[1] - 90]
+    assert np.abs(bar[0].astype(int) - colours.table()[255]).max() < 12
+    assert np.abs(bar[-1].astype(int) - colours.table()[0]).max() < 30
+
+
+@pytest.mark.parametrize(
+    ("photo", "values", "words"),
+    [
+        (np.zeros((4, 4), np.uint8), np.zeros((2, 2)), "wanted a photo"),
+        (GREY, np.zeros((2, 2, 1)), "wanted a photo"),
+        (GREY, np.zeros((0, 2)), "wanted a photo"),
+        (np.zeros((0, 4, 3), np.uint8), np.zeros((2, 2)), "wanted a photo"),
+        (GREY, np.array([[0.0, np.nan]]), "NaN"),
+    ],
+)
+def test_what_is_no_photo_or_map_is_refused(photo: np.ndarray, values: np.ndarray, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        draw_heatmap(photo, values)
+
+
+def test_png_is_lossless_bare_and_repeatable(tmp_path: Path) -> None:
+    picture = draw_heatmap(GREY, np.eye(4))
+    write_png(tmp_path / "new" / "a.png", picture)
+    write_png(tmp_path / "b.png", picture)
+    write_png(tmp_path / "mask.png", np.eye(4, dtype=np.uint8) * 255)
+    data = (tmp_path / "new" / "a.png").read_bytes()
+    assert data == (tmp_path / "b.png").read_bytes()
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(np.asarray(image), picture)
+        assert image.info == {}
+    with Image.open(tmp_path / "mask.png") as mask:
+        assert mask.mode == "L"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.png", "mask.png", "new"]
+
+
+def test_numbers_and_texts() -> None:
+    shown = [drawing.number(value) for value in (0, 0.5, 0.004, -3.14159, 12.34, 98765.4)]
+    assert shown == ["0.00", "0.50", "0.004", "-3.14", "12.3", "98765"]
+    assert drawing.number(0.12345, 3) == "0.123"
+    assert drawing.drawable("Ü-Teil 漢.png\n") == "U-Teil ?.png?"
+    short = drawing.fitted("a_very_long_folder_name/another_one/part_0042.png", 13, 150)
+    assert drawing.width(short, 13) <= 150
+    assert "…" in short
+    assert short.endswith("0042.png")
+    assert drawing.fitted("a.png", 13, 150) == "a.png"
+    assert drawing.fitted("a.png", 13, 1) == "…"
+
+
+# --- contact sheet
+
+
+def colour_of(rank: int) -> tuple[int, int, int]:
+    return (rank * 40 % 256, 255 - rank * 40 % 256, 100)
+
+
+def sheet(**options: object) -> ContactSheet:
+    return ContactSheet(detector="rwda", backbone="mini", **options)  # type: ignore[arg-type]
+
+
+def test_the_most_anomalous_come_first_and_ties_keep_their_order() -> None:
+    scores = [0.1, 0.9, 0.5, 0.9]
+    with sheet() as contact:
+        for index, score in enumerate(scores):
+            contact.add(f"{index}.png", np.full((50, 50, 3), colour_of(index), np.uint8), score)
+        assert len(contact) == 4
+        (page,) = contact.pages()
+    row = page[contact_sheet._HEAD + 90]
+    found = [tuple(row[contact_sheet._EDGE + 90 + column * (180 + 16)]) for column in range(4)]
+    for seen, index in zip(found, [1, 3, 2, 0], strict=True):
+        assert np.abs(np.array(seen, int) - colour_of(index)).max() <= 4
+
+
+def test_many_images_fill_several_pages(tmp_path: Path) -> None:
+    with sheet(threshold=0.5, threshold_from="20 good images") as contact:
+        for index in range(contact_sheet.PER_PAGE + 3):
+            contact.add(f"in/{index}.png", GREY, index / 50, values=np.eye(3), label=index >= 25)
+        written = contact.write(tmp_path)
+    assert [path.name for path in written] == ["contact-sheet-01.png", "contact-sheet-02.png"]
+    with Image.open(written[0]) as first, Image.open(written[1]) as second:
+        assert first.height > 2 * second.height
+        assert first.width < 1700
+
+
+def test_the_heat_map_stands_beside_the_photo() -> None:
+    with sheet() as contact:
+        contact.add("a.png", GREY, 1.0, values=np.ones((3, 3)))
+        contact.add("b.png", GREY, 0.5)
+        (page,) = contact.pages()
+    row = page[contact_sheet._HEAD + 110].astype(int)
+    photo, heat = row[contact_sheet._EDGE + 90], row[contact_sheet._EDGE + 184 + 90]
+    assert np.abs(photo - 128).max() <= 2
+    assert heat[0] > heat[2] + 60
+
+
+def test_an_empty_sheet_has_no_pages(tmp_path: Path) -> None:
+    with sheet() as contact:
+        assert contact.write(tmp_path) == []
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_cannot_be_ranked_is_refused(score: float) -> None:
+    with sheet() as contact, pytest.raises(UsageError, match="finite"):
+        contact.add("a.png", GREY, score)
+
+
+def test_folders_that_all_share_are_not_shown() -> None:
+    def page(*sources: str) -> np.ndarray:
+        with sheet() as contact:
+            for source in sources:
+                contact.add(source, GREY, 0.5)
+            return next(contact.pages())
+
+    np.testing.assert_array_equal(page("/data/x/a.png", "/data/y/b.png"), page("x/a.png", "y/b.png"))
+    assert not np.array_equal(page("x/a.png", "y/b.png"), page("a.png", "b.png"))
+
+
+def test_memory_holds_no_pictures() -> None:
+    with sheet() as contact:
+        contact.add("a.png", np.zeros((900, 900, 3), np.uint8), 0.5, values=np.eye(3))
+        held = [
+            value for tile in contact._tiles for value in (tile.source, tile.score, tile.photo, tile.heat)
+        ]
+    assert not any(isinstance(value, np.ndarray | Image.Image | bytes) for value in held)
+    with pytest.raises(ValueError, match="closed"):
+        contact.add("b.png", GREY, 0.5)
+
+
+# --- names
+
+
+def names_for(*sources: str) -> list[str]:
+    taken: set[str] = set()
+    return [safe_name(source, taken) for source in sources]
+
+
+def test_names_stay_readable() -> None:
+    assert names_for("photos/part 7.png", "C:\\line\\Ölkappe (2).JPG", "noext") == [
+        "part 7",
+        "Ölkappe (2)",
+        "noext",
+    ]
+
+
+def test_long_names_are_cut_but_stay_apart() -> None:
+    names = names_for(*(f"{'漢' * 300}/{'字' * 300}.{kind}" for kind in ("png", "jpg", "bmp")))
+    assert len(set(names)) == 3
+    assert all(len(f"{name}.png".encode()) <= 255 for name in names)
+
+
+def test_equal_names_get_a_suffix() -> None:
+    assert names_for("good/000.png", "crack/000.png", "crack/000.jpg", "000.png", "x/000-2.png") == [
+        "000",
+        "000-crack",
+        "000-2",
+        "000-3",
+        "000-2-x",
+    ]
+    assert names_for("a/Part.png", "b/part.png") == ["Part", "part-b"]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("..", "image"),
+        ("", "image"),
+        ("/", "image"),
+        ("...png", "image"),
+        (".hidden.png", "hidden"),
+        ("..\\..\\windows\\system32\\a.png", "a"),
+        ("a/b\0c\n\x1b[31m.png", "b_c__[31m"),
+        ("con.png", "_con"),
+        ("LPT1.tar.png", "_LPT1.tar"),
+        ("b\udcff.png", "b_"),
+        ("<ndarray>", "_ndarray_"),
+        ("a:b|c?.png", "a_b_c_"),
+    ],
+)
+def test_hostile_names_are_harmless(source: str, expected: str) -> None:
+    assert names_for(source) == [expected]
+
+
+@given(st.lists(st.text(max_size=120), max_size=6))
+def test_names_never_leave_the_folder_nor_meet(sources: list[str]) -> None:
+    names = names_for(*sources)
+    assert len({name.casefold() for name in names}) == len(sources)
+    for name in names:
+        assert Path(f"{name}.png").name == f"{name}.png"
+        assert not name.startswith(".")
+        assert len(f"{name}.png".encode()) <= 255
+        assert not set(name) & set('/\\:*?"<>|\0\n')

@@ -1,0 +1,125 @@
+"""The register of defects, which of them suit a scene, and the check that what was painted can be seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from . import flaws_areas as areas
+from . import flaws_lines as lines
+from . import flaws_shape as shape
+from .canvas import Flaw, find_spot
+from .noise import Picture, Plane, Rng, as_float, blur, chance
+from .scenes import METALLIC, ROUGH, WOODEN, Scene
+
+FLAWS: dict[str, Flaw] = {
+    "scratch": lines.scratch,
+    "crack": lines.crack,
+    "cut": lines.cut,
+    "fibre": lines.fibre,
+    "split": lines.split,
+    "hole": areas.hole,
+    "blowhole": areas.blowhole,
+    "pitting": areas.pitting,
+    "dent": areas.dent,
+    "stain": areas.stain,
+    "spot": areas.spot_of_colour,
+    "contamination": areas.contamination,
+    "smear": areas.smear,
+    "glue": areas.glue,
+    "rust": areas.rust,
+    "erode": areas.erode,
+    "wear": areas.wear,
+    "knot": areas.knot,
+    "swap": areas.swap,
+    "cutpaste": areas.cutpaste,
+    "print": areas.misprint,
+    "missing": shape.missing,
+    "edge": shape.edge,
+    "warp": shape.warp,
+    "part_missing": shape.part_missing,
+    "part_moved": shape.part_moved,
+    "part_turned": shape.part_turned,
+    "part_deformed": shape.part_deformed,
+}
+"""Every kind of defect by its name."""
+
+KINDS = tuple(FLAWS)
+PART_KINDS = ("part_missing", "part_moved", "part_turned", "part_deformed")
+_LIKELY = {
+    WOODEN: ("knot", "crack", "split", "stain", "hole"),
+    ROUGH: ("blowhole", "crack", "erode", "pitting", "missing"),
+    METALLIC: ("rust", "pitting", "scratch", "wear", "dent"),
+}
+_LEAST_AREA = 12  # pixels
+_LEAST_CHANGE = 5.0  # grey levels, after light smoothing
+_LEAST_CONTRAST = 1.0  # times the roughness of the surface
+_TRIES = 12
+
+
+class InvisibleDefect(RuntimeError):
+    """Every try to paint a visible defect failed; the scene or the kind cannot show one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Damage:
+    """A picture with one more defect, where it shows (SIZE, SIZE; bool), and of which kind it is."""
+
+    picture: Picture
+    mask: NDArray[np.bool_]
+    kind: str
+
+
+def choose_kind(rng: Rng, scene: Scene) -> str:
+    """A kind that suits the scene: parts go wrong where there are some, metal rusts, wood splits."""
+    if scene.parts and chance(rng, 0.3):
+        return str(rng.choice(PART_KINDS))
+    for materials, kinds in _LIKELY.items():
+        if scene.material in materials and chance(rng, 0.3):
+            return str(rng.choice(kinds))
+    weights = np.array([0.25 if kind in PART_KINDS or kind == "knot" else 1.0 for kind in KINDS])
+    return str(rng.choice(KINDS, p=weights / weights.sum()))
+
+
+def visible_change(before: Picture, after: Picture) -> NDArray[np.bool_]:
+    """Where two pictures (before any camera) visibly differ: small gaps closed, single specks dropped."""
+    change = blur(np.abs(after - before).max(-1), 0.8)
+    mask = (change > _LEAST_CHANGE).astype(np.uint8)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc), np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    keep = np.zeros(count, bool)
+    keep[1:] = stats[1:, cv2.CC_STAT_AREA] >= 4
+    return np.asarray(keep[labels])
+
+
+def _stands_out(before: Picture, after: Picture, mask: NDArray[np.bool_]) -> bool:
+    """Whether the change is more than the roughness of the surface hides."""
+    if int(mask.sum()) < _LEAST_AREA:
+        return False
+    grey = as_float(before.mean(-1))
+    rough: Plane = np.abs(grey - blur(grey, 2.0))
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    change = np.abs(blur(after - before, 1.0)).max(-1)[mask]
+    strong = float(np.percentile(change, 75))
+    return strong > max(9.0, _LEAST_CONTRAST * 1.25 * float(rough[near].mean()))
+
+
+def damage(rng: Rng, scene: Scene, picture: Picture, kind: str | None = None) -> Damage:
+    """Paint one defect, of the given kind or of one that suits, redrawing it until it can be seen.
+
+    Raises:
+        KeyError: no such kind.
+        InvisibleDefect: none of a bounded number of tries could be seen.
+    """
+    for _ in range(_TRIES):
+        name = kind or choose_kind(rng, scene)
+        spot = find_spot(rng, scene, picture, on_border=name == "edge")
+        after = FLAWS[name](rng, scene, picture, spot)
+        mask = visible_change(picture, after)
+        if _stands_out(picture, after, mask):
+            return Damage(after, mask, name)
+    raise InvisibleDefect(f"Wanted a visible {kind or 'defect'} on a {scene.material}, got none in {_TRIES} tries.")

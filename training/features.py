@@ -1,0 +1,152 @@
+"""Render pairs and keep what the frozen stem says about them: ``python -m training.features --photos DIR``.
+
+One shard holds 200 pairs (about 80 MB) and is one folder, complete or absent, so an interrupted run goes on
+where it stopped. Pair ``i`` of shard ``k`` is ``render_pair(200 * k + i)``, whichever process rendered it.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from training.pairs import Pair, render_pair
+from training.sources import Photos, load_photos
+from training.stem_weights import fill_stem, read_weights, weights_path
+from zeroflaw.clip.preprocess import Preprocess
+from zeroflaw.clip.stem import STRIDE, Stem, StemConfig
+
+SHARD = 200  # pairs
+SIZE = 240  # pixels
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which the stem was trained on
+PREPROCESS = Preprocess(image_size=SIZE, mean=MEAN, std=STD, resize="squash")
+
+
+@lru_cache(maxsize=1)
+def _stem() -> Stem:
+    return fill_stem(Stem(StemConfig(), 1), read_weights(weights_path())).eval()
+
+
+@lru_cache(maxsize=1)
+def _photos(folder: str) -> Photos:
+    return load_photos(sorted(path for path in Path(folder).iterdir() if path.is_dir()))
+
+
+@torch.inference_mode()
+def stem_features(images: Sequence[NDArray[np.uint8]], batch: int = 8) -> NDArray[np.float16]:
+    """Run the stem on images (Y, X, 3): float16 (N, K, R, S)."""
+    found = [
+        _stem().features(PREPROCESS(images[start : start + batch])).half()
+        for start in range(0, len(images), batch)
+    ]
+    return torch.cat(found).numpy()
+
+
+def cover(mask: NDArray[np.bool_]) -> NDArray[np.float16]:
+    """Return how much of each patch is defective, float16 (P,), from a mask (SIZE, SIZE)."""
+    share = F.avg_pool2d(torch.from_numpy(mask).float()[None, None], STRIDE)
+    return share.flatten().half().numpy()
+
+
+def write_shard(job: tuple[Path, int, str]) -> int:
+    """Render one shard into its folder, atomically; returns its number."""
+    root, number, photos = job
+    torch.set_num_threads(1)
+    temporary = root / f".{number:05d}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    pairs = [render_pair(seed, _photos(photos)) for seed in range(SHARD * number, SHARD * (number + 1))]
+    images = [image for pair in pairs for image in (pair.clean, pair.defective)]
+    np.save(temporary / "features.npy", stem_features(images))
+    np.save(temporary / "cover.npy", np.stack([cover(pair.mask) for pair in pairs]))
+    facts = [_facts(pair) for pair in pairs]
+    (temporary / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    temporary.replace(root / f"{number:05d}")
+    return number
+
+
+def _facts(pair: Pair) -> dict[str, object]:
+    return {"kinds": list(pair.kinds), "base": pair.base}
+
+
+def render(root: Path, photos: Path, shards: int, *, processes: int = 2) -> None:
+    """Write the shards 0 to ``shards - 1`` that are missing under ``root``."""
+    jobs = [(root, n, str(photos)) for n in range(shards) if not (root / f"{n:05d}").exists()]
+    if not jobs:
+        return
+    # Forked workers would inherit the parent's thread pools in an unknown state.
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        done = tqdm(pool.imap_unordered(write_shard, jobs), total=len(jobs), desc="render", unit="shard")
+        for _ in done:
+            pass
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some pairs as the training wants them.
+
+    Attributes:
+        features: clean and defective images by turns, float32 (2 N, K, R, S).
+        cover: defective share of every patch, 0 for the clean ones, float32 (2 N, R, S).
+        pairs: numbers of the pairs, (N,).
+    """
+
+    features: Tensor
+    cover: Tensor
+    pairs: NDArray[np.int64]
+
+
+class Shards:
+    """All shards under a folder as one sequence of pairs, read from disk as needed."""
+
+    def __init__(self, root: Path, limit: int | None = None) -> None:
+        self.folders = sorted(path for path in root.iterdir() if path.name.isdigit())[:limit]
+        if not self.folders:
+            raise FileNotFoundError(f"wanted shards under {root}, found none; run python -m training.features")
+        self._features = [np.load(path / "features.npy", mmap_mode="r") for path in self.folders]
+        self._cover = np.stack([np.load(path / "cover.npy") for path in self.folders])  # (shards, SHARD, P)
+
+    def __len__(self) -> int:
+        return SHARD * len(self.folders)
+
+    @cached_property
+    def facts(self) -> list[dict[str, object]]:
+        """What each pair shows: its defects' ``kinds`` and its ``base``."""
+        read = (json.loads((path / "facts.json").read_text(encoding="utf-8")) for path in self.folders)
+        return [fact for shard in read for fact in shard]
+
+    def read(self, pairs: NDArray[np.int64]) -> Batch:
+        """Read the pairs with these numbers."""
+        places = [divmod(int(pair), SHARD) for pair in pairs]
+        features = np.stack([self._features[s][2 * i : 2 * i + 2] for s, i in places])  # (N, 2, K, R, S)
+        covers = np.zeros((len(pairs), 2, *features.shape[-2:]), np.float32)
+        covers[:, 1] = np.stack([self._cover[s, i] for s, i in places]).reshape(-1, *features.shape[-2:])
+        flat = torch.from_numpy(features.astype(np.float32)).flatten(0, 1)
+        return Batch(flat, torch.from_numpy(covers).flatten(0, 1), pairs)
+
+
+@click.command()
+@click.option("--photos", type=click.Path(exists=True, path_type=Path), required=True, help="Real photographs.")
+@click.option("--work", type=click.Path(path_type=Path), default=Path("training/work"), show_default=True)
+@click.option("--pairs", default=12_000, show_default=True, help="How many pairs, a multiple of 200.")
+@click.option("--processes", default=2, show_default=True)
+def main(photos: Path, work: Path, pairs: int, processes: int) -> None:
+    """Render pairs and write their stem features."""
+    render(work / "features", photos, pairs // SHARD, processes=processes)
+
+
+if __name__ == "__main__":
+    main()

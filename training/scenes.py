@@ -1,0 +1,177 @@
+"""A scene: one flawless picture with everything a defect needs to know about it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .distractors import distract
+from .noise import (
+    SIZE,
+    Picture,
+    Plane,
+    Rng,
+    as_float,
+    blur,
+    chance,
+    colour,
+    fractal,
+    grid,
+    log_uniform,
+    pick,
+    slope,
+)
+from .objects import Body, build
+from .parts import Part, draw
+from .shapes import random_frame
+from .sources import Photos
+from .textures import TEXTURES, texture
+
+WOODEN, ROUGH, METALLIC = (
+    ("wood",),
+    ("casting", "concrete", "stone"),
+    ("brushed", "worn_metal", "casting", "plain"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A flawless picture, taken apart.
+
+    Attributes:
+        image: the lit picture (SIZE, SIZE, 3), 0 to 255.
+        cover: coverage of the object (SIZE, SIZE), 0 to 1; all ones where the surface fills the picture.
+        ground: what lies behind the object, lit (SIZE, SIZE, 3), or None where nothing does.
+        under: the unlit colours below the parts.
+        shade: factor by which light and shadow change an unlit colour (SIZE, SIZE).
+        gloss: what reflections add (SIZE, SIZE).
+        light: angle the light comes from, radians.
+        base: "texture", "object" or "photo".
+        material: name of the texture or object family, or "photo".
+        parts: the features that lie on it, in drawing order.
+    """
+
+    image: Picture
+    cover: Plane
+    ground: Picture | None
+    under: Picture
+    shade: Plane
+    gloss: Plane
+    light: float
+    base: str
+    material: str
+    parts: tuple[Part, ...] = field(default=())
+
+    def lit(self, albedo: NDArray[np.float32]) -> Picture:
+        """The colour (3) or picture as this scene's light would show it."""
+        return as_float(np.clip(albedo * self.shade[..., None] + self.gloss[..., None], 0, 255))
+
+    def with_parts(self, parts: tuple[Part, ...]) -> Picture:
+        """The lit picture with other parts than its own, without distractors."""
+        return _compose(self.under, parts, self)[0]
+
+
+def _compose(under: Picture, parts: tuple[Part, ...], scene: Scene) -> tuple[Picture, Plane]:
+    picture, cover = under.copy(), scene.cover.copy()
+    for part in parts:
+        draw(picture, cover, part, scene.light)
+    return scene.lit(picture), cover
+
+
+def backdrop(rng: Rng) -> Picture:
+    """What an object lies on: usually plain with soft light, sometimes black, white or a texture."""
+    kind = rng.random()
+    if kind < 0.15:
+        return np.full((SIZE, SIZE, 3), pick(rng, (3.0, 12.0, 248.0)), np.float32)
+    if kind < 0.75:
+        tone = rng.uniform(0, 8) * fractal(rng, 70, 2) + rng.uniform(0, 3) * fractal(rng, 2, 1)
+        return as_float(np.clip(colour(rng, 5, 250) + tone[..., None], 0, 255))
+    picture = texture(rng)
+    return as_float(picture.mean((0, 1)) + (picture - picture.mean((0, 1))) * rng.uniform(0.3, 1))
+
+
+def _vignette(rng: Rng) -> Plane:
+    columns, rows = grid()
+    x, y = SIZE / 2 + rng.uniform(-50, 50, 2)
+    far = ((columns - x) ** 2 + (rows - y) ** 2) / (SIZE * 0.7) ** 2
+    return as_float(1.0 - rng.uniform(0, 0.35) * far)
+
+
+def _body_light(rng: Rng, body: Body, light: float) -> tuple[Plane, Plane]:
+    """Shade and gloss of the object from its height."""
+    lean = slope(blur(body.height, 0.8), light)
+    shade = 1 + rng.uniform(0.15, 0.6) * np.clip(lean, -1.2, 1.2)
+    shine = rng.uniform(20, 110) if chance(rng, 0.5) else 0.0
+    gloss = shine * np.clip(1 - np.abs(lean - rng.uniform(0.25, 0.6)) * rng.uniform(4, 9), 0, 1) ** 2
+    return as_float(shade), as_float(gloss * body.cover)
+
+
+def _cast(rng: Rng, cover: Plane, light: float) -> Plane:
+    """Factor by which the object's own shadow darkens the ground."""
+    if chance(rng, 0.35):
+        return np.ones((SIZE, SIZE), np.float32)
+    reach = rng.uniform(1, 10)
+    matrix = np.array([[1, 0, -reach * math.cos(light)], [0, 1, -reach * math.sin(light)]], np.float32)
+    shadow = blur(as_float(cv2.warpAffine(cover, matrix, (SIZE, SIZE))), rng.uniform(2, 9))
+    return as_float(1 - rng.uniform(0.1, 0.6) * shadow)
+
+
+def object_scene(rng: Rng, family: str | None = None) -> Scene:
+    """A random object of the named family, or of any, on a random backdrop."""
+    frame, light = random_frame(rng), float(rng.uniform(0, math.tau))
+    ground = backdrop(rng)
+    body = build(rng, frame, light, family)
+    shade, gloss = _body_light(rng, body, light)
+    vignette = _vignette(rng) if chance(rng, 0.6) else np.ones((SIZE, SIZE), np.float32)
+    cover = body.cover
+    parts_cover = cover.copy()
+    blank = np.zeros((SIZE, SIZE, 3), np.float32)
+    for part in body.parts:
+        draw(blank, parts_cover, part, light)
+    dark = _cast(rng, parts_cover, light) * vignette
+    shade = as_float((1 - cover) * dark + cover * shade * vignette)
+    under = as_float(ground + (body.albedo - ground) * cover[..., None])
+    lit_ground = as_float(np.clip(ground * dark[..., None], 0, 255))
+    bare = Scene(
+        under, cover, lit_ground, under, shade, gloss, light, "object", body.family, tuple(body.parts)
+    )
+    image, cover = _compose(under, bare.parts, bare)
+    image = distract(rng, image, 0.25)
+    return Scene(image, cover, lit_ground, under, shade, gloss, light, "object", body.family, bare.parts)
+
+
+def _flat(image: Picture, light: float, base: str, material: str) -> Scene:
+    ones = np.ones((SIZE, SIZE), np.float32)
+    return Scene(image, ones, None, image, ones, np.zeros_like(ones), light, base, material)
+
+
+def texture_scene(rng: Rng, photos: Photos | None = None, name: str | None = None) -> Scene:
+    """A surface that fills the picture: the named texture, a random one, or a piece of a photographed one."""
+    light = float(rng.uniform(0, math.tau))
+    if name is None and photos is not None and photos.surfaces and chance(rng, 0.08):
+        return _flat(photos.surface(rng), light, "texture", "photo")
+    name = name or pick(rng, tuple(TEXTURES))
+    image = texture(rng, name)
+    if chance(rng, 0.5):
+        image = as_float(image * _vignette(rng)[..., None])
+    return _flat(distract(rng, image, 0.35), light, "texture", name)
+
+
+def photo_scene(rng: Rng, photos: Photos) -> Scene:
+    """A real photograph of a flawless product."""
+    return _flat(photos.photo(rng), float(rng.uniform(0, math.tau)), "photo", "photo")
+
+
+def random_scene(rng: Rng, photos: Photos | None) -> Scene:
+    """Any scene: about a third textures, half objects, the rest photographs where there are any."""
+    share = rng.random()
+    if share < 0.16 and photos is not None and photos.pictures:
+        return photo_scene(rng, photos)
+    return texture_scene(rng, photos) if share < 0.5 else object_scene(rng)
+
+
+__all__ = ["Scene", "backdrop", "log_uniform", "object_scene", "photo_scene", "random_scene", "texture_scene"]

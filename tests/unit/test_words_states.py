@@ -1,0 +1,303 @@
+"""State phrases, templates, objects, the vocabulary and its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zeroflaw.errors import UsageError, WordsError
+from zeroflaw.words import (
+    ENSEMBLE_ANOMALOUS,
+    ENSEMBLE_NORMAL,
+    ENSEMBLE_TEMPLATES,
+    TEMPLATE_PHOTO,
+    TWO_CLASS,
+    Vocabulary,
+    object_phrase,
+    sentences,
+)
+
+
+def write(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "words.toml"
+    path.write_bytes(text.encode("utf-8") if isinstance(text, str) else text)
+    return path
+
+
+# --- the ensemble -----------------------------------------------------------------------------------
+
+
+def test_ensemble_has_the_published_sizes() -> None:
+    assert (len(ENSEMBLE_NORMAL), len(ENSEMBLE_ANOMALOUS), len(ENSEMBLE_TEMPLATES)) == (7, 4, 22)
+    normal, anomalous = sentences(Vocabulary.ensemble(), "bottle")
+    assert (len(normal), len(anomalous)) == (154, 88)
+    assert len(set(normal)) == 154
+    assert len(set(anomalous)) == 88
+    assert not set(normal) & set(anomalous)
+
+
+def test_ensemble_templates_are_eleven_views_with_each_article() -> None:
+    definite = {t for t in ENSEMBLE_TEMPLATES if " the " in t}
+    indefinite = {t for t in ENSEMBLE_TEMPLATES if " the " not in t}
+    assert {t.replace(" of the ", " of a ") for t in definite} == indefinite
+    assert len(indefinite) == 11
+    views = {t.removesuffix(" {}").removesuffix(" of a") for t in indefinite}
+    assert views == {
+        *("a cropped photo", "a close-up photo", "a bright photo", "a dark photo", "a jpeg corrupted photo"),
+        *("a blurry photo", "a photo", "a photo of a small", "a photo of a large"),
+        *("a photo of a {} for visual inspection", "a photo of a {} for anomaly detection"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("side", "sentence"),
+    [
+        (0, "a photo of a metal nut"),
+        (0, "a cropped photo of the flawless metal nut"),
+        (0, "a photo of a unblemished metal nut"),
+        (0, "a photo of the large metal nut without flaw"),
+        (0, "a photo of a perfect metal nut for visual inspection"),
+        (1, "a jpeg corrupted photo of a damaged metal nut"),
+        (1, "a close-up photo of the metal nut with defect"),
+        (1, "a photo of the metal nut with damage for anomaly detection"),
+    ],
+)
+def test_ensemble_sentences(side: int, sentence: str) -> None:
+    assert sentence in sentences(Vocabulary.ensemble(), "metal_nut")[side]
+
+
+def test_sentences_keep_the_order_of_the_vocabulary_templates_fastest() -> None:
+    words = Vocabulary(
+        normal=("fine {}", "{} in order"), anomalous=("bent {}",), templates=("a {}", "one {}")
+    )
+    normal, anomalous = sentences(words, "cog")
+    assert normal == ["a fine cog", "one fine cog", "a cog in order", "one cog in order"]
+    assert anomalous == ["a bent cog", "one bent cog"]
+
+
+@pytest.mark.parametrize("articles", ["literal", "agree", "the", "none"])
+def test_article_modes_keep_the_count(articles: str) -> None:
+    normal, anomalous = sentences(Vocabulary.ensemble(), "apple", articles=articles)  # type: ignore[arg-type]
+    assert (len(normal), len(anomalous)) == (154, 88)
+
+
+def test_agreeing_articles_in_the_ensemble() -> None:
+    normal, anomalous = sentences(Vocabulary.ensemble(), "apple", articles="agree")
+    assert "a photo of an apple" in normal
+    assert "a photo of an unblemished apple" in normal
+    assert "a photo of a small apple" in normal
+    assert "a photo of a damaged apple" in anomalous
+
+
+# --- the object -------------------------------------------------------------------------------------
+
+
+def test_object_argument_goes_before_the_vocabulary_and_that_before_unknown() -> None:
+    assert sentences(Vocabulary(object="metal_nut"), "cog")[0] == ["a photo of a normal cog"]
+    assert sentences(Vocabulary(object="metal_nut"))[0] == ["a photo of a normal metal nut"]
+    assert sentences(Vocabulary())[0] == ["a photo of a normal object"]
+    assert sentences(Vocabulary(), unknown="omit")[0] == ["a photo of a normal"]
+
+
+def test_object_cannot_be_left_out_of_a_phrase_that_begins_with_it() -> None:
+    with pytest.raises(WordsError, match=r"word before \{\} .* got '\{\} with flaw'"):
+        sentences(Vocabulary(anomalous=("{} with flaw",)), unknown="omit")
+
+
+def test_object_phrase() -> None:
+    assert object_phrase("metal_nut") == "metal nut"
+    assert object_phrase("  pipe__fryum ") == "pipe fryum"
+    assert object_phrase("Schraube für Ø 8") == "Schraube für Ø 8"
+    assert object_phrase(None) == "object"
+    assert object_phrase(None, "omit") == ""
+    assert object_phrase("x" * 100) == "x" * 100
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "empty"),
+        (" _ ", "empty"),
+        ("x" * 101, "100 characters, got 101"),
+        ("nut\n", r"U\+000A"),
+        ("nut\x1b[31m", r"U\+001B"),
+        ("nut\u202eten", r"U\+202E"),
+        ("nut\udc80", r"U\+DC80"),
+        (7, "must be a string, got a number"),
+    ],
+)
+def test_object_phrase_refuses(name: str, reason: str) -> None:
+    with pytest.raises(WordsError, match=reason):
+        object_phrase(name)
+
+
+def test_unknown_choices_are_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'omit'"):
+        object_phrase(None, "omitt")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="did you mean 'agree'"):
+        sentences(Vocabulary(), articles="agre")  # type: ignore[arg-type]
+
+
+@settings(max_examples=25, deadline=None)
+@given(name=st.text(alphabet="abc_{} é", min_size=1, max_size=12))
+def test_any_accepted_name_stands_in_each_sentence_once(name: str) -> None:
+    try:
+        phrase = object_phrase(name)
+    except WordsError:
+        assert not name.replace("_", " ").strip()
+        return
+    for sentence in sentences(Vocabulary(), name)[0]:
+        assert sentence == f"a photo of a normal {phrase}"
+
+
+# --- the vocabulary ---------------------------------------------------------------------------------
+
+
+def test_default_vocabulary_is_the_two_class_pair() -> None:
+    words = Vocabulary()
+    assert words == Vocabulary.two_class()
+    assert words.normal + words.anomalous == TWO_CLASS == ("normal {}", "anomalous {}")
+    assert words.templates == (TEMPLATE_PHOTO,) == ("a photo of a {}",)
+
+
+def test_updated_takes_plain_words_and_leaves_out_none() -> None:
+    words = Vocabulary.ensemble().updated(anomalous=("scratched", "{} with rust"), normal=None, object="nut")
+    assert words.anomalous == ("scratched {}", "{} with rust")
+    assert words.normal == ENSEMBLE_NORMAL
+    assert words.templates == ENSEMBLE_TEMPLATES
+    assert words.object == "nut"
+
+
+def test_vocabulary_survives_json() -> None:
+    for words in (Vocabulary.ensemble(), Vocabulary(dictionary=("oak", "elm"), object="metal nut")):
+        assert Vocabulary.from_dict(json.loads(json.dumps(words.to_dict()))) == words
+
+
+def test_describe_counts_the_sentences() -> None:
+    card = json.loads(json.dumps(Vocabulary.ensemble().describe()))
+    assert card["sentences"] == {"normal": 154, "anomalous": 88}
+    assert card["anomalous"] == list(ENSEMBLE_ANOMALOUS)
+
+
+def test_from_dict_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(WordsError, match="'anomalus'; did you mean 'anomalous'"):
+        Vocabulary.from_dict({"anomalus": ["x {}"]})
+    with pytest.raises(WordsError, match="must be a mapping"):
+        Vocabulary.from_dict([])  # type: ignore[arg-type]
+    with pytest.raises(WordsError, match=r"entry 1 must hold \{\} exactly once"):
+        Vocabulary.from_dict({"anomalous": ["bent"]})
+
+
+# --- the file ---------------------------------------------------------------------------------------
+
+
+def test_from_toml_reads_every_key(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '\ufeffnormal = ["intact"]\nanomalous = ["scratched", "{} with a dent"]\n'
+        'templates = ["a photo of the  {}"]\ndictionary = ["fjord", "blé"]\nobject = "metal_nut"\n',
+    )
+    assert Vocabulary.from_toml(path) == Vocabulary(
+        normal=("intact {}",),
+        anomalous=("scratched {}", "{} with a dent"),
+        templates=("a photo of the {}",),
+        dictionary=("fjord", "blé"),
+        object="metal nut",
+    )
+
+
+def test_from_toml_keeps_the_base_for_absent_keys(tmp_path: Path) -> None:
+    path = write(tmp_path, 'anomalous = ["bent"]\n')
+    assert Vocabulary.from_toml(str(path)) == Vocabulary(anomalous=("bent {}",))
+    assert Vocabulary.from_toml(path, Vocabulary.ensemble()).normal == ENSEMBLE_NORMAL
+
+
+BAD_FILES: dict[str, tuple[str | bytes, str]] = {
+    "unknown key": ('anomolous = ["bent"]', "'anomolous'; did you mean 'anomalous'"),
+    "far key": ('qqq = ["bent"]', "got 'qqq'; remove it"),
+    "table": ("[normal]\nx = 1", "normal must be a list of strings, got a table"),
+    "string for list": ('normal = "intact"', "normal must be a list of strings, got a string"),
+    "number in list": ('normal = ["intact", 3]', "normal entry 2 must be a string, got a number"),
+    "bool in list": ("templates = [true]", "templates entry 1 must be a string, got true or false"),
+    "list in list": ('normal = [["intact"]]', "normal entry 1 must be a string, got a list"),
+    "date in list": ("normal = [2020-01-01]", "normal entry 1 must be a string, got a date"),
+    "list for object": ('object = ["nut"]', "object name must be a string, got a list"),
+    "no placeholder": ('templates = ["a photo"]', "templates entry 1 must hold {} exactly once"),
+    "two placeholders": ('anomalous = ["{} on {}"]', "anomalous entry 1 must hold {} exactly once"),
+    "named placeholder": ('anomalous = ["bent {object}"]', "anomalous entry 1 must hold {} exactly once"),
+    "half a placeholder": ('anomalous = ["bent }"]', "anomalous entry 1 must hold {} exactly once"),
+    "empty list": ("anomalous = []", "anomalous must list at least one entry"),
+    "empty phrase": ('anomalous = ["  "]', "anomalous entry 1 must not be empty"),
+    "empty object": ('object = ""', "object name must not be empty"),
+    "both sides": (
+        'normal = ["Bent"]\nanomalous = ["bent {}"]',
+        "must not share a phrase, got 'Bent {}' in both",
+    ),
+    "both sides with base": ('normal = ["anomalous"]', "must not share a phrase, got 'anomalous {}' in both"),
+    "twice": ('normal = ["ok", "OK {}"]', "normal must list each entry once, got 'OK {}' twice"),
+    "long phrase": (f'normal = ["{"x" * 201}"]', "normal entry 1 may have 200 characters, got 201"),
+    "long word": (f'dictionary = ["{"x" * 41}"]', "dictionary entry 1 may have 40 characters, got 41"),
+    "many": ("normal = [" + ", ".join(f'"w{i}"' for i in range(201)) + "]", "may list 200 entries, got 201"),
+    "blank in word": ('dictionary = ["stainless steel"]', "dictionary entry 1 must be a single word"),
+    "line break": (
+        'normal = ["in\\ntact"]',
+        "normal entry 1 must be one line of visible characters, got U+000A",
+    ),
+    "escape": ('normal = ["\\u001b[2J"]', "got U+001B"),
+    "syntax": ('object = "nut"\nnormal = [bent]\n', "TOML was wanted, got in line 2"),
+    "syntax at the end": ('object = "nut"\n\nnormal = ["bent"', "TOML was wanted, got in line 3"),
+    "key twice": ('object = "a"\nobject = "b"', "TOML was wanted, got in line 2"),
+    "json": ('{"normal": ["intact"]}', "TOML was wanted, got in line 1"),
+    "huge number": ("object = " + "9" * 5000, "words file"),
+    "deep": ("normal = " + "[" * 200_000, "words file"),
+    "empty": ("", "must hold one of normal, anomalous, templates, dictionary, object, got none"),
+    "latin-1": (
+        b'normal = ["ok"]\nobject = "M\xfctter"',
+        "text in UTF-8 was wanted, got the byte 0xfc in line 2",
+    ),
+    "utf-16": ('object = "nut"'.encode("utf-16"), "text in UTF-8 was wanted, got the byte 0x"),
+    "too large": ("#" * ((4 << 20) + 1), "at most 4 MB was wanted"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_from_toml_refuses_in_one_sentence(tmp_path: Path, name: str) -> None:
+    content, reason = BAD_FILES[name]
+    path = write(tmp_path, content)
+    with pytest.raises(WordsError) as caught:
+        Vocabulary.from_toml(path)
+    message = str(caught.value)
+    assert reason in message
+    assert message.startswith("words file ")
+    assert "\n" not in message
+    assert message.endswith((".", "'?"))
+    assert len(message) < 400
+
+
+def test_from_toml_names_a_long_path_in_full(tmp_path: Path) -> None:
+    path = tmp_path / ("deep" * 20) / "words.toml"
+    with pytest.raises(WordsError, match="got a path where nothing is") as caught:
+        Vocabulary.from_toml(path)
+    assert str(path) in str(caught.value)
+
+
+def test_from_toml_refuses_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(WordsError, match="something that is not a file"):
+        Vocabulary.from_toml(tmp_path)
+
+
+def test_from_toml_refuses_a_file_that_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(WordsError, match="got 'Permission denied'"):
+        Vocabulary.from_toml(path)

@@ -7,7 +7,7 @@ of the method says which form it uses, so the article is a choice, to be tried b
 ======= ============================ ====================================================================
 mode    "a photo of a {}" filled     note
 ======= ============================ ====================================================================
-literal a photo of a anomalous part  word for word, as public WinCLIP code does; equal on both sides
+literal a photo of a anomalous part  word for word, as templates are written; equal on both sides
 agree   a photo of an anomalous part English grammar; the article differs between the sides
 the     a photo of the anomalous ... natural, and equal on both sides
 none    a photo of anomalous part    equal on both sides

@@ -1,0 +1,84 @@
+"""Where zeroflaw keeps what it can make again: text embeddings, and which weights were first downloaded.
+
+The folder is ``ZEROFLAW_CACHE``, else ``XDG_CACHE_HOME/zeroflaw``, else ``~/.cache/zeroflaw``; the value
+``off`` switches the cache off. It may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from zeroflaw.files import atomic
+
+log = logging.getLogger("zeroflaw")
+
+_FORMAT = "1"  # part of every key: raise it when the meaning of an entry changes
+
+
+def cache_folder() -> Path | None:
+    """Return the cache folder, which need not exist, or None where the cache is off."""
+    chosen = os.environ.get("ZEROFLAW_CACHE", "")
+    if chosen.lower() == "off":
+        return None
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "zeroflaw"
+
+
+def text_key(identity: Sequence[str], texts: Sequence[str]) -> str:
+    """Return the content hash under which the embeddings of ``texts`` by an encoder of this ``identity`` "
+    "are kept."""
+    return hashlib.sha256(json.dumps([_FORMAT, list(identity), list(texts)]).encode()).hexdigest()
+
+
+def load_texts(key: str, shape: tuple[int, int]) -> Tensor | None:
+    """Return cached embeddings (N, E), or None where there are none; a damaged entry is reported and "
+    "counts as none."""
+    path = _path(key)
+    if path is None or not path.is_file():
+        return None
+    try:
+        found = safetensors.torch.load_file(path)["embeddings"].clone()
+    except (OSError, SafetensorError, KeyError) as error:
+        log.warning("the cached text embeddings in %s are damaged and are computed again: %s", path, error)
+        return None
+    if found.shape != shape or found.dtype != torch.float32 or not _unit_length(found):
+        log.warning("the cached text embeddings in %s are damaged and are computed again", path)
+        return None
+    return found
+
+
+def save_texts(key: str, embeddings: Tensor) -> None:
+    """Keep embeddings (N, E); a cache that cannot be written is reported and changes nothing else."""
+    path = _path(key)
+    if path is None:
+        return
+    try:
+        with atomic(path) as temporary:
+            safetensors.torch.save_file({"embeddings": embeddings.contiguous()}, temporary)
+    except (OSError, SafetensorError) as error:
+        log.warning(
+            "text embeddings cannot be cached in %s: %s; set ZEROFLAW_CACHE to a writable folder",
+            path.parent,
+            error,
+        )
+
+
+def _path(key: str) -> Path | None:
+    folder = cache_folder()
+    return None if folder is None else folder / "texts" / f"{key}.safetensors"
+
+
+def _unit_length(embeddings: Tensor) -> bool:
+    return bool(((embeddings.norm(dim=-1) - 1).abs() < 1e-3).all())

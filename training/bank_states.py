@@ -1,7 +1,7 @@
 """The caption bank, run once through all text blocks but the last.
 
-Only the last block, the norm and the projection of the text tower learn together with the image tower, so what
-comes before them is computed once and kept.
+Only the last block, the norm and the projection of the text tower learn together with the image tower, so
+what comes before them is computed once and kept.
 """
 
 from __future__ import annotations
@@ -74,14 +74,19 @@ class Bank:
         index = torch.from_numpy(rows)
         ends = self.ends[index]
         longest = int(ends.max()) + 1
-        return last(tower, self.hidden[index, :longest].float(), ends)
+        with torch.autocast("cpu", torch.bfloat16):
+            return last(tower, self.hidden[index, :longest].float(), ends)
 
 
 @torch.no_grad()
-def make_bank(tower: TextTower, tokenizer: Tokenizer, captions: dict[str, list[str]], batch: int = 256) -> Bank:
+def make_bank(
+    tower: TextTower, tokenizer: Tokenizer, captions: dict[str, list[str]], batch: int = 256
+) -> Bank:
     """Run all captions (group name to texts) through the tower."""
     groups, texts = _rows(captions)
-    ids, ends = (torch.from_numpy(part.astype(np.int64)) for part in encode(tokenizer, texts, CONFIG.context_length))
+    ids, ends = (
+        torch.from_numpy(part.astype(np.int64)) for part in encode(tokenizer, texts, CONFIG.context_length)
+    )
     hidden = torch.zeros(len(texts), int(ends.max()) + 1, CONFIG.width, dtype=torch.float16)
     original = torch.empty(len(texts), OUTPUT_DIM)
     order = torch.argsort(ends)
@@ -94,7 +99,7 @@ def make_bank(tower: TextTower, tokenizer: Tokenizer, captions: dict[str, list[s
 
 
 def _rows(captions: dict[str, list[str]]) -> tuple[dict[str, range], Sequence[str]]:
-    groups, texts = {}, []
+    groups, texts = {}, list[str]()
     for name, group in captions.items():
         groups[name] = range(len(texts), len(texts) + len(group))
         texts += group

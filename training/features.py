@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from training.defects import InvisibleDefect
 from training.pairs import Pair, render_pair
 from training.sources import Photos, load_photos
 from training.stem_weights import fill_stem, read_weights, weights_path
@@ -42,7 +43,7 @@ def _stem() -> Stem:
 
 @lru_cache(maxsize=1)
 def _photos(folder: str) -> Photos:
-    return load_photos(sorted(path for path in Path(folder).iterdir() if path.is_dir()))
+    return load_photos(Path(folder))
 
 
 @torch.inference_mode()
@@ -52,13 +53,21 @@ def stem_features(images: Sequence[NDArray[np.uint8]], batch: int = 8) -> NDArra
         _stem().features(PREPROCESS(images[start : start + batch])).half()
         for start in range(0, len(images), batch)
     ]
-    return torch.cat(found).numpy()
+    return torch.cat(found).contiguous().numpy()
 
 
 def cover(mask: NDArray[np.bool_]) -> NDArray[np.float16]:
     """Return how much of each patch is defective, float16 (P,), from a mask (SIZE, SIZE)."""
     share = F.avg_pool2d(torch.from_numpy(mask).float()[None, None], STRIDE)
     return share.flatten().half().numpy()
+
+
+def _pair(seed: int, photos: Photos) -> Pair:
+    """Render a pair; the rare seed whose defects cannot be seen is replaced by one far from all others."""
+    try:
+        return render_pair(seed, photos)
+    except InvisibleDefect:
+        return render_pair(seed + 10**9, photos)
 
 
 def write_shard(job: tuple[Path, int, str]) -> int:
@@ -68,7 +77,7 @@ def write_shard(job: tuple[Path, int, str]) -> int:
     temporary = root / f".{number:05d}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    pairs = [render_pair(seed, _photos(photos)) for seed in range(SHARD * number, SHARD * (number + 1))]
+    pairs = [_pair(seed, _photos(photos)) for seed in range(SHARD * number, SHARD * (number + 1))]
     images = [image for pair in pairs for image in (pair.clean, pair.defective)]
     np.save(temporary / "features.npy", stem_features(images))
     np.save(temporary / "cover.npy", np.stack([cover(pair.mask) for pair in pairs]))
@@ -115,7 +124,9 @@ class Shards:
     def __init__(self, root: Path, limit: int | None = None) -> None:
         self.folders = sorted(path for path in root.iterdir() if path.name.isdigit())[:limit]
         if not self.folders:
-            raise FileNotFoundError(f"wanted shards under {root}, found none; run python -m training.features")
+            raise FileNotFoundError(
+                f"wanted shards under {root}, found none; run python -m training.features"
+            )
         self._features = [np.load(path / "features.npy", mmap_mode="r") for path in self.folders]
         self._cover = np.stack([np.load(path / "cover.npy") for path in self.folders])  # (shards, SHARD, P)
 
@@ -139,7 +150,9 @@ class Shards:
 
 
 @click.command()
-@click.option("--photos", type=click.Path(exists=True, path_type=Path), required=True, help="Real photographs.")
+@click.option(
+    "--photos", type=click.Path(exists=True, path_type=Path), required=True, help="Real photographs."
+)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("training/work"), show_default=True)
 @click.option("--pairs", default=12_000, show_default=True, help="How many pairs, a multiple of 200.")
 @click.option("--processes", default=2, show_default=True)

@@ -1,4 +1,4 @@
-"""What the two towers learn: say "anomalous" where a defect is, in any words, and stay neutral to other words.
+"""What the two towers learn: say "anomalous" where a defect is, and stay neutral to words about other things.
 
 The logit of "anomalous" is ``scale * x · (t_anomalous - t_normal)`` without a bias, for the embedding x of an
 image, a window or a patch: then the softmax over two prompts, which is what a detector computes, is the
@@ -81,7 +81,9 @@ class Said:
     geometry: Tensor
 
 
-def speak(bank: Bank, tower: TextTower, kinds: NDArray[np.int64], rng: np.random.Generator, count: int = 48) -> Said:
+def speak(
+    bank: Bank, tower: TextTower, kinds: NDArray[np.int64], rng: np.random.Generator, count: int = 48
+) -> Said:
     """Draw and embed the captions of one step; ``kinds`` are the defects in the batch, by group number."""
     names, present = list(bank.groups), np.unique(kinds)
     paired = rng.integers(0, len(bank.groups["normal"]), count // 2)
@@ -90,8 +92,12 @@ def speak(bank: Bank, tower: TextTower, kinds: NDArray[np.int64], rng: np.random
         for name in ("normal", "anomalous")
     }
     both = rng.integers(0, len(bank.groups["neutral_pairs_a"]), count // 2)
-    first = np.concatenate([bank.groups["neutral_pairs_a"].start + both, bank.draw(rng, "neutral", count // 2)])
-    second = np.concatenate([bank.groups["neutral_pairs_b"].start + both, bank.draw(rng, "neutral", count // 2)])
+    first = np.concatenate(
+        [bank.groups["neutral_pairs_a"].start + both, bank.draw(rng, "neutral", count // 2)]
+    )
+    second = np.concatenate(
+        [bank.groups["neutral_pairs_b"].start + both, bank.draw(rng, "neutral", count // 2)]
+    )
     typed = np.concatenate([bank.draw(rng, names[kind], 4) for kind in present])
     order = [rows["normal"], rows["anomalous"], first, second, typed]
     index = np.concatenate(order)
@@ -108,7 +114,9 @@ def speak(bank: Bank, tower: TextTower, kinds: NDArray[np.int64], rng: np.random
     )
 
 
-def loss(seen: Seen, truth: Truth, said: Said, scale: Tensor, weights: Weights) -> tuple[Tensor, dict[str, float]]:
+def loss(
+    seen: Seen, truth: Truth, said: Said, scale: Tensor, weights: Weights
+) -> tuple[Tensor, dict[str, float]]:
     """Return the weighted sum of all terms, and each term."""
     directions = scale * _directions(said)
     patch_known = (truth.patches <= PATCH_NORMAL) | (truth.patches > PATCH_ANOMALOUS)

@@ -185,8 +185,10 @@ def _smooth(x: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _cosines(x: Tensor) -> Tensor:
-    x = F.normalize(x, dim=-1, eps=_TINY)
-    return x @ x.transpose(1, 2)  # (B, P, P)
+    # Cosines near one, which is where the difference lies, need single precision.
+    with torch.autocast(x.device.type, enabled=False):
+        x = F.normalize(x.float(), dim=-1, eps=_TINY)
+        return x @ x.transpose(1, 2)  # (B, P, P)
 
 
 def _most_similar(cosines: Tensor, near: Tensor) -> Tensor:

@@ -10,9 +10,11 @@ The student (4 causal blocks, width 256) is distilled from all-MiniLM-L6-v2. Thr
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -25,6 +27,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from training.corpus import held_out_texts, tokenizer_texts, training_families
@@ -43,10 +46,10 @@ class Recipe:
     """Everything that decides the weights, beside the texts."""
 
     seed: int = 0
-    epochs: int = 10
+    epochs: int = 4
     batch: int = 512
-    rate: float = 1e-3
-    warmup: int = 200
+    rate: float = 1.5e-3
+    warmup: int = 100
     decay: float = 0.02
     relational: float = 10.0
     difference: float = 1.0
@@ -75,33 +78,31 @@ class Batch:
     family: Tensor
 
 
-def batches(corpus: Corpus, size: int, rng: Random) -> Iterator[np.ndarray]:
-    """Yield the row numbers of one epoch in random batches of about ``size`` texts of similar length.
+def batches(corpus: Corpus, size: int, rng: Random) -> list[np.ndarray]:
+    """Return the row numbers of one epoch in random batches of ``size`` texts of similar length.
 
-    Families stay together. They are shuffled, then sorted by length in stretches of 40 batches.
+    Families are shuffled, then sorted by length in stretches of 40 batches; what is left over waits for
+    another epoch. Every batch has the same size, because a new shape costs the matrix library a new kernel.
     """
     first = np.flatnonzero(np.r_[True, corpus.family[1:] != corpus.family[:-1]])
     longest = np.maximum.reduceat(corpus.ends, first)
     bounds = np.r_[first, len(corpus)]
     order = np.array(rng.sample(range(len(first)), len(first)))
     stretch = max(1, round(40 * size * len(first) / len(corpus)))
-    found = []
-    for start in range(0, len(order), stretch):
-        part = order[start : start + stretch]
-        part = part[np.argsort(longest[part], kind="stable")]
-        rows = np.concatenate([np.arange(bounds[f], bounds[f + 1]) for f in part])
-        sizes = np.cumsum(bounds[part + 1] - bounds[part])
-        cuts = np.flatnonzero(np.diff(sizes // size)) + 1
-        found += np.split(rows, sizes[cuts - 1])
+    parts = [order[start : start + stretch] for start in range(0, len(order), stretch)]
+    families = np.concatenate([part[np.argsort(longest[part], kind="stable")] for part in parts])
+    rows = np.concatenate([np.arange(bounds[f], bounds[f + 1]) for f in families])
+    found = np.split(rows[: len(rows) // size * size], len(rows) // size)
     rng.shuffle(found)
-    yield from found
+    return found
 
 
 def gather(corpus: Corpus, rows: np.ndarray) -> Batch:
-    """Return the rows as tensors, token ids cut to the longest of them."""
+    """Return the rows as tensors, token ids cut to the longest of them, rounded up to a multiple of four."""
     ends = corpus.ends[rows]
+    length = (int(ends.max()) + 4) // 4 * 4
     return Batch(
-        torch.from_numpy(corpus.ids[rows, : ends.max() + 1].astype(np.int64)),
+        torch.from_numpy(corpus.ids[rows, :length].astype(np.int64)),
         torch.from_numpy(ends),
         F.normalize(torch.from_numpy(corpus.teacher[rows]).float(), dim=-1),
         torch.from_numpy(corpus.family[rows]),
@@ -138,12 +139,23 @@ def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
     return recipe.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
+def fast_attention() -> AbstractContextManager[None]:
+    """Plain attention, summed in bfloat16: on prompts of ten tokens twice as fast as the blocked kernel."""
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # holds for the processor, too
+    return sdpa_kernel(SDPBackend.MATH)
+
+
 class Trainer:
-    """Tower, optimiser and position in the schedule, with checkpoints."""
+    """Tower, optimiser and position in the schedule, with checkpoints.
+
+    Weights and moments are float32; forward and backward run in a bfloat16 copy of the tower, which on a
+    processor with AMX takes about a third of the time of automatic mixed precision.
+    """
 
     def __init__(self, corpus: Corpus, recipe: Recipe, checkpoint: Path) -> None:
         self.corpus, self.recipe, self.checkpoint = corpus, recipe, checkpoint
         self.tower = new_tower(recipe.seed)
+        self.copy = copy.deepcopy(self.tower).to(torch.bfloat16)
         self.names = [name for name, _ in self.tower.named_parameters()]
         self.optimiser = torch.optim.AdamW(
             self.tower.parameters(), recipe.rate, (0.9, 0.98), weight_decay=recipe.decay, fused=True
@@ -162,9 +174,11 @@ class Trainer:
         schedule = self.schedule()
         if self.checkpoint.is_file():
             self.resume()
+        self.refresh()
         bar = tqdm(total=len(schedule), initial=self.step, desc="text tower", unit="step", mininterval=5)
         for rows in itertools.islice(schedule, self.step, None):
-            parts = self.update(gather(self.corpus, rows), len(schedule))
+            with fast_attention():
+                parts = self.update(gather(self.corpus, rows), len(schedule))
             self.step += 1
             bar.update()
             if self.step % 50 == 0:
@@ -180,15 +194,22 @@ class Trainer:
         """Make one step; returns the three losses."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, steps, self.recipe)
-        with torch.autocast("cpu", torch.bfloat16):
-            student = self.tower(batch.ids, batch.ends)
-        parts = losses(student.float(), batch)
+        parts = losses(self.copy(batch.ids, batch.ends), batch)
         total = parts[0] + self.recipe.relational * parts[1] + self.recipe.difference * parts[2]
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
+        for fast, exact in zip(self.copy.parameters(), self.tower.parameters(), strict=True):
+            exact.grad = None if fast.grad is None else fast.grad.float()
+            fast.grad = None
         nn.utils.clip_grad_norm_(self.tower.parameters(), 1.0)
         self.optimiser.step()
-        return [float(part) for part in parts]
+        self.refresh()
+        return [float(part.detach()) for part in parts]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Round the weights into the bfloat16 copy."""
+        for fast, exact in zip(self.copy.parameters(), self.tower.parameters(), strict=True):
+            fast.copy_(exact)
 
     def save(self) -> None:
         """Write tower, moments and step, atomically."""

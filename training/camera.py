@@ -1,4 +1,4 @@
-"""The camera: geometry, light, tone, blur, noise and compression, nearly the same for the two views of a pair."""
+"""The camera: geometry, light, tone, blur, noise, compression; nearly the same for both views of a pair."""
 
 from __future__ import annotations
 
@@ -72,11 +72,12 @@ def jitter(rng: Rng, camera: Camera) -> Camera:
 
 def _matrix(camera: Camera) -> NDArray[np.float64]:
     matrix = np.asarray(cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), camera.angle, camera.scale), np.float64)
-    matrix[:, 2] += (camera.dx, camera.dy)
+    matrix[:, 2] += np.array([camera.dx, camera.dy])
     return matrix
 
 
-def _tone(camera: Camera, picture: Picture) -> Picture:
+def tone(camera: Camera, picture: Picture) -> Picture:
+    """Light and tone of the camera alone, clipped to 0 to 255: what its pictures can show at all."""
     if camera.gradient:
         columns, rows = grid()
         far = (columns - SIZE / 2) * math.cos(camera.light) + (rows - SIZE / 2) * math.sin(camera.light)
@@ -86,14 +87,14 @@ def _tone(camera: Camera, picture: Picture) -> Picture:
     picture = as_float((picture * as_float(camera.warmth) - 128) * camera.contrast + 128 + camera.lift)
     if camera.grey:
         picture = as_float(np.repeat(picture.mean(-1, keepdims=True), 3, -1))
-    return picture
+    return as_float(np.clip(picture, 0, 255))
 
 
 def shoot(rng: Rng, camera: Camera, picture: Picture) -> NDArray[np.uint8]:
     """Photograph a picture: uint8 (SIZE, SIZE, 3)."""
     size = (SIZE, SIZE)
     picture = as_float(cv2.warpAffine(picture, _matrix(camera), size, borderMode=cv2.BORDER_REFLECT_101))
-    picture = _tone(camera, picture)
+    picture = tone(camera, picture)
     picture = blur(picture, camera.blur) if camera.blur else picture
     if camera.noise:
         shape = (SIZE, SIZE, pick(rng, (1, 3)) if not camera.grey else 1)

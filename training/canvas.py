@@ -1,16 +1,30 @@
-"""What every painted defect shares: the place it goes to, colours that show there, relief under the scene's light."""
+"""What painted defects share: the place they go to, colours that show there, relief in the scene's light."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .noise import SIZE, Picture, Plane, Rng, as_float, blur, chance, log_uniform, mix, near_colour, pick, slope
+from .noise import (
+    SIZE,
+    Picture,
+    Plane,
+    Rng,
+    as_float,
+    blur,
+    chance,
+    log_uniform,
+    mix,
+    near_colour,
+    pick,
+    slope,
+)
 from .scenes import Scene
 
 
@@ -29,7 +43,14 @@ class Spot:
         return float(self.tone.mean())
 
 
-Flaw = Callable[[Rng, Scene, Picture, Spot], Picture]
+class Zoned(NamedTuple):
+    """A picture in which a defect moved more than it harmed: only changes inside ``zone`` (bool) count."""
+
+    picture: Picture
+    zone: NDArray[np.bool_]
+
+
+Flaw = Callable[[Rng, Scene, Picture, Spot], "Picture | Zoned"]
 """Paints one defect: takes the picture as it is (defects before it included) and returns a new one."""
 
 
@@ -39,7 +60,7 @@ def _border(cover: Plane) -> NDArray[np.bool_]:
 
 
 def find_spot(rng: Rng, scene: Scene, picture: Picture, on_border: bool = False) -> Spot:
-    """A random place, nearly always on the object; sizes run from tiny to large with equal share per octave."""
+    """A random place, nearly always on the object; sizes from tiny to large, every octave alike."""
     where = _border(scene.cover) if on_border else scene.cover > 0.5
     if not on_border and scene.base == "object" and chance(rng, 0.06):
         where = scene.cover <= 0.5
@@ -81,7 +102,7 @@ def emboss(scene: Scene, picture: Picture, height: Plane, strength: float) -> Pi
 
 
 def behind(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
-    """What appears where material is gone: the ground, or on a full surface something dark, plain or blurred."""
+    """What appears where material is gone: the ground, or else something dark, plain or blurred."""
     if scene.ground is not None:
         return scene.ground
     kind = pick(rng, ("dark", "plain", "blurred"))

@@ -1,4 +1,4 @@
-"""Things that belong in a flawless picture and yet look a little like defects: shadows, reflections, print, seams."""
+"""What belongs in a flawless picture and yet looks a little like a defect: shadow, glare, print, seam."""
 
 from __future__ import annotations
 
@@ -77,11 +77,17 @@ DISTRACTORS: dict[str, Callable[[Rng, Picture], Picture]] = {
     function.__name__: function for function in (shadow, reflection, mottle, specks, legend, seam, two_tone)
 }
 """Every distractor by its name."""
+QUIET = ("shadow", "reflection", "mottle", "specks")
+"""Those that may lie over an object and its ground alike."""
+PASSING = ("shadow", "reflection", "mottle")
+"""Those that may come and go between two photographs of the same thing."""
 
 
-def distract(rng: Rng, picture: Picture, share: float) -> Picture:
-    """Add, with probability ``share``, one or two distractors."""
+def distract(
+    rng: Rng, picture: Picture, share: float, names: tuple[str, ...] = tuple(DISTRACTORS)
+) -> Picture:
+    """Add, with probability ``share``, one or more of the named distractors."""
     while chance(rng, share):
-        picture = pick(rng, tuple(DISTRACTORS.values()))(rng, picture)
+        picture = DISTRACTORS[pick(rng, names)](rng, picture)
         share *= 0.6
     return picture

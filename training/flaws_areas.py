@@ -30,7 +30,9 @@ from .shapes import Frame, text_cover
 from .textures import texture
 
 
-def _patch(rng: Rng, scene: Scene, spot: Spot, grow: float, rough: tuple[float, float], edge: tuple[float, float]) -> Plane:
+def _patch(
+    rng: Rng, scene: Scene, spot: Spot, grow: float, rough: tuple[float, float], edge: tuple[float, float]
+) -> Plane:
     """Coverage of an irregular patch on the surface."""
     field = blob(rng, spot.x, spot.y, max(2.5, spot.size * grow), rng.uniform(*rough))
     return on_surface(scene, soft(field, rng.uniform(*edge)))
@@ -68,9 +70,11 @@ def pitting(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
 def dent(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     """A smooth hollow or bump: only light and shadow change."""
     field = blob(rng, spot.x, spot.y, 3 + spot.size * 0.9, rng.uniform(0, 0.25))
-    height = blur(as_float(np.exp(-np.clip(field, 0, 6) ** 2)), 1.0) * on_surface(scene, np.ones_like(field))
-    depth = (3 + spot.size * 0.9) * rng.uniform(0.4, 1.6)
-    return emboss(scene, picture, as_float(depth * pick(rng, (-1, -1, 1)) * height), rng.uniform(0.5, 1.2))
+    height = blur(as_float(np.exp(-(np.clip(field, 0, 6) ** 2))), 1.0) * on_surface(
+        scene, np.ones_like(field)
+    )
+    depth = (3 + spot.size * 0.9) * rng.uniform(0.25, 1.1)
+    return emboss(scene, picture, as_float(depth * pick(rng, (-1, -1, 1)) * height), rng.uniform(0.3, 0.9))
 
 
 def stain(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
@@ -79,7 +83,11 @@ def stain(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     cover = on_surface(scene, soft(field, rng.uniform(0.05, 0.8)))
     tone = colour(rng, vivid=1.0) if chance(rng, 0.25) else colour(rng, 20, 170)
     strength = rng.uniform(0.15, 0.85) * cover
-    rim = on_surface(scene, as_float(np.exp(-(((field - 0.95) / 0.07) ** 2)))) * rng.uniform(0, 0.35) * rng.integers(0, 2)
+    rim = (
+        on_surface(scene, as_float(np.exp(-(((field - 0.95) / 0.07) ** 2))))
+        * rng.uniform(0, 0.35)
+        * rng.integers(0, 2)
+    )
     if spot.level > 70 and chance(rng, 0.7):  # thin: multiplies, so that the texture stays
         return as_float(np.clip(picture * (1 - (strength + rim)[..., None] * (1 - tone / 255)), 0, 255))
     return paint(picture, tone_at(rng, spot, 18, 110), as_float(np.clip(strength + rim, 0, 1)))
@@ -100,7 +108,7 @@ def contamination(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Pictu
     count = pick(rng, (1, 1, 2, 4, 9))
     cover = np.zeros((SIZE, SIZE), np.float32)
     for _ in range(count):
-        x, y = (spot.x, spot.y) + rng.normal(0, spot.size * (count > 1), 2)
+        x, y = np.array([spot.x, spot.y]) + rng.normal(0, spot.size * (count > 1), 2)
         piece = blob(rng, x, y, max(2.0, spot.size * 0.7 / math.sqrt(count)), rng.uniform(0.2, 0.9))
         cover = np.maximum(cover, soft(piece, 0.2))
     drop = np.array([[1, 0, -3 * math.cos(scene.light)], [0, 1, -3 * math.sin(scene.light)]], np.float32)
@@ -119,7 +127,9 @@ def smear(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     cv2.line(kernel, (0, int(rng.integers(length))), (length - 1, int(rng.integers(length))), (1.0,), 1)
     wiped = as_float(cv2.filter2D(picture, -1, kernel / kernel.sum()))
     streak = 1 + 0.3 * fractal(rng, 4, 2, stretch=4)
-    return paint(picture, as_float(wiped + pick(rng, (-1, 1)) * rng.uniform(8, 40) * streak[..., None]), cover)
+    return paint(
+        picture, as_float(wiped + pick(rng, (-1, 1)) * rng.uniform(8, 40) * streak[..., None]), cover
+    )
 
 
 def glue(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
@@ -160,13 +170,15 @@ def erode(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     cover = _patch(rng, scene, spot, 1.2, (0.3, 0.9), (0.2, 0.6))
     rough = fractal(rng, rng.uniform(2, 6), 3, 0.7)
     out = as_float(np.clip(picture + (cover * rng.uniform(-28, 28))[..., None], 0, 255))
-    return emboss(scene, out, as_float(cover * rough * rng.uniform(0.5, 1.5)), rng.uniform(0.4, 1.2))
+    return emboss(scene, out, as_float(cover * rough), rng.uniform(0.12, 0.6))
 
 
 def wear(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     """Coating rubbed off: what is below shows in a patch with a feathered, scratchy edge."""
     scores = turn_lines(rng)
-    field = blob(rng, spot.x, spot.y, 4 + spot.size * rng.uniform(0.8, 1.6), 0.5) + rng.uniform(0.1, 0.5) * scores
+    field = (
+        blob(rng, spot.x, spot.y, 4 + spot.size * rng.uniform(0.8, 1.6), 0.5) + rng.uniform(0.1, 0.5) * scores
+    )
     cover = on_surface(scene, soft(as_float(field), rng.uniform(0.2, 0.8)))
     below = tone_at(rng, spot, 18, 100) + 6 * scores[..., None]
     return paint(picture, as_float(below), as_float(cover * rng.uniform(0.5, 1)))
@@ -194,7 +206,9 @@ def knot(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     )
     out = paint(picture, as_float(bent), scene.cover)
     rings = 0.75 + 0.25 * np.sin(rng.uniform(6, 14) * field)
-    core = as_float(dark_at(rng, spot, 0.2, 0.7) * np.array([1.05, 0.95, 0.85], np.float32) * rings[..., None])
+    core = as_float(
+        dark_at(rng, spot, 0.2, 0.7) * np.array([1.05, 0.95, 0.85], np.float32) * rings[..., None]
+    )
     return paint(out, core, on_surface(scene, soft(field, rng.uniform(0.2, 0.6))))
 
 
@@ -214,7 +228,7 @@ def cutpaste(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     x, y = rng.uniform(half[0], SIZE - half[0]), rng.uniform(half[1], SIZE - half[1])
     angle = pick(rng, (0.0, 90.0, 180.0, rng.uniform(0, 360)))
     matrix = cv2.getRotationMatrix2D((float(x), float(y)), angle, 1.0)
-    matrix[:, 2] += (spot.x - x, spot.y - y)
+    matrix[:, 2] += np.array([spot.x - x, spot.y - y])
     moved = as_float(cv2.warpAffine(picture, matrix, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT_101))
     columns, rows = grid()
     outside = np.maximum(np.abs(columns - spot.x) - half[0], np.abs(rows - spot.y) - half[1])

@@ -7,8 +7,22 @@ import math
 import cv2
 import numpy as np
 
-from .canvas import Spot, behind, dark_at, emboss, on_surface, paint, tone_at
-from .noise import SIZE, Picture, Plane, Rng, as_float, blur, chance, colour, fractal, grid, log_uniform, pick, stroke
+from .canvas import Spot, Zoned, behind, dark_at, emboss, on_surface, paint, tone_at
+from .noise import (
+    SIZE,
+    Picture,
+    Plane,
+    Rng,
+    as_float,
+    blur,
+    chance,
+    colour,
+    fractal,
+    grid,
+    log_uniform,
+    pick,
+    stroke,
+)
 from .scenes import Scene
 
 
@@ -72,7 +86,7 @@ def fibre(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     return paint(out, tone, cover)
 
 
-def split(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
+def split(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Zoned:
     """The object is broken through: one side has moved and a gap is left."""
     columns, rows = grid()
     angle = rng.uniform(0, math.tau)
@@ -81,14 +95,16 @@ def split(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     side = (columns - spot.x) * nx + (rows - spot.y) * ny + ragged
     gap = log_uniform(rng, 2.0, 16)
     turn = cv2.getRotationMatrix2D((spot.x, spot.y), rng.uniform(-5, 5), 1.0)
-    turn[:, 2] += (nx * gap, ny * gap)
+    turn[:, 2] += np.array([nx * gap, ny * gap])
     moved = as_float(cv2.warpAffine(picture, turn, (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE))
     full = scene.ground is None
     reach = cv2.BORDER_REPLICATE if full else cv2.BORDER_CONSTANT
     body = as_float(cv2.warpAffine(scene.cover, turn, (SIZE, SIZE), borderMode=reach))
     far = _step(as_float(side))
     out = paint(picture, behind(rng, scene, picture, spot), as_float(scene.cover * far))
-    return paint(out, moved, as_float(body * _step(as_float(side - gap))))
+    out = paint(out, moved, as_float(body * _step(as_float(side - gap))))
+    zone = (side > -3) & (side < gap + 3) & (np.maximum(scene.cover, body) > 0.5)
+    return Zoned(out, np.asarray(zone))
 
 
 def _step(distance: Plane) -> Plane:

@@ -1,14 +1,16 @@
-"""Defects of form and order: pieces broken off, bent places, parts that are missing, moved, turned or deformed."""
+"""Defects of form and order: pieces broken off, bent places, parts missing, moved, turned or deformed."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from .canvas import Spot, behind, dark_at, emboss, paint, tone_at
+from .canvas import Spot, Zoned, behind, dark_at, emboss, paint, tone_at
 from .noise import SIZE, Picture, Plane, Rng, as_float, blob, blur, chance, grid, pick, soft
 from .parts import ROUND, Part
 from .scenes import Scene
@@ -34,12 +36,12 @@ def edge(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     return missing(rng, scene, picture, replace(spot, size=spot.size * 0.7))
 
 
-def _remap(picture: Picture, columns: Plane, rows: Plane) -> Picture:
+def _remap(picture: Picture, columns: NDArray[Any], rows: NDArray[Any]) -> Picture:
     mode = cv2.BORDER_REFLECT_101
     return as_float(cv2.remap(picture, as_float(columns), as_float(rows), cv2.INTER_LINEAR, borderMode=mode))
 
 
-def warp(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
+def warp(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Zoned:
     """A place pushed, pinched or twisted out of shape."""
     columns, rows = grid()
     dx, dy = columns - spot.x, rows - spot.y
@@ -48,13 +50,15 @@ def warp(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     kind = pick(rng, ("push", "twist", "pinch"))
     if kind == "push":
         angle, far = rng.uniform(0, math.tau), reach * rng.uniform(0.4, 0.8)
-        return _remap(picture, columns - far * near * math.cos(angle), rows - far * near * math.sin(angle))
-    if kind == "twist":
-        angle = near * rng.uniform(0.8, 2.0) * pick(rng, (-1, 1))
-        cosine, sine = np.cos(angle), np.sin(angle)
-        return _remap(picture, spot.x + dx * cosine - dy * sine, spot.y + dx * sine + dy * cosine)
-    factor = 1 + pick(rng, (-0.5, 0.9)) * near
-    return _remap(picture, spot.x + dx * factor, spot.y + dy * factor)
+        out = _remap(picture, columns - far * near * math.cos(angle), rows - far * near * math.sin(angle))
+    elif kind == "twist":
+        angles = near * rng.uniform(0.8, 2.0) * pick(rng, (-1, 1))
+        cosine, sine = np.cos(angles), np.sin(angles)
+        out = _remap(picture, spot.x + dx * cosine - dy * sine, spot.y + dx * sine + dy * cosine)
+    else:
+        factor = 1 + pick(rng, (-0.5, 0.9)) * near
+        out = _remap(picture, spot.x + dx * factor, spot.y + dy * factor)
+    return Zoned(out, np.asarray(near > 0.15))
 
 
 def _nearest(scene: Scene, spot: Spot) -> int:
@@ -64,9 +68,8 @@ def _nearest(scene: Scene, spot: Spot) -> int:
 
 def _rearranged(scene: Scene, picture: Picture, index: int, others: tuple[Part, ...]) -> Picture:
     """The picture with part ``index`` replaced by ``others``; defects elsewhere stay as they are."""
-    before = scene.with_parts(scene.parts)
     after = scene.with_parts((*scene.parts[:index], *others, *scene.parts[index + 1 :]))
-    changed = np.abs(after - before).max(-1) > 1.0
+    changed = np.abs(after - scene.bare).max(-1) > 1.0
     cover = blur(as_float(cv2.dilate(changed.astype(np.float32), np.ones((3, 3), np.uint8))), 0.5)
     return paint(picture, after, cover)
 
@@ -79,10 +82,12 @@ def _lifted(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> tuple[Plane
     return cover, paint(picture, behind(rng, scene, picture, spot), cover)
 
 
-def _carried(picture: Picture, cover: Plane, spot: Spot, angle: float, scale: float, dx: float, dy: float) -> Picture:
+def _carried(
+    picture: Picture, cover: Plane, spot: Spot, angle: float, scale: float, dx: float, dy: float
+) -> Picture:
     """The covered patch laid on the picture again, turned, scaled and moved."""
     matrix = cv2.getRotationMatrix2D((spot.x, spot.y), angle, scale)
-    matrix[:, 2] += (dx, dy)
+    matrix[:, 2] += np.array([dx, dy])
     mode = cv2.BORDER_REFLECT_101
     moved = as_float(cv2.warpAffine(picture, matrix, (SIZE, SIZE), borderMode=mode))
     where = as_float(cv2.warpAffine(cover, matrix, (SIZE, SIZE)))
@@ -95,7 +100,9 @@ def part_missing(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Pictur
         return _lifted(rng, scene, picture, spot)[1]
     index = _nearest(scene, spot)
     part = scene.parts[index]
-    seat = replace(part, face=dark_at(rng, spot), trim=dark_at(rng, spot), relief=0.0, shape="disc", size=part.size * 0.6)
+    seat = replace(
+        part, face=dark_at(rng, spot), trim=dark_at(rng, spot), relief=0.0, shape="disc", size=part.size * 0.6
+    )
     left = (replace(seat, sprite=None),) if chance(rng, 0.2) else ()
     return _rearranged(scene, picture, index, left)
 
@@ -114,11 +121,13 @@ def part_moved(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     part = scene.parts[index]
     far = max(3.0, part.size * rng.uniform(0.35, 1.3))
     x, y = part.x + far * math.cos(angle), part.y + far * math.sin(angle)
-    return _rearranged(scene, picture, index, (replace(part, x=x, y=y, angle=part.angle + rng.normal(0, 0.25)),))
+    return _rearranged(
+        scene, picture, index, (replace(part, x=x, y=y, angle=part.angle + rng.normal(0, 0.25)),)
+    )
 
 
 def part_turned(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
-    """One part, or a patch, is turned or flipped in place; a part that looks the same all round becomes another."""
+    """One part, or a patch, is turned or flipped in place; a round part becomes one that is not."""
     angle = pick(rng, (math.pi, math.pi / 2, rng.uniform(0.3, 1.3), -rng.uniform(0.3, 1.3)))
     if not scene.parts:
         columns, rows = grid()

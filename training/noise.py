@@ -1,7 +1,8 @@
 """The pencil case of the pair generator: fields, colours, strokes and blobs.
 
-Everything is drawn on one square of ``SIZE`` pixels. A *plane* is a float32 array (SIZE, SIZE), a *picture* a float32
-array (SIZE, SIZE, 3) with values 0 to 255. Nothing here keeps state: the caller's generator is the only randomness.
+Everything is drawn on one square of ``SIZE`` pixels. A *plane* is a float32 array (SIZE, SIZE), a *picture* one
+of shape (SIZE, SIZE, 3) with values 0 to 255. Nothing here keeps state: the generator that is passed in is the only
+randomness.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def fractal(rng: Rng, cell: float, octaves: int = 3, fall: float = 0.5, stretch:
 
 
 def cells(rng: Rng, count: int) -> tuple[Plane, Plane, NDArray[np.int32]]:
-    """Voronoi cells of ``count`` random seeds: distance to the seed, distance to the border, label of the cell."""
+    """Voronoi cells of ``count`` random seeds: distance to the seed and to the border, label of the cell."""
     seeds = np.full((SIZE, SIZE), 255, np.uint8)
     spots = rng.integers(0, SIZE, (count, 2))
     seeds[spots[:, 0], spots[:, 1]] = 0
@@ -98,7 +99,7 @@ def cells(rng: Rng, count: int) -> tuple[Plane, Plane, NDArray[np.int32]]:
 
 
 def slope(height: Plane, light: float) -> Plane:
-    """How much a surface of this height (pixels) leans towards the light, which comes from the angle ``light``."""
+    """How much a surface of this height (pixels) leans towards light from the angle ``light``."""
     return as_float(
         -0.5 * math.cos(light) * cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=1)
         - 0.5 * math.sin(light) * cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=1)
@@ -113,9 +114,10 @@ def mix(under: Picture, over: NDArray[np.float32], cover: Plane) -> Picture:
 def colour(rng: Rng, low: float = 12.0, high: float = 242.0, vivid: float = 0.0) -> NDArray[np.float32]:
     """A colour as found on products, mostly close to grey; ``vivid`` is the chance of a saturated one."""
     if chance(rng, vivid):
-        hsv = np.array([[[rng.integers(180), rng.integers(110, 256), rng.integers(60, 256)]]], np.uint8)
+        hsv = np.array([[[rng.integers(180), rng.integers(70, 230), rng.integers(50, 250)]]], np.uint8)
         return as_float(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0])
-    tint = 55.0 * rng.uniform() ** 2 * rng.standard_normal(3)
+    warm, odd = rng.standard_normal() * np.array([1.0, 0.1, -1.0]), 0.35 * rng.standard_normal(3)
+    tint = 45.0 * rng.uniform() ** 2 * (warm + odd)
     return as_float(np.clip(rng.uniform(low, high) + tint, 4, 250))
 
 
@@ -124,19 +126,19 @@ def near_colour(rng: Rng, base: NDArray[np.float32], low: float, high: float) ->
     step = log_uniform(rng, low, high) * (1.0 if chance(rng, 0.5) else -1.0)
     if not 0 <= float(base.mean()) + step <= 255:
         step = -step
-    tint = pick(rng, (0.0, 0.1, 0.35)) * rng.standard_normal(3)
+    tint = pick(rng, (0.0, 0.1, 0.2)) * rng.standard_normal(3)
     return as_float(np.clip(base + step * (1 + tint), 0, 255))
 
 
 def ramp(rng: Rng, plane: Plane, low: float = 8.0, high: float = 75.0) -> Picture:
-    """Turn a plane (0 to 1) into a picture between two colours that are ``low`` to ``high`` grey levels apart."""
-    first = colour(rng, vivid=0.1)
+    """Turn a plane (0 to 1) into a picture between two colours, ``low`` to ``high`` grey levels apart."""
+    first = colour(rng, vivid=0.06)
     second = near_colour(rng, first, low, high) if chance(rng, 0.85) else colour(rng)
     return as_float(first + (second - first) * np.clip(plane, 0, 1)[..., None])
 
 
 def blob(rng: Rng, x: float, y: float, size: float, rough: float, aspect: float | None = None) -> Plane:
-    """A field below 1 inside an irregular spot of about ``size`` pixels radius around (x, y), above 1 outside."""
+    """A field below 1 inside an irregular spot of about ``size`` pixels radius around (x, y)."""
     columns, rows = grid()
     angle = rng.uniform(0, math.pi)
     ratio = math.sqrt(math.exp(rng.uniform(-0.9, 0.9)) if aspect is None else aspect)
@@ -182,7 +184,7 @@ def stroke(
     taper: bool = True,
     branches: int = 0,
 ) -> Plane:
-    """Coverage of a wandering line that begins at ``start``; lengths and widths in pixels, ``wobble`` in radians."""
+    """Coverage of a wandering line from ``start``; lengths and widths in pixels, ``wobble`` in radians."""
     canvas = np.zeros((2 * SIZE, 2 * SIZE), np.uint8)
     path = _walk(rng, *start, angle, length, wobble)
     _ink(canvas, path, width, taper)

@@ -1,4 +1,4 @@
-"""Families of objects: outline, colours, relief and parts of things that look like products on an inspection table."""
+"""Families of objects: outline, colours, relief and parts of things like those on an inspection table."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ Family = Callable[[Rng, Frame], Body]
 
 def _bevel(cover: Plane, width: float) -> Plane:
     """Height of a body whose border is rounded over ``width`` pixels."""
-    inside = cv2.distanceTransform((cover > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
+    inside = cv2.distanceTransform((cover > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
     edge = np.clip(inside / width, 0, 1)
-    return as_float(width * np.sqrt(np.clip(1 - (1 - edge) ** 2, 0, 1)))
+    return blur(as_float(width * np.sqrt(np.clip(1 - (1 - edge) ** 2, 0, 1))), 0.6 + 0.12 * width)
 
 
 def _material(rng: Rng, plain: float = 0.6) -> Picture:
     """Unlit colours of a body: painted or moulded plainly, or any texture with its contrast reduced."""
     if chance(rng, plain):
         cloud = rng.uniform(0, 5) * fractal(rng, 50, 3) + rng.uniform(0, 4) * fractal(rng, 2, 1)
-        return as_float(np.clip(colour(rng, 25, 225, 0.3) + cloud[..., None], 0, 255))
+        return as_float(np.clip(colour(rng, 25, 225, 0.12) + cloud[..., None], 0, 255))
     picture = texture(rng)
     mean = picture.mean((0, 1))
     return as_float(mean + (picture - mean) * rng.uniform(0.25, 1))
@@ -60,7 +60,9 @@ def _ground(body: Body) -> NDArray[np.float32]:
     return as_float(body.albedo[inside].mean(0)) if inside.any() else as_float(body.albedo.mean((0, 1)))
 
 
-def _new(rng: Rng, family: str, frame: Frame, signed: Plane, bevel: float | None = None, plain: float = 0.6) -> Body:
+def _new(
+    rng: Rng, family: str, frame: Frame, signed: Plane, bevel: float | None = None, plain: float = 0.6
+) -> Body:
     cover = frame.cover(signed)
     width = frame.radius * rng.uniform(0.03, 0.35) if bevel is None else bevel
     return Body(family, cover, _material(rng, plain), _bevel(cover, max(width, 1.5)), [])
@@ -136,7 +138,9 @@ def capsule(rng: Rng, frame: Frame) -> Body:
     """A capsule, vial, fuse or pen: a glossy cylinder with round ends, halves of two colours, print."""
     u, v = frame.uv
     half = rng.uniform(0.16, 0.45)
-    body = _new(rng, "capsule", frame, box(u, v, 1.0, half, half * rng.uniform(0.3, 1)), half * frame.radius, 0.9)
+    body = _new(
+        rng, "capsule", frame, box(u, v, 1.0, half, half * rng.uniform(0.3, 1)), half * frame.radius, 0.9
+    )
     ground = _ground(body)
     if chance(rng, 0.7):
         joint = rng.uniform(-0.3, 0.3)
@@ -165,7 +169,12 @@ def nut(rng: Rng, frame: Frame) -> Body:
     inner = rng.uniform(0.2, 0.5)
     rho = np.hypot(u, v)
     if chance(rng, 0.6):
-        _paint(body, frame.cover(as_float(rho - inner * rng.uniform(1.15, 1.5))), near_colour(rng, ground, 8, 50), 2.0)
+        _paint(
+            body,
+            frame.cover(as_float(rho - inner * rng.uniform(1.15, 1.5))),
+            near_colour(rng, ground, 8, 50),
+            2.0,
+        )
     if chance(rng, 0.5):
         part = random_part(rng, ground)
         body.parts = ring_of(
@@ -210,7 +219,9 @@ def fruit(rng: Rng, frame: Frame) -> Body:
         streak = rng.uniform(0, 0.12) * np.sin(rng.uniform(8, 26) * np.arctan2(v, u) + fractal(rng, 30, 2))
         body.albedo = as_float(np.clip(base * (1 + mottle + streak)[..., None], 0, 255))
     if chance(rng, 0.4):
-        cap = circle(as_float(u - rng.uniform(0.2, 0.7)), v, rng.uniform(0.2, 0.45)) + 0.03 * fractal(rng, 15, 3)
+        cap = circle(as_float(u - rng.uniform(0.2, 0.7)), v, rng.uniform(0.2, 0.45)) + 0.03 * fractal(
+            rng, 15, 3
+        )
         _paint(body, frame.cover(as_float(cap)), near_colour(rng, _ground(body), 20, 60))
     if chance(rng, 0.3):
         chips = fractal(rng, rng.uniform(8, 16), 1) - rng.uniform(1.3, 1.8)
@@ -223,7 +234,9 @@ def tile(rng: Rng, frame: Frame) -> Body:
     if chance(rng, 0.5):
         frame = replace(frame, radius=frame.radius * 1.25)
     u, v = frame.uv
-    body = _new(rng, "tile", frame, box(u, v, 0.92, 0.92 * rng.uniform(0.7, 1), 0.03), rng.uniform(1.5, 8), 0.15)
+    body = _new(
+        rng, "tile", frame, box(u, v, 0.92, 0.92 * rng.uniform(0.7, 1), 0.03), rng.uniform(1.5, 8), 0.15
+    )
     if chance(rng, 0.3):
         count = int(rng.integers(1, 6))
         lines = np.abs(np.mod(u * count + 0.5, 1) - 0.5) / count - rng.uniform(0.005, 0.03)
@@ -234,7 +247,9 @@ def tile(rng: Rng, frame: Frame) -> Body:
 def bracket(rng: Rng, frame: Frame) -> Body:
     """A stamped or moulded part, symmetric about its long axis, with pairs of features."""
     u, v = frame.uv
-    body = _new(rng, "bracket", frame, organic(rng, u, v, rng.uniform(0.1, 0.3), True), rng.uniform(2, 14), 0.7)
+    body = _new(
+        rng, "bracket", frame, organic(rng, u, v, rng.uniform(0.1, 0.3), True), rng.uniform(2, 14), 0.7
+    )
     ground = _ground(body)
     for _ in range(int(rng.integers(1, 4))):
         part = random_part(rng, ground)
@@ -260,7 +275,9 @@ def flange(rng: Rng, frame: Frame) -> Body:
         count = int(rng.integers(3, 17))
         size = frame.radius * min(rng.uniform(0.05, 0.16), 2.2 * radius / count)
         part = replace(random_part(rng, ground), size=max(2.5, size))
-        body.parts += ring_of(part, (frame.x, frame.y), radius * frame.radius, count, rng.uniform(0, math.tau))
+        body.parts += ring_of(
+            part, (frame.x, frame.y), radius * frame.radius, count, rng.uniform(0, math.tau)
+        )
     return body
 
 
@@ -292,7 +309,9 @@ def comb(rng: Rng, frame: Frame) -> Body:
     count = int(rng.integers(5, 19))
     step, long = 1.84 / count, rng.uniform(0.3, 0.55)
     part = random_part(rng, _ground(body), ("bar", "pad"))
-    part = replace(part, aspect=float(rng.uniform(0.35, 0.75) * step / long) * (2 if part.shape == "bar" else 1))
+    part = replace(
+        part, aspect=float(rng.uniform(0.35, 0.75) * step / long) * (2 if part.shape == "bar" else 1)
+    )
     for index in range(count):
         at = (index * step + step / 2 - 0.92, -0.2 + long)
         body.parts.append(_place(frame, part, *at, long, math.pi / 2))
@@ -323,7 +342,13 @@ def cable(rng: Rng, frame: Frame) -> Body:
     metal = random_part(rng, _ground(body), ("disc", "ring", "hole"))
     dot = random_part(rng, metal.face, ("disc", "ring"))
     spin = float(rng.uniform(0, math.tau))
-    wires = ring_of(replace(metal, size=inner * frame.radius), (frame.x, frame.y), 0.95 * frame.radius - inner * frame.radius, count, spin)
+    wires = ring_of(
+        replace(metal, size=inner * frame.radius),
+        (frame.x, frame.y),
+        0.95 * frame.radius - inner * frame.radius,
+        count,
+        spin,
+    )
     strands = int(rng.integers(4, 9))
     for wire in wires:
         if chance(rng, 0.0 if frame.radius < 50 else 0.9):
@@ -340,9 +365,17 @@ def case(rng: Rng, frame: Frame) -> Body:
     half = rng.uniform(0.35, 0.9)
     body = _new(rng, "case", frame, box(u, v, 0.95, half, rng.uniform(0.02, 0.2)), None, 0.9)
     ground = _ground(body)
-    panel = box(as_float(u - rng.uniform(-0.3, 0.3)), v, rng.uniform(0.2, 0.55), half * rng.uniform(0.3, 0.7), 0.04)
+    panel = box(
+        as_float(u - rng.uniform(-0.3, 0.3)), v, rng.uniform(0.2, 0.55), half * rng.uniform(0.3, 0.7), 0.04
+    )
     _paint(body, frame.cover(panel), near_colour(rng, ground, 20, 120), rng.uniform(-3, 3))
-    _label(rng, frame, body, rng.uniform(0.4, 0.9), (float(rng.uniform(-0.3, 0.3)), float(rng.uniform(-0.5, 0.5) * half)))
+    _label(
+        rng,
+        frame,
+        body,
+        rng.uniform(0.4, 0.9),
+        (float(rng.uniform(-0.3, 0.3)), float(rng.uniform(-0.5, 0.5) * half)),
+    )
     for _ in range(int(rng.integers(1, 5))):
         part = random_part(rng, ground)
         at = (float(rng.uniform(-0.75, 0.75)), float(rng.uniform(-0.75, 0.75) * half))
@@ -372,7 +405,11 @@ def tray(rng: Rng, frame: Frame) -> Body:
     columns, rows = int(rng.integers(2, 5)), int(rng.integers(1, 5))
     step = min(200 / columns, 200 / rows)
     grey = np.full(3, 128, np.float32)
-    part = replace(random_part(rng, grey), size=step * rng.uniform(0.3, 0.47), sprite=_sprite(rng, rng.uniform(0, math.tau)))
+    part = replace(
+        random_part(rng, grey),
+        size=step * rng.uniform(0.3, 0.47),
+        sprite=_sprite(rng, rng.uniform(0, math.tau)),
+    )
     loose = rng.uniform(0, 0.06) * rng.integers(0, 2)
     for row in range(rows):
         for column in range(columns):

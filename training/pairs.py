@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .camera import carry, jitter, random_camera, shoot
-from .defects import InvisibleDefect, damage
+from .defects import InvisibleDefectError, damage
+from .distractors import PASSING, distract
 from .noise import SIZE, Rng, chance, pick
 from .scenes import Scene, random_scene
 from .sources import Photos, load_photos
@@ -44,17 +45,19 @@ class Pair:
 
 def _from_scene(rng: Rng, scene: Scene, kind: str | None) -> Pair | None:
     """Damage and photograph a scene; None where the camera cut the defect away."""
-    picture, mask, kinds = scene.image, np.zeros((SIZE, SIZE), bool), []
-    for _ in range(1 if kind else pick(rng, (1, 1, 1, 1, 1, 2, 2, 3))):
-        harm = damage(rng, scene, picture, kind)
-        picture, mask = harm.picture, mask | harm.mask
-        kinds.append(harm.kind)
     first = random_camera(rng)
     second = jitter(rng, random_camera(rng) if chance(rng, 0.2) else first)
+    picture, mask, kinds = scene.image, np.zeros((SIZE, SIZE), bool), []
+    for _ in range(1 if kind else pick(rng, (1, 1, 1, 1, 1, 2, 2, 3))):
+        harm = damage(rng, scene, picture, second, kind)
+        picture, mask = harm.picture, mask | harm.mask
+        kinds.append(harm.kind)
     seen = carry(second, mask)
     if int(seen.sum()) < 8:
         return None
-    return Pair(shoot(rng, first, scene.image), shoot(rng, second, picture), seen, tuple(kinds), scene.base)
+    clean = shoot(rng, first, distract(rng, scene.image, 0.12, PASSING))
+    defective = shoot(rng, second, distract(rng, picture, 0.12, PASSING))
+    return Pair(clean, defective, seen, tuple(kinds), scene.base)
 
 
 def render_pair(seed: int, photos: Photos | None, kind: str | None = None) -> Pair:
@@ -67,7 +70,7 @@ def render_pair(seed: int, photos: Photos | None, kind: str | None = None) -> Pa
 
     Raises:
         KeyError: no such kind.
-        InvisibleDefect: several scenes were drawn and no defect could be seen on any.
+        InvisibleDefectError: several scenes were drawn and no defect could be seen on any.
     """
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed)
@@ -75,12 +78,14 @@ def render_pair(seed: int, photos: Photos | None, kind: str | None = None) -> Pa
     for _ in range(_SCENES):
         try:
             pair = _from_scene(rng, random_scene(rng, photos), kind)
-        except InvisibleDefect as error:
+        except InvisibleDefectError as error:
             problem = str(error)
             continue
         if pair is not None:
             return pair
-    raise InvisibleDefect(f"Wanted a visible defect for seed {seed}, got none on {_SCENES} scenes; last: {problem}")
+    raise InvisibleDefectError(
+        f"Wanted a visible defect for seed {seed}, got none on {_SCENES} scenes; last: {problem}"
+    )
 
 
 def _row(pair: Pair) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Small features of an object (holes, pads, screws, pins …), kept as a list so that one of them can go wrong."""
+"""Small features of an object (holes, pads, screws …), kept as a list so that one of them can go wrong."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .noise import SIZE, Picture, Plane, Rng, as_float, chance, near_colour, pic
 from .shapes import box, circle, polygon
 
 Rgb = NDArray[np.float32]
+Window = tuple[slice, slice]
 Layers = list[tuple[Plane, int]]  # signed distance, and which of the part's two colours
 
 
@@ -21,7 +22,7 @@ Layers = list[tuple[Plane, int]]  # signed distance, and which of the part's two
 class Part:
     """One feature: what it looks like and where it sits (pixels, radians).
 
-    ``sprite`` (h, w, 4), colour and coverage, replaces the drawn shape where given; ``size`` is half its width then.
+    ``sprite`` (h, w, 4), colour and coverage, replaces the drawn shape where given; it is 2 ``size`` wide.
     """
 
     shape: str
@@ -117,33 +118,35 @@ def random_part(rng: Rng, ground: Rgb, shapes: tuple[str, ...] = tuple(SHAPES)) 
     return Part(shape, 0, 0, 1, 0, float(rng.uniform(0.3, 1)), face, trim, float(relief))
 
 
-def _window(part: Part) -> tuple[slice, slice] | None:
+def _window(part: Part) -> Window | None:
     reach = 1.5 * part.size + 2
     left, right = max(0, int(part.x - reach)), min(SIZE, int(part.x + reach) + 1)
     top, bottom = max(0, int(part.y - reach)), min(SIZE, int(part.y + reach) + 1)
     return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
 
-def _stamp(picture: Picture, cover: Plane, part: Part, sprite: NDArray[np.float32]) -> None:
+def _stamp(picture: Picture, cover: Plane, part: Part, sprite: NDArray[np.float32], window: Window) -> None:
     high, wide = sprite.shape[:2]
     scale = 2 * part.size / wide
     matrix = cv2.getRotationMatrix2D((wide / 2, high / 2), -math.degrees(part.angle), scale)
     if part.mirrored:
         matrix = matrix @ np.array([[-1, 0, wide], [0, 1, 0], [0, 0, 1]])
-    matrix[:, 2] += (part.x - wide / 2, part.y - high / 2)
-    laid = as_float(cv2.warpAffine(sprite, matrix, (SIZE, SIZE)))
+    rows, columns = window
+    matrix[:, 2] += np.array([part.x - wide / 2 - columns.start, part.y - high / 2 - rows.start])
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    laid = as_float(cv2.warpAffine(sprite, matrix, size))
     alpha = laid[..., 3:]
-    picture += (laid[..., :3] - picture) * alpha
-    np.maximum(cover, alpha[..., 0], out=cover)
+    picture[window] += (laid[..., :3] - picture[window]) * alpha
+    np.maximum(cover[window], alpha[..., 0], out=cover[window])
 
 
 def draw(picture: Picture, cover: Plane, part: Part, light: float) -> None:
     """Paint one part into ``picture`` (unlit colours) and its coverage into ``cover``, both in place."""
-    if part.sprite is not None:
-        _stamp(picture, cover, part, part.sprite)
-        return
     window = _window(part)
     if window is None:
+        return
+    if part.sprite is not None:
+        _stamp(picture, cover, part, part.sprite, window)
         return
     rows, columns = np.mgrid[window].astype(np.float32)
     cosine, sine = math.cos(part.angle), math.sin(part.angle)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .distractors import distract
+from .distractors import QUIET, distract
 from .noise import (
     SIZE,
     Picture,
@@ -21,7 +21,6 @@ from .noise import (
     colour,
     fractal,
     grid,
-    log_uniform,
     pick,
     slope,
 )
@@ -49,6 +48,7 @@ class Scene:
         under: the unlit colours below the parts.
         shade: factor by which light and shadow change an unlit colour (SIZE, SIZE).
         gloss: what reflections add (SIZE, SIZE).
+        bare: ``image`` before distractors were laid over it.
         light: angle the light comes from, radians.
         base: "texture", "object" or "photo".
         material: name of the texture or object family, or "photo".
@@ -61,6 +61,7 @@ class Scene:
     under: Picture
     shade: Plane
     gloss: Plane
+    bare: Picture
     light: float
     base: str
     material: str
@@ -71,15 +72,15 @@ class Scene:
         return as_float(np.clip(albedo * self.shade[..., None] + self.gloss[..., None], 0, 255))
 
     def with_parts(self, parts: tuple[Part, ...]) -> Picture:
-        """The lit picture with other parts than its own, without distractors."""
-        return _compose(self.under, parts, self)[0]
+        """The lit picture with other parts than its own, without distractors; equals ``bare`` for its own."""
+        return self.lit(_with_parts(self.under, self.cover, parts, self.light)[0])
 
 
-def _compose(under: Picture, parts: tuple[Part, ...], scene: Scene) -> tuple[Picture, Plane]:
-    picture, cover = under.copy(), scene.cover.copy()
+def _with_parts(under: Picture, cover: Plane, parts: tuple[Part, ...], light: float) -> tuple[Picture, Plane]:
+    picture, cover = under.copy(), cover.copy()
     for part in parts:
-        draw(picture, cover, part, scene.light)
-    return scene.lit(picture), cover
+        draw(picture, cover, part, light)
+    return picture, cover
 
 
 def backdrop(rng: Rng) -> Picture:
@@ -127,26 +128,21 @@ def object_scene(rng: Rng, family: str | None = None) -> Scene:
     body = build(rng, frame, light, family)
     shade, gloss = _body_light(rng, body, light)
     vignette = _vignette(rng) if chance(rng, 0.6) else np.ones((SIZE, SIZE), np.float32)
-    cover = body.cover
-    parts_cover = cover.copy()
-    blank = np.zeros((SIZE, SIZE, 3), np.float32)
-    for part in body.parts:
-        draw(blank, parts_cover, part, light)
-    dark = _cast(rng, parts_cover, light) * vignette
-    shade = as_float((1 - cover) * dark + cover * shade * vignette)
-    under = as_float(ground + (body.albedo - ground) * cover[..., None])
+    solid = body.cover[..., None]
+    under = as_float(ground + (body.albedo - ground) * solid)
+    parts = tuple(body.parts)
+    drawn, cover = _with_parts(under, body.cover, parts, light)
+    dark = as_float(_cast(rng, cover, light) * vignette)
+    shade = as_float((1 - body.cover) * dark + body.cover * shade * vignette)
+    bare = as_float(np.clip(drawn * shade[..., None] + gloss[..., None], 0, 255))
+    image = distract(rng, bare, 0.25, QUIET)
     lit_ground = as_float(np.clip(ground * dark[..., None], 0, 255))
-    bare = Scene(
-        under, cover, lit_ground, under, shade, gloss, light, "object", body.family, tuple(body.parts)
-    )
-    image, cover = _compose(under, bare.parts, bare)
-    image = distract(rng, image, 0.25)
-    return Scene(image, cover, lit_ground, under, shade, gloss, light, "object", body.family, bare.parts)
+    return Scene(image, cover, lit_ground, under, shade, gloss, bare, light, "object", body.family, parts)
 
 
 def _flat(image: Picture, light: float, base: str, material: str) -> Scene:
     ones = np.ones((SIZE, SIZE), np.float32)
-    return Scene(image, ones, None, image, ones, np.zeros_like(ones), light, base, material)
+    return Scene(image, ones, None, image, ones, np.zeros_like(ones), image, light, base, material)
 
 
 def texture_scene(rng: Rng, photos: Photos | None = None, name: str | None = None) -> Scene:
@@ -172,6 +168,3 @@ def random_scene(rng: Rng, photos: Photos | None) -> Scene:
     if share < 0.16 and photos is not None and photos.pictures:
         return photo_scene(rng, photos)
     return texture_scene(rng, photos) if share < 0.5 else object_scene(rng)
-
-
-__all__ = ["Scene", "backdrop", "log_uniform", "object_scene", "photo_scene", "random_scene", "texture_scene"]

@@ -1,4 +1,4 @@
-"""Outlines as signed distances (negative inside) in the object's own coordinates, and the frame that gives these."""
+"""Outlines as signed distances (negative inside) in an object's own coordinates, and the frame for these."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def random_frame(rng: Rng) -> Frame:
     slack = max(4.0, 0.35 * (112 - radius))
     angle = pick(rng, (0.0, 0.5, 1.0, 1.5)) * math.pi + rng.normal(0, 0.06) * rng.integers(0, 2)
     if chance(rng, 0.35):
-        angle = rng.uniform(0, math.tau)
+        angle = float(rng.uniform(0, math.tau))
     x, y = SIZE / 2 + rng.uniform(-slack, slack, 2)
     return Frame(float(x), float(y), float(radius), float(angle))
 
@@ -98,7 +98,7 @@ def text_cover(rng: Rng, frame: Frame, width: float, at: tuple[float, float] = (
         (sheet.shape[1] / 2, sheet.shape[0] / 2), -math.degrees(frame.angle), scale
     )
     x, y = frame.at(*at)
-    matrix[:, 2] += (x - sheet.shape[1] / 2, y - sheet.shape[0] / 2)
+    matrix[:, 2] += np.array([x - sheet.shape[1] / 2, y - sheet.shape[0] / 2])
     half = cv2.GaussianBlur(sheet, (0, 0), max(0.1, 0.45 / scale))
     return as_float(cv2.warpAffine(half, matrix, (SIZE, SIZE))) / np.float32(255)
 

@@ -1,7 +1,7 @@
 """Real photographs of flawless things that the generator may build on, with the licence of every source.
 
-Given folders (one product each) are read by :func:`load_photos`; scikit-image's wheel carries these sample pictures,
-whose licences stand in the docstrings of ``skimage.data`` (version 0.26, read on the function of the same name):
+Given folders (one product each) are read by :func:`load_photos`; scikit-image's wheel carries these pictures,
+whose licences stand in the docstrings of ``skimage.data`` (version 0.26, function of the same name):
 
 =======  ===========================================================================================
 picture  licence as stated by scikit-image
@@ -36,7 +36,7 @@ SHORT_SIDE = 256
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Flawless photographs, uint8 RGB: ``pictures`` of things (any shape) and ``surfaces`` that fill the picture."""
+    """Flawless photographs, uint8 RGB: ``pictures`` of things, ``surfaces`` that fill the picture."""
 
     pictures: tuple[NDArray[np.uint8], ...]
     surfaces: tuple[NDArray[np.uint8], ...]

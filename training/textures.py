@@ -1,9 +1,10 @@
-"""Surfaces without a defect: stone, metal, cloth, wood, leather, tiles … each a function from a generator to a picture."""
+"""Surfaces without a defect: stone, metal, cloth, wood … each a function from a generator to a picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -97,7 +98,7 @@ def _boards(rng: Rng, picture: Picture) -> Picture:
     count = int(rng.integers(2, 6))
     edges = np.linspace(0, SIZE, count + 1).astype(int)
     out = picture.copy()
-    for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+    for top, bottom in pairwise(edges):
         moved = np.roll(picture[top:bottom], int(rng.integers(SIZE)), axis=1)
         out[top:bottom] = moved * np.float32(rng.uniform(0.85, 1.1))
         out[top : top + int(rng.integers(1, 3))] *= np.float32(rng.uniform(0.3, 0.7))
@@ -227,7 +228,7 @@ def printed(rng: Rng) -> Picture:
                 cv2.circle(stamp, (x, y), step // 4, (255,), max(1, step // 12), cv2.LINE_AA)
             else:
                 cv2.drawMarker(stamp, (x, y), (255,), step % 7, step // 2, max(1, step // 20), cv2.LINE_AA)
-    cover = turn(as_float(stamp) / 255, pick(rng, (0.0, 90.0, rng.uniform(0, 360))))
+    cover = turn(as_float(stamp / 255), pick(rng, (0.0, 90.0, rng.uniform(0, 360))))
     return mix(picture, colour(rng, vivid=0.4), as_float(cover * rng.uniform(0.4, 1)))
 
 

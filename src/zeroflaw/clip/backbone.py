@@ -27,8 +27,7 @@ _CACHE_FROM = 32  # prompts; fewer are embedded faster than a file is found wort
 
 @dataclass
 class Bundle:
-    """What a weights folder holds, read and checked: frozen float32 towers on the CPU and all that belongs "
-    "to them."""
+    """What a weights folder holds, read and checked: frozen float32 towers and all that belongs to them."""
 
     model: CLIP
     tokenizer: Tokenizer
@@ -50,6 +49,7 @@ class Backbone:
         sha256: of the weights file.
         device: where the towers are.
         dtype: what they compute in; embeddings always come back as float32.
+        logit_scale: what cosines are multiplied with to become logits, as learned (100 in published weights).
     """
 
     model: CLIP
@@ -59,6 +59,7 @@ class Backbone:
     sha256: str
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
+    logit_scale: float = 100.0
 
     @classmethod
     def on(cls, bundle: Bundle, *, device: str = "auto", dtype: str = "float32") -> Backbone:
@@ -68,9 +69,10 @@ class Backbone:
             UsageError: the device is unknown or not there, or the type is not one of `DtypeName`.
         """
         place, kind = pick_device(device), pick_dtype(dtype)
+        scale = float(bundle.model.logit_scale.exp())  # before bfloat16 rounds it
         model = bundle.model.to(device=place, dtype=kind).eval().requires_grad_(False)
         sha256 = bundle.record.sha256 or ""
-        return cls(model, bundle.tokenizer, bundle.preprocess, bundle.record, sha256, place, kind)
+        return cls(model, bundle.tokenizer, bundle.preprocess, bundle.record, sha256, place, kind, scale)
 
     @property
     def name(self) -> str:
@@ -100,8 +102,7 @@ class Backbone:
 
     @property
     def has_aligned_patches(self) -> bool:
-        """Whether patch embeddings were trained to agree with the text; elsewhere windows must make the "
-        "maps."""
+        """Whether patch embeddings were trained to agree with the text; where not, windows make the maps."""
         return self.model.config.vision.patch_projection
 
     def with_image_size(self, image_size: int) -> Backbone:

@@ -37,14 +37,12 @@ def cache_folder() -> Path | None:
 
 
 def text_key(identity: Sequence[str], texts: Sequence[str]) -> str:
-    """Return the content hash under which the embeddings of ``texts`` by an encoder of this ``identity`` "
-    "are kept."""
+    """Return the content hash under which embeddings of ``texts`` by this encoder are kept."""
     return hashlib.sha256(json.dumps([_FORMAT, list(identity), list(texts)]).encode()).hexdigest()
 
 
 def load_texts(key: str, shape: tuple[int, int]) -> Tensor | None:
-    """Return cached embeddings (N, E), or None where there are none; a damaged entry is reported and "
-    "counts as none."""
+    """Return cached embeddings (N, E) or None; a damaged entry is reported and counts as none."""
     path = _path(key)
     if path is None or not path.is_file():
         return None

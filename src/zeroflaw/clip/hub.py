@@ -15,9 +15,10 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zeroflaw.clip.cache import cache_folder
 from zeroflaw.clip.folder import (
@@ -81,9 +82,10 @@ def fetch(record: WeightsRecord, *, offline: bool | None = None) -> Fetched:
 
 def _first(record: WeightsRecord, local: bool) -> tuple[Pin, Path]:
     """Take what is newest on the hub, or what lies in its cache, and pin it."""
+    declared: dict[str, str] = {}
     if local:
         folder = _get_any_cached(record)
-        revision, declared = folder.name, {}
+        revision = folder.name
     else:
         revision, declared = _ask(record)
         names = _choose(set(declared))
@@ -110,8 +112,7 @@ def _choose(there: set[str]) -> tuple[str, ...] | None:
 
 
 def _ask(record: WeightsRecord) -> tuple[str, dict[str, str]]:
-    """Return the newest commit and, per file, the SHA-256 that the hub declares (empty for small text "
-    "files)."""
+    """Return the newest commit and the SHA-256 that the hub declares per file (empty for small texts)."""
     from huggingface_hub import HfApi
 
     try:
@@ -125,37 +126,36 @@ def _ask(record: WeightsRecord) -> tuple[str, dict[str, str]]:
 
 
 def _get(record: WeightsRecord, names: list[str], revision: str, local: bool) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download
 
-    folder = Path()
-    for name in names:
-        cached = try_to_load_from_cache(record.source, name, revision=revision)
-        try:
-            path = (
-                cached
-                if isinstance(cached, str)
-                else hf_hub_download(
-                    record.source,
-                    name,
-                    revision=revision,
-                    local_files_only=local,
-                    endpoint=_endpoint(),
-                    tqdm_class=_bar(),
+    paths = []
+    try:
+        with _bars():
+            for name in names:
+                cached = _cached(record, name, revision)
+                paths.append(
+                    cached
+                    or hf_hub_download(
+                        record.source, name, revision=revision, local_files_only=local, endpoint=_endpoint()
+                    )
                 )
-            )
-        except Exception as error:
-            raise _unreachable(record, error) from error
-        folder = Path(path).parent
-    return folder
+    except Exception as error:  # a dozen classes of three libraries
+        raise _unreachable(record, error) from error
+    return Path(paths[0]).parent
+
+
+def _cached(record: WeightsRecord, name: str, revision: str | None) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(record.source, name, revision=revision)
+    return found if isinstance(found, str) else None
 
 
 def _get_any_cached(record: WeightsRecord) -> Path:
     """Find files that another program has put into the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
     for names in _MODELS:
-        path = try_to_load_from_cache(record.source, names[-1], revision=record.revision)
-        if isinstance(path, str) and _choose({entry.name for entry in Path(path).parent.iterdir()}):
+        path = _cached(record, names[-1], record.revision)
+        if path and _choose({entry.name for entry in Path(path).parent.iterdir()}):
             return Path(path).parent
     raise _unreachable(record, None)
 
@@ -178,15 +178,19 @@ def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
-def _bar() -> Any:
-    """Return the class of the progress bar: silent unless someone watches."""
-    from huggingface_hub.utils import tqdm
+@contextmanager
+def _bars() -> Iterator[None]:
+    """Let huggingface-hub draw its progress bars only where someone watches."""
+    from huggingface_hub import utils
 
-    class Bar(tqdm):  # type: ignore[misc, type-arg]
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": not sys.stderr.isatty()})
-
-    return Bar
+    if sys.stderr.isatty() or utils.are_progress_bars_disabled():  # type: ignore[attr-defined]
+        yield
+        return
+    utils.disable_progress_bars()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()  # type: ignore[attr-defined]
 
 
 def _pin_path(record: WeightsRecord) -> Path | None:

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zeroflaw.clip.records import OPENAI_MEAN, OPENAI_STD
 from zeroflaw.errors import UsageError
 
-Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
+__all__ = ["OPENAI_MEAN", "OPENAI_STD", "Pixels", "Preprocess"]
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 

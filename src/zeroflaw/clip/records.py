@@ -14,13 +14,17 @@ SHA-256; every later load is held against that record (see `zeroflaw.clip.hub`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from zeroflaw.errors import WeightsError, closest
 
 if TYPE_CHECKING:
     from zeroflaw.clip.model import CLIPConfig
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+_HALF = (0.5, 0.5, 0.5)
 
 MINI = "mini"
 LOCAL = "local-dir:"
@@ -51,6 +55,8 @@ class WeightsRecord:
         sha256: of the weights file; None before the first download.
         activation: of both towers.
         shape: sizes of the towers, where they are known before the weights are read.
+        mean, std: what pixels are normalised with; a configuration that comes with the weights goes before
+            them.
         note: what a user should know.
     """
 
@@ -61,6 +67,8 @@ class WeightsRecord:
     sha256: str | None = None
     activation: Literal["gelu", "quick_gelu"] = "gelu"
     shape: Shape | None = None
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
     note: str = ""
 
     def config(self) -> CLIPConfig | None:
@@ -153,11 +161,10 @@ _ALL = (
     _openai("ViT-L-14-336", "vit_large_patch14_clip_336", _L14_336),
     _mit("ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _B32, _LAION2B),
     _mit("ViT-B-16/laion2b_s34b_b88k", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", _B16, _LAION2B),
-    _mit(
-        "ViT-L-14/laion2b_s32b_b82k",
-        "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
-        _L14,
-        _LAION2B + "; normalised with mean and deviation 0.5, unlike the others",
+    replace(
+        _mit("ViT-L-14/laion2b_s32b_b82k", "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _L14, _LAION2B),
+        mean=_HALF,
+        std=_HALF,
     ),
     _mit("ViT-H-14/laion2b_s32b_b79k", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _H14, _LAION2B),
 )

@@ -65,7 +65,8 @@ def find_spot(rng: Rng, scene: Scene, picture: Picture, on_border: bool = False)
     if not on_border and scene.base == "object" and chance(rng, 0.06):
         where = scene.cover <= 0.5
     rows, columns = np.nonzero(where)
-    inner = (np.abs(rows - SIZE / 2) < 112) & (np.abs(columns - SIZE / 2) < 112)
+    reach = 75 if scene.base == "photo" and chance(rng, 0.7) else 112  # photographed things lie in the middle
+    inner = (np.abs(rows - SIZE / 2) < reach) & (np.abs(columns - SIZE / 2) < reach)
     rows, columns = rows[inner], columns[inner]
     if len(rows) == 0:
         rows, columns = rng.integers(10, SIZE - 10, (2, 1))

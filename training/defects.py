@@ -62,6 +62,7 @@ _LEAST_AREA = 12  # pixels
 _LEAST_CHANGE = 5.0  # grey levels, after light smoothing
 _LEAST_CONTRAST = 1.8  # times the roughness of the surface
 _TRIES = 12
+_TRIES_OF_A_KIND = 3  # so that kinds which are hard to see do not die out
 
 
 class InvisibleDefectError(RuntimeError):
@@ -141,8 +142,9 @@ def damage(rng: Rng, scene: Scene, picture: Picture, camera: Camera, kind: str |
         InvisibleDefectError: none of a bounded number of tries could be seen.
     """
     before = tone(camera, picture)
-    for _ in range(_TRIES):
-        name = kind or choose_kind(rng, scene)
+    for attempt in range(_TRIES):
+        if attempt % _TRIES_OF_A_KIND == 0:
+            name = kind or choose_kind(rng, scene)
         spot = find_spot(rng, scene, picture, on_border=name == "edge")
         painted = FLAWS[name](rng, scene, picture, spot)
         if name not in _FIRM_KINDS and not isinstance(painted, Zoned) and chance(rng, _FAINT_SHARE):

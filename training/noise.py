@@ -1,8 +1,8 @@
 """The pencil case of the pair generator: fields, colours, strokes and blobs.
 
-Everything is drawn on one square of ``SIZE`` pixels. A *plane* is a float32 array (SIZE, SIZE), a *picture* one
-of shape (SIZE, SIZE, 3) with values 0 to 255. Nothing here keeps state: the generator that is passed in is the only
-randomness.
+Everything is drawn on one square of ``SIZE`` pixels. A *plane* is a float32 array (SIZE, SIZE),
+a *picture* one of shape (SIZE, SIZE, 3) with values 0 to 255. Nothing here keeps state: the generator that is
+passed in is the only randomness.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .bodies import Body
 from .distractors import QUIET, distract
 from .noise import (
     SIZE,
@@ -24,7 +25,7 @@ from .noise import (
     pick,
     slope,
 )
-from .objects import Body, build
+from .objects import build
 from .parts import Part, draw
 from .shapes import random_frame
 from .sources import Photos
@@ -35,6 +36,37 @@ WOODEN, ROUGH, METALLIC = (
     ("casting", "concrete", "stone"),
     ("brushed", "worn_metal", "casting", "plain"),
 )
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The shadow an object casts on its ground: shift and softness in pixels, depth 0 to 1."""
+
+    dx: float
+    dy: float
+    softness: float
+    depth: float
+
+    def on(self, cover: Plane) -> Plane:
+        """Factor by which what has this coverage darkens the ground."""
+        shift = np.array([[1, 0, self.dx], [0, 1, self.dy]], np.float32)
+        shadow = blur(as_float(cv2.warpAffine(cover, shift, (SIZE, SIZE))), self.softness)
+        return as_float(1 - self.depth * shadow)
+
+
+@dataclass(frozen=True, eq=False)
+class Solid:
+    """What redrawing an object with other parts needs: coverage and shade of its body, vignette, shadow."""
+
+    cover: Plane
+    shade: Plane
+    vignette: Plane
+    cast: Cast
+
+    def shading(self, cover: Plane) -> Plane:
+        """Light and shadow over the whole picture when body and parts together have this coverage."""
+        ground = (1 - self.cover) * self.cast.on(cover)
+        return as_float((ground + self.cover * self.shade) * self.vignette)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +85,7 @@ class Scene:
         base: "texture", "object" or "photo".
         material: name of the texture or object family, or "photo".
         parts: the features that lie on it, in drawing order.
+        solid: what redrawing needs; None where there are no parts.
     """
 
     image: Picture
@@ -65,15 +98,25 @@ class Scene:
     light: float
     base: str
     material: str
-    parts: tuple[Part, ...] = field(default=())
+    parts: tuple[Part, ...] = ()
+    solid: Solid | None = None
 
     def lit(self, albedo: NDArray[np.float32]) -> Picture:
         """The colour (3) or picture as this scene's light would show it."""
         return as_float(np.clip(albedo * self.shade[..., None] + self.gloss[..., None], 0, 255))
 
     def with_parts(self, parts: tuple[Part, ...]) -> Picture:
-        """The lit picture with other parts than its own, without distractors; equals ``bare`` for its own."""
-        return self.lit(_with_parts(self.under, self.cover, parts, self.light)[0])
+        """The lit picture with other parts than its own, without distractors; equals ``bare`` for its own.
+
+        Raises:
+            ValueError: the scene is no drawn object.
+        """
+        if self.solid is None:
+            raise ValueError(
+                f"Wanted a drawn object to redraw, got a {self.base}; ask only where there are parts."
+            )
+        drawn, cover = _with_parts(self.under, self.solid.cover, parts, self.light)
+        return as_float(np.clip(drawn * self.solid.shading(cover)[..., None] + self.gloss[..., None], 0, 255))
 
 
 def _with_parts(under: Picture, cover: Plane, parts: tuple[Part, ...], light: float) -> tuple[Picture, Plane]:
@@ -111,14 +154,11 @@ def _body_light(rng: Rng, body: Body, light: float) -> tuple[Plane, Plane]:
     return as_float(shade), as_float(gloss * body.cover)
 
 
-def _cast(rng: Rng, cover: Plane, light: float) -> Plane:
-    """Factor by which the object's own shadow darkens the ground."""
-    if chance(rng, 0.35):
-        return np.ones((SIZE, SIZE), np.float32)
+def _random_cast(rng: Rng, light: float) -> Cast:
     reach = rng.uniform(1, 10)
-    matrix = np.array([[1, 0, -reach * math.cos(light)], [0, 1, -reach * math.sin(light)]], np.float32)
-    shadow = blur(as_float(cv2.warpAffine(cover, matrix, (SIZE, SIZE))), rng.uniform(2, 9))
-    return as_float(1 - rng.uniform(0.1, 0.6) * shadow)
+    depth = 0.0 if chance(rng, 0.35) else rng.uniform(0.1, 0.6)
+    dx, dy = -reach * math.cos(light), -reach * math.sin(light)
+    return Cast(float(dx), float(dy), float(rng.uniform(2, 9)), float(depth))
 
 
 def object_scene(rng: Rng, family: str | None = None) -> Scene:
@@ -128,16 +168,17 @@ def object_scene(rng: Rng, family: str | None = None) -> Scene:
     body = build(rng, frame, light, family)
     shade, gloss = _body_light(rng, body, light)
     vignette = _vignette(rng) if chance(rng, 0.6) else np.ones((SIZE, SIZE), np.float32)
-    solid = body.cover[..., None]
-    under = as_float(ground + (body.albedo - ground) * solid)
+    solid = Solid(body.cover, shade, vignette, _random_cast(rng, light))
+    under = as_float(ground + (body.albedo - ground) * body.cover[..., None])
     parts = tuple(body.parts)
     drawn, cover = _with_parts(under, body.cover, parts, light)
-    dark = as_float(_cast(rng, cover, light) * vignette)
-    shade = as_float((1 - body.cover) * dark + body.cover * shade * vignette)
+    shade = solid.shading(cover)
     bare = as_float(np.clip(drawn * shade[..., None] + gloss[..., None], 0, 255))
     image = distract(rng, bare, 0.25, QUIET)
-    lit_ground = as_float(np.clip(ground * dark[..., None], 0, 255))
-    return Scene(image, cover, lit_ground, under, shade, gloss, bare, light, "object", body.family, parts)
+    lit_ground = as_float(np.clip(ground * (solid.cast.on(cover) * vignette)[..., None], 0, 255))
+    return Scene(
+        image, cover, lit_ground, under, shade, gloss, bare, light, "object", body.family, parts, solid
+    )
 
 
 def _flat(image: Picture, light: float, base: str, material: str) -> Scene:

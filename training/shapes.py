@@ -43,7 +43,7 @@ def random_frame(rng: Rng) -> Frame:
     """Mostly centred and large, sometimes small in the picture; upright, slightly tilted or at any angle."""
     radius = rng.uniform(78, 112) if chance(rng, 0.7) else rng.uniform(30, 78)
     slack = max(4.0, 0.35 * (112 - radius))
-    angle = pick(rng, (0.0, 0.5, 1.0, 1.5)) * math.pi + rng.normal(0, 0.06) * rng.integers(0, 2)
+    angle: float = pick(rng, (0.0, 0.5, 1.0, 1.5)) * math.pi + float(rng.normal(0, 0.06) * rng.integers(0, 2))
     if chance(rng, 0.35):
         angle = float(rng.uniform(0, math.tau))
     x, y = SIZE / 2 + rng.uniform(-slack, slack, 2)

@@ -44,14 +44,17 @@ def _wave(phase: Plane) -> Plane:
 
 
 def stone(rng: Rng) -> Picture:
+    """Clouds of all sizes: stone, plaster, patina."""
     return ramp(rng, 0.5 + 0.25 * fractal(rng, log_uniform(rng, 8, 90), 5))
 
 
 def grain(rng: Rng) -> Picture:
+    """Fine even grain: sand paper, cast plastic."""
     return ramp(rng, 0.5 + 0.22 * fractal(rng, rng.uniform(1.6, 5), 2, 0.7))
 
 
 def brushed(rng: Rng) -> Picture:
+    """Metal brushed in one direction, with faint bands."""
     lines = fractal(rng, rng.uniform(1.6, 4), 2, stretch=rng.uniform(8, 40))
     bands = fractal(rng, 70, 2)
     plane = 0.5 + 0.18 * lines + rng.uniform(0, 0.15) * bands
@@ -59,6 +62,7 @@ def brushed(rng: Rng) -> Picture:
 
 
 def weave(rng: Rng) -> Picture:
+    """Cloth of warp and weft."""
     u, v = _turned(rng)
     period = rng.uniform(4, 18)
     warp, weft = _wave(u / period), _wave(v / (period * rng.uniform(0.8, 1.25)))
@@ -67,6 +71,7 @@ def weave(rng: Rng) -> Picture:
 
 
 def stripes(rng: Rng) -> Picture:
+    """Stripes or ribs with soft or hard edges, slightly wavy."""
     u, v = _turned(rng)
     period = rng.uniform(4, 40)
     edge = rng.uniform(0.5, 5)
@@ -82,6 +87,7 @@ def _wood_colours(rng: Rng, plane: Plane) -> Picture:
 
 
 def wood(rng: Rng) -> Picture:
+    """Sawn wood: rings, fibres, sometimes boards with joints."""
     bend = fractal(rng, rng.uniform(25, 60), 2, stretch=rng.uniform(4, 9))
     _, rows = grid()
     rings = _wave(as_float(rows / rng.uniform(10, 45) + rng.uniform(0.2, 0.7) * bend))
@@ -106,12 +112,14 @@ def _boards(rng: Rng, picture: Picture) -> Picture:
 
 
 def leather(rng: Rng) -> Picture:
+    """Leather: small raised cells between grooves."""
     _, border, _ = cells(rng, int(log_uniform(rng, 250, 2200)))
     height = blur(np.minimum(border, 3), rng.uniform(0.6, 1.4))
     return ramp(rng, as_float(height / 2.6 + 0.08 * fractal(rng, 40, 3)), 12, 60)
 
 
 def gravel(rng: Rng) -> Picture:
+    """Gravel, flakes or mosaic: cells of different tones."""
     _, border, label = cells(rng, int(log_uniform(rng, 80, 1200)))
     tone = rng.uniform(0, 1, int(label.max()) + 1).astype(np.float32)[label]
     plane = (0.2 + 0.7 * tone) * (0.45 + 0.55 * np.clip(border / 3, 0, 1))
@@ -119,6 +127,7 @@ def gravel(rng: Rng) -> Picture:
 
 
 def tiles(rng: Rng) -> Picture:
+    """Tiles or bricks with joints, straight or staggered."""
     u, v = _turned(rng, 0.4)
     wide, joint = rng.uniform(16, 90), rng.uniform(1.2, 5)
     high = wide * pick(rng, (1.0, rng.uniform(0.4, 1)))
@@ -134,6 +143,7 @@ def tiles(rng: Rng) -> Picture:
 
 
 def perforated(rng: Rng) -> Picture:
+    """Holes or dots in rows."""
     u, v = _turned(rng)
     period = rng.uniform(8, 40)
     stagger = (np.floor(v / period) % 2) * (period / 2) * rng.integers(0, 2)
@@ -143,6 +153,7 @@ def perforated(rng: Rng) -> Picture:
 
 
 def terrazzo(rng: Rng) -> Picture:
+    """Chips of other colours in a plain ground."""
     picture = ramp(rng, 0.5 + 0.2 * fractal(rng, 4, 3), 5, 30)
     for _ in range(int(rng.integers(1, 4))):
         chips = fractal(rng, rng.uniform(4, 14), 2) - rng.uniform(0.8, 1.7)
@@ -151,6 +162,7 @@ def terrazzo(rng: Rng) -> Picture:
 
 
 def plain(rng: Rng) -> Picture:
+    """Almost one colour: paint, paper, plastic."""
     tone = 0.5 + 0.2 * fractal(rng, log_uniform(rng, 20, 90), 2) + 0.1 * fractal(rng, 2, 1)
     return ramp(rng, as_float(tone), 2, 12)
 
@@ -182,12 +194,14 @@ def concrete(rng: Rng) -> Picture:
 
 
 def carpet(rng: Rng) -> Picture:
+    """Short pile of mixed colours."""
     fine = rng.standard_normal((SIZE, SIZE), dtype=np.float32)
     picture = ramp(rng, as_float(0.5 + 0.25 * blur(fine, 0.8) * 2), 20, 80)
     return as_float(np.clip(picture + 12 * fractal(rng, 2, 1)[..., None] * rng.standard_normal(3), 0, 255))
 
 
 def corrugated(rng: Rng) -> Picture:
+    """Round folds that catch the light."""
     u, _ = _turned(rng)
     period = rng.uniform(12, 60)
     shade = 0.5 + 0.4 * _wave(u / period) + 0.1 * _wave(2 * u / period + rng.uniform())
@@ -195,6 +209,7 @@ def corrugated(rng: Rng) -> Picture:
 
 
 def mesh(rng: Rng) -> Picture:
+    """Round wires crossed over a ground."""
     u, v = _turned(rng)
     period = rng.uniform(9, 36)
     wire = period * rng.uniform(0.08, 0.25)
@@ -206,6 +221,7 @@ def mesh(rng: Rng) -> Picture:
 
 
 def knit(rng: Rng) -> Picture:
+    """Knitted loops in columns."""
     u, v = _turned(rng, 0.3)
     period = rng.uniform(7, 22)
     lean = np.abs(u % period - period / 2) * rng.uniform(0.5, 1.1)

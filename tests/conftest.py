@@ -18,6 +18,9 @@ from zeroflaw.clip.records import WeightsRecord
 from zeroflaw.clip.schema import empty_model
 from zeroflaw.clip.tokenizer import END, START, WORD_END, Tokenizer
 
+# Several test processes share few cores; threads that wait for each other cost more than they bring here.
+torch.set_num_threads(1)
+
 CORPUS = (
     "a photo of a flawless object without flaw or defect or damage for visual inspection in a factory "
     "a blurry bad good cropped bright dark low resolution image of the small large damaged broken scratch "

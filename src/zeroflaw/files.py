@@ -54,7 +54,11 @@ def write_json(path: Path, value: Any) -> None:
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow_sha256(path)
+        return (
+            hashlib.file_digest(stream, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _slow_sha256(path)
+        )
 
 
 def _slow_sha256(path: Path) -> str:

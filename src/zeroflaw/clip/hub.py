@@ -14,9 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,15 +127,11 @@ def _get(record: WeightsRecord, names: list[str], revision: str, local: bool) ->
 
     paths = []
     try:
-        with _bars():
-            for name in names:
-                cached = _cached(record, name, revision)
-                paths.append(
-                    cached
-                    or hf_hub_download(
-                        record.source, name, revision=revision, local_files_only=local, endpoint=_endpoint()
-                    )
-                )
+        for name in names:  # progress bars are huggingface-hub's own: on stderr, and only on a terminal
+            fetched = _cached(record, name, revision) or hf_hub_download(
+                record.source, name, revision=revision, local_files_only=local, endpoint=_endpoint()
+            )
+            paths.append(fetched)
     except Exception as error:  # a dozen classes of three libraries
         raise _unreachable(record, error) from error
     return Path(paths[0]).parent
@@ -164,7 +157,7 @@ def _unreachable(record: WeightsRecord, error: Exception | None) -> WeightsError
     cause = (
         "the network is switched off"
         if error is None
-        else f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        else f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     )
     return WeightsError(
         f"the weights {record.name} are not on this machine and could not be downloaded ({cause}); download "
@@ -176,21 +169,6 @@ def _unreachable(record: WeightsRecord, error: Exception | None) -> WeightsError
 
 def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
-
-
-@contextmanager
-def _bars() -> Iterator[None]:
-    """Let huggingface-hub draw its progress bars only where someone watches."""
-    from huggingface_hub import utils
-
-    if sys.stderr.isatty() or utils.are_progress_bars_disabled():  # type: ignore[attr-defined]
-        yield
-        return
-    utils.disable_progress_bars()  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        utils.enable_progress_bars()  # type: ignore[attr-defined]
 
 
 def _pin_path(record: WeightsRecord) -> Path | None:
@@ -212,7 +190,7 @@ def _read_pin(record: WeightsRecord) -> Pin | None:
             f"{path} must hold commit and sha256 of the first download, got trouble with {error}; if you "
             "trust the weights that the hub has now, delete that file"
         ) from error
-    if pin.repository != record.source or any(Path(name).name != name for name in pin.files):
+    if pin.repository != record.source or not pin.files or any(Path(name).name != name for name in pin.files):
         raise WeightsError(f"{path} must be about {record.source}, got {pin.repository}; delete that file")
     return pin
 

@@ -99,6 +99,8 @@ def rename(state: Mapping[str, Tensor]) -> State:
     """
     layout = layout_of(state)
     kept = {name: tensor for name, tensor in state.items() if not _IGNORED.fullmatch(name)}
+    if "logit_scale" in kept and kept["logit_scale"].shape == (1,):
+        kept["logit_scale"] = kept["logit_scale"][0]  # some versions of open_clip give it an axis
     if layout == "openai":
         return {_from_openai(name): tensor for name, tensor in kept.items()}
     if layout == "huggingface":

@@ -1,15 +1,15 @@
 """The two towers of a CLIP, top to bottom in the order of the data.
 
-Shapes in comments: B images or prompts, T tokens, C width, H heads, D width of a head, P patches, W windows, E embedding.
-Every embedding that leaves `CLIP` has L2 norm one.
+Shapes in comments: B images or prompts, T tokens, C width, H heads, D width of a head, P patches, W windows,
+E embedding. Every embedding that leaves `CLIP` has L2 norm one.
 
-Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021; windows after
-Jeong et al., "WinCLIP", CVPR 2023, section 4.2.
+Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021;
+windows after Jeong et al., "WinCLIP", CVPR 2023, section 4.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,7 +36,9 @@ class VisionConfig:
     mlp_width: int
     activation: Activation = "gelu"
     ln_pre: bool = True
-    patch_projection: bool = False  # patch tokens have a projection of their own, trained to agree with the text
+    patch_projection: bool = (
+        False  # patch tokens have a projection of their own, trained to agree with the text
+    )
     stem: StemConfig | None = None
 
     @property
@@ -76,7 +78,8 @@ class ImageFeatures:
         image: embedding of the whole image, (B, E).
         windows: embeddings of token windows, one (B, W, E) per window set asked for.
         patches: embeddings of the patch tokens, (B, P, E), if asked for.
-        layers: patch tokens after the blocks asked for, {block, counted from 1: (B, P, C)}, before ``ln_post``.
+        layers: patch tokens after the blocks asked for, {block, counted from 1: (B, P, C)}, before
+            ``ln_post``.
         grid: patches (rows, columns).
     """
 
@@ -105,7 +108,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T, C) -> (B, H, T, D)
+        batch, length, width = x.shape
+        return x.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (B, H, T, D)
 
     def keys_values(self, x: Tensor) -> KeysValues:
         """Project tokens (B, T, C) to keys and values."""
@@ -137,7 +141,12 @@ class Block(nn.Module):
         return self.attn.keys_values(self.ln_1(x))
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None = None, past: KeysValues | None = None, only: Tensor | None = None
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        past: KeysValues | None = None,
+        only: Tensor | None = None,
     ) -> Tensor:
         """Run the block.
 
@@ -207,7 +216,9 @@ class VisionTower(nn.Module):
         return self.patch_embedding(images) + self.patch_positions(self.grid(images))  # type: ignore[no-any-return]
 
     def patch_positions(self, grid: tuple[int, int]) -> Tensor:
-        """Position embeddings of a patch grid, (P, C); other grids than the native one are interpolated bicubically."""
+        """Position embeddings of a patch grid, (P, C); other grids than the native one are interpolated
+        bicubically.
+        """
         native = self.positions[1:]
         if grid == self.config.grid:
             return native
@@ -220,7 +231,9 @@ class VisionTower(nn.Module):
         return self.ln_pre(torch.cat([first, tokens], 1))  # type: ignore[no-any-return]
 
     def class_only(self, tokens: Tensor) -> Tensor:
-        """Embed the class token beside patch tokens (B, T, C); the last block is computed for the class token only."""
+        """Embed the class token beside patch tokens (B, T, C); the last block is computed for the class token
+        only.
+        """
         x = self._start(tokens)
         for block in self.blocks[:-1]:
             x = block(x)
@@ -228,7 +241,9 @@ class VisionTower(nn.Module):
         return _unit(self.ln_post(x[:, 0]) @ self.projection)
 
     def all_tokens(self, tokens: Tensor, layers: Sequence[int]) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """Embed class and patch tokens, and keep the patch tokens after the blocks in ``layers`` (counted from 1)."""
+        """Embed class and patch tokens, and keep the patch tokens after the blocks in ``layers`` (counted
+        from 1).
+        """
         x, kept = self._start(tokens), {}
         for number, block in enumerate(self.blocks, 1):
             x = block(x)
@@ -241,16 +256,21 @@ class VisionTower(nn.Module):
     def window_embeddings(self, tokens: Tensor, windows: Windows, chunk: int = 512) -> Tensor:
         """Embed all windows of patch tokens (B, P, C): (B, W, E).
 
-        Only the class token and the window's own tokens run, at most ``chunk`` windows at a time: longer batches leave the
-        processor's cache and cost time.
+        Only the class token and the window's own tokens run, at most ``chunk`` windows at a time: longer
+        batches leave the processor's cache and cost time.
         """
         index = windows.index.to(tokens.device)
         gathered = tokens[:, index].flatten(0, 1)  # (B * W, size * size, C)
         parts = [self.class_only(part) for part in gathered.split(chunk)]
-        return torch.cat(parts).unflatten(0, (len(tokens), len(index)))
+        return torch.cat(parts).reshape(len(tokens), len(index), -1)
 
     def forward(
-        self, images: Tensor, *, windows: Sequence[Windows] = (), patches: bool = False, layers: Sequence[int] = ()
+        self,
+        images: Tensor,
+        *,
+        windows: Sequence[Windows] = (),
+        patches: bool = False,
+        layers: Sequence[int] = (),
     ) -> ImageFeatures:
         """Embed images (B, 3, Y, X), already resized and normalised; see `ImageFeatures`."""
         tokens = self.tokens(images)
@@ -273,7 +293,8 @@ class TextTower(nn.Module):
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Parameter(torch.randn(config.context_length, config.width) * 0.01)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_width, config.activation) for _ in range(config.layers)
+            Block(config.width, config.heads, config.mlp_width, config.activation)
+            for _ in range(config.layers)
         )
         self.ln_final = nn.LayerNorm(config.width)
         self.projection = nn.Parameter(torch.randn(config.width, embed_dim) * config.width**-0.5)
@@ -282,7 +303,8 @@ class TextTower(nn.Module):
         """Embed prompts.
 
         Args:
-            ids: token ids, (B, T); T may be any length up to the context, padding after the end is never looked at.
+            ids: token ids, (B, T); T may be any length up to the context, padding after the end is never
+                looked at.
             ends: position of the end-of-text token in each row, (B,).
             shared: number of leading tokens that are the same in all rows; they are computed once.
         """
@@ -291,20 +313,29 @@ class TextTower(nn.Module):
     def from_vectors(self, vectors: Tensor, ends: Tensor, *, shared: int = 0) -> Tensor:
         """Embed word vectors (B, T, C) in place of token ids; gradients flow back to the vectors."""
         x = vectors + self.positions[: vectors.shape[1]]
-        prefix = self._prefix(x[:1, :shared]) if shared else [None] * len(self.blocks)
+        prefix: Sequence[KeysValues | None] = [None] * len(self.blocks)
+        if shared:
+            prefix = self._prefix(x[:1, :shared])
         x, length = x[:, shared:], x.shape[1]
         past_and_present = torch.arange(length, device=x.device)
         causal = past_and_present <= past_and_present[shared:, None]  # (T - shared, T)
         for block, past in zip(self.blocks[:-1], prefix, strict=False):
             x = block(x, mask=causal, past=past)
         until_end = past_and_present <= ends[:, None]
-        x = self.blocks[-1](x, mask=until_end[:, None, None], past=prefix[-1], only=ends - shared)  # (B, 1, C)
+        x = self.blocks[-1](
+            x, mask=until_end[:, None, None], past=prefix[-1], only=ends - shared
+        )  # (B, 1, C)
         return _unit(self.ln_final(x[:, 0]) @ self.projection)
 
-    def _prefix(self, x: Tensor) -> list[KeysValues | None]:
-        causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-        kept: list[KeysValues | None] = []
+    def _blocks(self) -> Iterator[Block]:
         for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
+
+    def _prefix(self, x: Tensor) -> list[KeysValues]:
+        causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+        kept: list[KeysValues] = []
+        for block in self._blocks():
             kept.append(block.keys_values(x))
             x = block(x, mask=causal)
         return kept

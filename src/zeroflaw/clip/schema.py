@@ -21,6 +21,7 @@ from zeroflaw.errors import WeightsError, closest
 T = TypeVar("T")
 
 _CEILING = 8192  # of any whole number that has none of its own; the largest published CLIP is 1664 wide
+_LARGEST_LOGIT_SCALE = 20  # published weights have 4.6; the exponential of more would drown every difference
 _CEILINGS = {"vocab_size": 1_000_000, "mlp_width": 65_536, "layers": 128, "repeats": 64, "context": 4096}
 
 
@@ -110,6 +111,10 @@ def build(config: CLIPConfig, state: Mapping[str, torch.Tensor], source: str) ->
     wanted = model.state_dict()
     _check_names(wanted.keys(), state.keys(), source)
     loaded = {name: _checked(name, state[name], tensor.shape, source) for name, tensor in wanted.items()}
+    if float(loaded["logit_scale"]) > _LARGEST_LOGIT_SCALE:
+        raise WeightsError(
+            f"'logit_scale' in {source} must be a logarithm of at most {_LARGEST_LOGIT_SCALE}, got more"
+        )
     model.load_state_dict(loaded, assign=True)
     return model.eval().requires_grad_(False)
 

@@ -8,8 +8,9 @@ patch and how similar the most similar other patches are.
 Shapes in comments: B images, P patches, K stem features, Y and X pixels, R and S rows and columns of patches.
 
 Sources: EfficientNet-Lite (Google, 2020), after Tan and Le, "EfficientNet", ICML 2019, table 1, for the
-stages; nearest-patch similarity of locally averaged features after Roth et al., "Towards Total Recall in
-Industrial Anomaly Detection", CVPR 2022, section 3.1, here within one image.
+stages; distances to the nearest patches after Roth et al., "Towards Total Recall in Industrial Anomaly
+Detection", CVPR 2022, section 3.3, here within one image and without averaging over neighbours, which hides
+small defects.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 STRIDE = 16  # pixels per patch
 TOP = (1, 4, 16)  # how many most similar patches are averaged
 COMMON = 32  # that many say how common a patch is
-_TINY = 1e-6
+_TINY = 1e-4  # of a squared distance; below it, patches are the same
+_FAR = 2.0  # logarithm of a distance that a patch gets which has too few others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +112,8 @@ class Stem(nn.Module):
 
     @property
     def _statistics(self) -> int:
-        # Four similarity maps, three symmetries of three of them, one deviation.
-        return 4 * (len(TOP) + 2) + 3 * 3 + 1
+        # Of four fixed spaces, with three symmetries each; of the learned one; one deviation.
+        return 4 * (len(TOP) + 2 + 3) + (len(TOP) + 2) + 1
 
     def features(self, images: Tensor) -> Tensor:
         """Run the frozen convolutions on normalised images (B, 3, Y, X): (B, K, Y // 16, X // 16).
@@ -135,24 +137,23 @@ class Stem(nn.Module):
         x = ((x - self.mean) / self.std).clamp(-6, 6)
         deviation = x - x.median(1, keepdim=True).values
         reduced = self.reduction(deviation)  # (B, P, context)
-        statistics = torch.cat([self.similarities(x, reduced, grid), _length(deviation)], -1)
-        return self.out(torch.cat([x, deviation, reduced, *_relative(statistics)], -1))  # type: ignore[no-any-return]
+        statistics = torch.cat([self.distances(x, reduced, grid), _length(deviation)], -1)
+        centred = statistics - statistics.median(1, keepdim=True).values
+        return self.out(torch.cat([x, deviation, reduced, 2 * statistics, 4 * centred], -1))  # type: ignore[no-any-return]
 
-    def similarities(self, x: Tensor, reduced: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Compare every patch with the others of its image: (B, P, statistics).
+    def distances(self, x: Tensor, reduced: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Compare every patch with the others of its image: logarithms of distances, (B, P, statistics - 1).
 
         Args:
             x: standardised features, (B, P, K).
             reduced: learned features, (B, P, context).
             grid: patches (rows, columns).
         """
-        _, *fixed = torch.split(x, list(self.config.sizes), -1)
-        fixed[0] = fixed[0][..., : self.config.channels[-3]]  # of the pooled features only the averages
-        found = [_most_similar(_cosines(reduced), _near(grid, 1))]
-        for group in fixed:
-            cosines = _cosines(_smooth(group, grid))
-            # Averages over 3 x 3 patches share patches up to a distance of two.
-            found += [_most_similar(cosines, _near(grid, 2)), _mirrored(cosines, grid)]
+        near = _near(grid).to(x.device)
+        found = [_nearest(_log_distances(F.normalize(reduced, dim=-1, eps=_TINY)), near)]
+        for group in torch.split(x, list(self.config.sizes), -1):
+            logarithms = _log_distances(group * group.shape[-1] ** -0.5)
+            found += [_nearest(logarithms, near), _mirrored(logarithms, grid)]
         return torch.cat(found, -1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -178,31 +179,28 @@ def _pooled(x: Tensor, size: int) -> list[Tensor]:
     return [F.avg_pool2d(x, size), F.max_pool2d(x, size), -F.max_pool2d(-x, size)]
 
 
-def _smooth(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Average patches (B, P, K) over 3 x 3 neighbours."""
-    square = x.transpose(1, 2).reshape(len(x), -1, *grid)
-    return F.avg_pool2d(square, 3, 1, 1, count_include_pad=False).flatten(2).transpose(1, 2)
-
-
-def _cosines(x: Tensor) -> Tensor:
-    # Cosines near one, which is where the difference lies, need single precision.
+def _log_distances(x: Tensor) -> Tensor:
+    """Logarithms of the Euclidean distances between all patches (B, P, K): (B, P, P)."""
+    # Short distances, which are what matters, need single precision.
     with torch.autocast(x.device.type, enabled=False):
-        x = F.normalize(x.float(), dim=-1, eps=_TINY)
-        return x @ x.transpose(1, 2)  # (B, P, P)
+        x = x.float()
+        squares = x.square().sum(-1)
+        between = squares[:, :, None] + squares[:, None] - 2 * x @ x.transpose(1, 2)
+        return 0.5 * between.clamp_min(_TINY).log()
 
 
-def _most_similar(cosines: Tensor, near: Tensor) -> Tensor:
-    """Average the highest similarities of each patch to patches that are not near: (B, P, len(TOP) + 2)."""
-    far = cosines.masked_fill(near.to(cosines.device), -1.0)
-    top = far.topk(min(COMMON, far.shape[-1]), dim=-1).values
+def _nearest(logarithms: Tensor, near: Tensor) -> Tensor:
+    """Average the shortest distances of each patch to patches that do not touch it: (B, P, len(TOP) + 2)."""
+    count = logarithms.shape[-1]
+    top = logarithms.masked_fill(near, _FAR).topk(min(COMMON, count), dim=-1, largest=False).values
     means = [top[..., :k].mean(-1) for k in (*TOP, COMMON)]
-    return torch.stack([*means, far.mean(-1)], -1)
+    return torch.stack([*means, logarithms.mean(-1)], -1)
 
 
-def _mirrored(cosines: Tensor, grid: tuple[int, int]) -> Tensor:
+def _mirrored(logarithms: Tensor, grid: tuple[int, int]) -> Tensor:
     """Compare with the patch left-right, up-down and half a turn away, give or take one: (B, P, 3)."""
-    index = _mirror_index(grid).to(cosines.device)  # (3, P, 9)
-    found = [cosines.gather(2, places.expand(len(cosines), -1, -1)).amax(-1) for places in index]
+    index = _mirror_index(grid).to(logarithms.device)  # (3, P, 9)
+    found = [logarithms.gather(2, places.expand(len(logarithms), -1, -1)).amin(-1) for places in index]
     return torch.stack(found, -1)
 
 
@@ -210,18 +208,11 @@ def _length(deviation: Tensor) -> Tensor:
     return deviation.square().mean(-1, keepdim=True).sqrt()
 
 
-def _relative(statistics: Tensor) -> list[Tensor]:
-    """Centre statistics on the image's median patch; as they are, and in units of their spread."""
-    centred = statistics - statistics.median(1, keepdim=True).values
-    spread = centred.abs().mean(1, keepdim=True) + 0.02
-    return [4 * centred, (centred / spread).clamp(-8, 8)]
-
-
 @lru_cache(maxsize=32)
-def _near(grid: tuple[int, int], reach: int) -> Tensor:
-    """True where two patches are at most ``reach`` rows and columns apart, (P, P)."""
+def _near(grid: tuple[int, int]) -> Tensor:
+    """True where two patches are one or touch, (P, P)."""
     places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1]))  # (P, 2)
-    return (places[:, None] - places[None]).abs().amax(-1) <= reach
+    return (places[:, None] - places[None]).abs().amax(-1) <= 1
 
 
 @lru_cache(maxsize=32)

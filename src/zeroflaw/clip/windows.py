@@ -1,7 +1,7 @@
 """Token windows: which patches a window holds, and how window scores come back to the patch grid.
 
-A window is a square of ``size x size`` patches (WinCLIP, CVPR 2023, section 4.2). Its embedding is that of an image tower
-which sees the class token and the window's tokens only.
+A window is a square of ``size x size`` patches (WinCLIP, CVPR 2023, section 4.2). Its embedding is that of an
+image tower which sees the class token and the window's tokens only.
 """
 
 from __future__ import annotations
@@ -38,20 +38,21 @@ class Windows:
 def make_windows(grid: tuple[int, int], size: int, stride: int = 1) -> Windows:
     """List the windows of ``size`` patches over a ``grid`` of (rows, columns).
 
-    The last row and column of windows is moved inside where the stride does not end on the border, so that every patch is
-    covered.
+    The last row and column of windows is moved inside where the stride does not end on the border, so that
+    every patch is covered.
 
     Raises:
-        UsageError: the size or stride is below one, the window is larger than the grid, or the stride leaves gaps.
+        UsageError: the size or stride is below one, the window is larger than the grid, or the stride leaves
+            gaps.
     """
     rows, columns = grid
     if not (1 <= size <= min(grid) and 1 <= stride <= size):
         raise UsageError(
-            f"window size and stride must satisfy 1 <= stride <= size <= {min(grid)} on a {rows} x {columns} grid, "
-            f"got size {size}, stride {stride}"
+            f"window size and stride must satisfy 1 <= stride <= size <= {min(grid)} on a {rows} x {columns} "
+            f"grid, got size {size}, stride {stride}"
         )
     corners = torch.cartesian_prod(_starts(rows, size, stride), _starts(columns, size, stride))  # (W, 2)
-    offset = torch.cartesian_prod(torch.arange(size), torch.arange(size)) if size > 1 else torch.zeros(1, 2).long()
+    offset = torch.cartesian_prod(torch.arange(size), torch.arange(size))  # (size * size, 2)
     places = corners[:, None] + offset[None]  # (W, size * size, 2)
     index = places[..., 0] * columns + places[..., 1]
     cover = torch.zeros(len(index), rows * columns).scatter_(1, index, 1.0)
@@ -68,8 +69,9 @@ def _starts(length: int, size: int, stride: int) -> Tensor:
 def harmonic_map(logits: Tensor, windows: Windows) -> Tensor:
     """Spread window scores over the patches by the harmonic mean of the windows that hold each patch.
 
-    With probabilities ``p = sigmoid(logit)`` one has ``1 / p = 1 + exp(-logit)``, so the harmonic mean of probabilities is
-    ``-logmeanexp(-logit)`` in logits: exact, and free of the saturation of probabilities (WinCLIP, section 4.2).
+    With probabilities ``p = sigmoid(logit)`` one has ``1 / p = 1 + exp(-logit)``, so the harmonic mean of
+    probabilities is ``-logmeanexp(-logit)`` in logits: exact, and free of the saturation of probabilities
+    (WinCLIP, section 4.2).
 
     Args:
         logits: anomaly logits of the windows, (B, W).
@@ -79,7 +81,7 @@ def harmonic_map(logits: Tensor, windows: Windows) -> Tensor:
     """
     floor = (-logits).amax(1, keepdim=True)  # a shift per image keeps exp in range
     total = torch.exp(-logits - floor) @ windows.cover.to(logits)
-    # A patch whose windows all lie far above the image's most normal one underflows: it is summed in its own range.
+    # A patch whose windows lie far above the image's most normal one underflows: sum it in its own range.
     mean = total / windows.count.to(logits)
     small = mean < torch.finfo(logits.dtype).tiny * 1e6
     result = -(mean.clamp_min(torch.finfo(logits.dtype).tiny).log() + floor)

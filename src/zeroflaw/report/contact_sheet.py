@@ -36,6 +36,7 @@ Span: TypeAlias = "tuple[int, int]"
 class _Tile:
     source: str
     score: float
+    rank_by: float
     label: bool | None
     photo: Span  # offset and length in the spool
     heat: Span | None
@@ -97,10 +98,14 @@ class ContactSheet:
         image: Pixels,
         score: float,
         *,
+        rank_by: float | None = None,
         values: NDArray[np.floating] | None = None,
         label: bool | None = None,
     ) -> None:
         """Take in one photo ``(H, W, 3)`` with its score and, where there is one, its map ``(h, w)``.
+
+        ``rank_by`` orders photos whose scores are equal to all their digits, the log-odds for example; it is
+        the score where it is not given.
 
         Raises:
             UsageError: the score is not finite, or see :func:`zeroflaw.report.overlay`.
@@ -112,7 +117,14 @@ class ContactSheet:
         photo = drawing.scaled(image, _SIDE)
         heat = None if values is None else overlay(photo, values, low=self.low, high=self.high)
         self._tiles.append(
-            _Tile(source, score, label, self._keep(photo), None if heat is None else self._keep(heat))
+            _Tile(
+                source,
+                score,
+                score if rank_by is None else rank_by,
+                label,
+                self._keep(photo),
+                None if heat is None else self._keep(heat),
+            )
         )
 
     def write(self, folder: Path) -> list[Path]:
@@ -127,7 +139,7 @@ class ContactSheet:
 
     def pages(self) -> Iterator[Pixels]:
         """Yield the pages, uint8 ``(H, W, 3)``, one at a time; ties keep the order in which they came."""
-        ranked = sorted(self._tiles, key=lambda tile: -tile.score)
+        ranked = sorted(self._tiles, key=lambda tile: -tile.rank_by)
         for start in range(0, len(ranked), PER_PAGE):
             yield self._page(ranked[start : start + PER_PAGE], start)
 

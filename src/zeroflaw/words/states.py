@@ -169,25 +169,38 @@ class Vocabulary:
         return replace(self, **given)
 
     @classmethod
-    def from_toml(cls, path: str | os.PathLike[str], base: Vocabulary | None = None) -> Vocabulary:
-        """Read a words file (format: see the module); keys that it leaves out keep the words of ``base``.
+    def words_in(cls, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Read only the words that a words file holds, checked: keys that it leaves out are not there.
 
         Args:
             path: a TOML file in UTF-8 with any of the keys normal, anomalous, templates, dictionary, object.
-            base: the words to start from; the two-class vocabulary when ``None``.
 
         Raises:
             WordsError: the file cannot be read, is not TOML, or holds anything but words; names the file.
         """
         try:
-            words = check_keys(read_toml(path), "a words file", _KEYS)
-            if not words:
+            given = check_keys(read_toml(path), "a words file", _KEYS)
+            if not given:
                 raise WordsError(
                     f"a words file must hold one of {', '.join(_KEYS)}, got none of them; add one."
                 )
+            checked = cls().updated(**given)
+        except WordsError as error:
+            raise WordsError(f"words file {shown(os.fspath(path))}: {error}") from None
+        return {key: getattr(checked, key) for key in given}
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], base: Vocabulary | None = None) -> Vocabulary:
+        """Read a words file; keys that it leaves out keep the words of ``base`` (two-class when ``None``).
+
+        Raises:
+            WordsError: see `words_in`; or the file's words and those of ``base`` contradict each other.
+        """
+        words = cls.words_in(path)
+        try:
             return (base or cls()).updated(**words)
         except WordsError as error:
-            raise WordsError(f"words file {os.fspath(path)!r}: {error}") from None
+            raise WordsError(f"words file {shown(os.fspath(path))}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the words as plain lists for JSON; ``from_dict`` gives an equal vocabulary."""

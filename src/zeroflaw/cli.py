@@ -1,0 +1,66 @@
+"""The command ``zeroflaw``: verbs, exit codes and errors in one sentence.
+
+Exit codes: 0 done, 1 at least one image is anomalous (only with ``--fail-on-anomaly``), 2 usage, 3 something
+given to read is wrong, 4 weights or a saved detector are missing or damaged, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from zeroflaw._version import __version__
+from zeroflaw.commands.convert import convert
+from zeroflaw.commands.detect import detect
+from zeroflaw.commands.detectors import detectors
+from zeroflaw.commands.evaluate import evaluate
+from zeroflaw.commands.fit import fit
+from zeroflaw.commands.models import models
+from zeroflaw.commands.samples import samples
+from zeroflaw.errors import ZeroflawError
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="zeroflaw")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Find flaws in photos of products never seen before: no training images, only words."""
+    logging.basicConfig(
+        format="zeroflaw: %(levelname)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING
+    )
+
+
+for command in (detect, fit, evaluate, detectors, models, convert, samples):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and leave with its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = cli.main(arguments, standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("zeroflaw: interrupted", err=True)
+        code = INTERRUPTED
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "zeroflaw"
+        click.echo(f"{path}: {error.format_message().rstrip('.')}; see '{path} --help'", err=True)
+        code = error.exit_code
+    except ZeroflawError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"zeroflaw: {error}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of stdout (head, say) has left; writing the rest at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code or 0)

@@ -1,0 +1,179 @@
+"""What several verbs share: options, progress bars, and from options to a fitted detector."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from zeroflaw.errors import UsageError
+
+if TYPE_CHECKING:
+    from zeroflaw.detectors import Detector, Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorOptions:
+    """The options that say which detector is meant; None means not given."""
+
+    backbone: str | None = None
+    object: str | None = None
+    device: str | None = None
+    words: Path | None = None
+    normal: tuple[str, ...] = ()
+    anomalous: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def parameters(self, detector: str) -> dict[str, Any]:
+        """Return the parameters of the named kind of detector that were set; later sources win: file, flags,
+        --set.
+
+        Raises:
+            UsageError: an unknown parameter or a value of the wrong kind.
+            WordsError: the words file is wrong.
+        """
+        from zeroflaw.detectors import parse_settings, read_words
+
+        found: dict[str, Any] = read_words(detector, self.words) if self.words else {}
+        flags = {
+            "backbone": self.backbone,
+            "object": self.object,
+            "device": self.device,
+            "normal": self.normal or None,
+            "anomalous": self.anomalous or None,
+            "seed": self.seed,
+        }
+        found |= {name: value for name, value in flags.items() if value is not None}
+        return found | parse_settings(detector, self.settings)
+
+
+_OPTIONS = (
+    click.option(
+        "--backbone", metavar="NAME", help="Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."
+    ),
+    click.option("--object", metavar="NAME", help="Name of the product; unknown by default."),
+    click.option("--device", metavar="DEVICE", help="auto (default), cpu, cuda or mps."),
+    click.option(
+        "--words", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with your own words."
+    ),
+    click.option("--normal", multiple=True, metavar="WORD", help="Word for a good product; may be repeated."),
+    click.option(
+        "--anomalous", multiple=True, metavar="WORD", help="Word for a flawed product; may be repeated."
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any parameter of the detector."
+    ),
+)
+
+
+def detector_options(command: F) -> F:
+    """Add the options of `DetectorOptions` except the seed, which some verbs take several times."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_options(values: dict[str, Any], seed: int | None) -> DetectorOptions:
+    """Move the detector's options out of a verb's keyword arguments."""
+    names = ("backbone", "object", "device", "words", "normal", "anomalous", "settings")
+    return DetectorOptions(seed=seed, **{name: values.pop(name) for name in names})
+
+
+def open_detector(name: str, options: DetectorOptions, *, quiet: bool = False) -> Detector:
+    """Load a saved detector, take a ready one, or fit one from its words.
+
+    Raises:
+        UsageError: the name is unknown, or parameters were given for a saved detector.
+    """
+    from zeroflaw.detectors import is_folder, open_fitted
+
+    if is_folder(name):
+        return _open_saved(name, options)
+    with fit_bar(quiet) as progress:
+        return open_fitted(name, options.parameters(name), progress=progress)
+
+
+def _open_saved(folder: str, options: DetectorOptions) -> Detector:
+    from zeroflaw.detectors import load
+
+    fixed = {
+        "--object": options.object,
+        "--words": options.words,
+        "--normal": options.normal,
+        "--anomalous": options.anomalous,
+        "--set": options.settings,
+        "--seed": options.seed,
+    }
+    for flag, value in fixed.items():
+        if value not in (None, ()):
+            raise UsageError(
+                f"{flag} cannot change the saved detector {folder}, which is fitted; fit a new one"
+            )
+    overrides = {
+        k: v for k, v in {"backbone": options.backbone, "device": options.device}.items() if v is not None
+    }
+    return load(folder, **overrides)
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """Write a line for people, on stderr."""
+    if not quiet:
+        click.echo(text, err=True)
+
+
+def bars_shown(quiet: bool) -> bool:
+    """Whether progress bars make sense: stderr is a terminal."""
+    return sys.stderr.isatty() and not quiet
+
+
+@contextmanager
+def fit_bar(quiet: bool) -> Iterator[Progress]:
+    """Yield a progress callback that draws one bar per stage of a fit, each with its remaining time."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[stage] = tqdm(total=total, desc=stage, disable=not bars_shown(quiet), file=sys.stderr)
+        bars[stage].update(done - bars[stage].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def with_bar(items: Iterable[Any], *, total: int, title: str, quiet: bool) -> Iterable[Any]:
+    """Draw a progress bar over ``items`` when stderr is a terminal."""
+    from tqdm import tqdm
+
+    bar: Iterable[Any] = tqdm(
+        items, total=total, desc=title, unit="image", disable=not bars_shown(quiet), file=sys.stderr
+    )
+    return bar
+
+
+def prepare_output(folder: Path, marker: str, overwrite: bool) -> None:
+    """Make the output folder, or refuse one that already holds results.
+
+    Raises:
+        UsageError: ``marker`` is already in the folder, or the folder cannot be made.
+    """
+    if (folder / marker).exists() and not overwrite:
+        raise UsageError(f"{folder} already holds {marker}; give another folder or --overwrite")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"an output folder was wanted at {folder}: {error.strerror or error}") from error

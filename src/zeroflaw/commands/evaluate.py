@@ -1,0 +1,199 @@
+"""``zeroflaw evaluate``: metrics on a labelled data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zeroflaw.commands.common import (
+    DetectorOptions,
+    detector_options,
+    open_detector,
+    prepare_output,
+    say,
+    take_options,
+    with_bar,
+)
+from zeroflaw.errors import UsageError
+
+if TYPE_CHECKING:
+    from zeroflaw.datasets import Category, Dataset
+    from zeroflaw.evaluation import Entry
+
+RESULTS = "metrics.json"
+COLUMNS = {
+    "image_auroc": "I-AUROC",
+    "image_aupr": "I-AUPR",
+    "image_f1max": "I-F1max",
+    "pixel_auroc": "P-AUROC",
+    "pixel_pro": "PRO",
+}
+
+
+@click.command()
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option(
+    "--detector", "names", multiple=True, metavar="NAME|DIR", help="Detector (rwda); may be repeated."
+)
+@detector_options
+@click.option("--known-object", is_flag=True, help="Tell the detector each category's name.")
+@click.option(
+    "--category", "wanted", multiple=True, metavar="NAME", help="Only this category; may be repeated."
+)
+@click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Seed (0); may be repeated.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write metrics.json.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 1024),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Images at a time.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a metrics.json that is already there.")
+@click.option("-q", "--quiet", is_flag=True, help="No table, no progress bar.")
+def evaluate(
+    root: Path,
+    names: tuple[str, ...],
+    known_object: bool,
+    wanted: tuple[str, ...],
+    seeds: tuple[int, ...],
+    output: Path | None,
+    batch_size: int,
+    overwrite: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Measure detectors on ROOT, a data set in the layout of MVTec AD, or one category of it.
+
+    ROOT/CATEGORY/test/good and ROOT/CATEGORY/test/DEFECT hold images, ROOT/CATEGORY/ground_truth masks where
+    there are any.
+    """
+    from zeroflaw.datasets import open_mvtec
+
+    if known_object and options["object"] is not None:
+        raise UsageError(
+            "--known-object takes the name from each category, and --object gives one; use only one of them"
+        )
+    dataset = _chosen(open_mvtec(root), wanted)
+    if output is not None:
+        prepare_output(output, RESULTS, overwrite)
+    for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
+        say(f"zeroflaw: {problem}", quiet)
+    plan = _Plan(names or ("rwda",), seeds or (None,), take_options(options, None), known_object, quiet)
+    rows = _run(dataset, plan, batch_size)
+    _report(rows, quiet)
+    if output is not None:
+        _write(output, rows)
+        say(f"wrote {output / RESULTS}", quiet)
+
+
+def _chosen(dataset: Dataset, wanted: Sequence[str]) -> Dataset:
+    known = [category.name for category in dataset]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"{dataset.name} has no category '{name}', only {', '.join(known)}")
+    if not wanted:
+        return dataset
+    return replace(dataset, categories=tuple(c for c in dataset if c.name in wanted))
+
+
+class _Plan:
+    """Which detectors to run, and the fitted ones so far."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        seeds: Sequence[int | None],
+        options: DetectorOptions,
+        known_object: bool,
+        quiet: bool,
+    ) -> None:
+        self.names = names
+        self.seeds = seeds
+        self.options = options
+        self.known_object = known_object
+        self.quiet = quiet
+        self._fitted: dict[str | None, list[Entry]] = {}
+
+    def entries(self, category: Category) -> list[Entry]:
+        """Fit what a category needs; with unknown objects that is the same for all."""
+        name = category.name if self.known_object else self.options.object
+        if name not in self._fitted:
+            self._fitted[name] = list(self._fit(name))
+        return self._fitted[name]
+
+    def _fit(self, object_name: str | None) -> list[Entry]:
+        from zeroflaw.evaluation import Entry
+
+        entries = []
+        for name in self.names:
+            for seed in self.seeds:
+                options = replace(self.options, object=object_name, seed=seed)
+                detector: Any = open_detector(name, options, quiet=self.quiet)
+                entries.append(Entry(Path(name).name, detector.seed, detector))
+        return entries
+
+
+def _run(dataset: Dataset, plan: _Plan, batch_size: int) -> list[dict[str, Any]]:
+    from zeroflaw.evaluation import evaluate_category
+
+    rows = []
+    for category in dataset:
+        entries = plan.entries(category)
+        total = len(category.test)
+        bar: Any = with_bar((), total=total, title=category.name, quiet=plan.quiet)
+        rows += evaluate_category(category, entries, batch_size=batch_size, on_image=bar.update)
+        bar.close()
+    return rows
+
+
+def _report(rows: Sequence[Mapping[str, Any]], quiet: bool) -> None:
+    from zeroflaw.evaluation import summary_of
+
+    wide = max(len("category"), *(len(str(row["category"])) for row in rows))
+    name = max(len("detector"), *(len(str(row["detector"])) for row in rows))
+    head = "  ".join([f"{'detector':{name}}", f"{'category':{wide}}", "seed", "images", *COLUMNS.values()])
+    say(head, quiet)
+    for row in rows:
+        cells = [_cell(row[key], len(title)) for key, title in COLUMNS.items()]
+        star = "*" if row["unreadable"] or row["without_mask"] else " "
+        left = [
+            f"{row['detector']:{name}}",
+            f"{row['category']:{wide}}",
+            f"{row['seed']:>4}",
+            f"{row['images']:>5}{star}",
+        ]
+        say("  ".join([*left, *cells]), quiet)
+    for line in summary_of(rows):
+        cells = [_cell(line[key]["mean"], len(title), line[key]["std"]) for key, title in COLUMNS.items()]
+        seeds = f"{len(line['seeds'])} seed{'s' * (len(line['seeds']) > 1)}"
+        say("  ".join([f"{line['detector']:{name}}", f"{'mean':{wide}}", f"{seeds:>12}", *cells]), quiet)
+    for note in dict.fromkeys(note for row in rows for note in row["notes"]):
+        say(f"note: {note}", quiet)
+    if any(row["unreadable"] or row["without_mask"] for row in rows):
+        say("* computed on a part of the images only; see the notes", quiet)
+
+
+def _cell(value: float | None, width: int, spread: float | None = None) -> str:
+    text = "-" if value is None else f"{value:.3f}"
+    return f"{text}±{spread:.3f}" if spread is not None else f"{text:>{width}}"
+
+
+def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
+    from zeroflaw._version import __version__
+    from zeroflaw.evaluation import SCHEMA, mean_of, summary_of
+    from zeroflaw.files import write_json
+
+    content = {
+        "schema": SCHEMA,
+        "zeroflaw": __version__,
+        "rows": rows,
+        "mean": mean_of(rows),
+        "summary": summary_of(rows),
+    }
+    write_json(folder / RESULTS, content)

@@ -1,0 +1,175 @@
+"""A saved detector: a folder of JSON, safetensors and a model card. Nothing in it is executed on load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from zeroflaw._version import __version__
+from zeroflaw.detectors.contract import SCHEMA
+from zeroflaw.errors import DetectorError
+
+LARGEST_HEAD = 512 * 2**20  # bytes; no head of ours comes near it
+
+
+@dataclass
+class SavedDetector:
+    """The content of a detector folder.
+
+    Attributes:
+        detector: name of the kind of detector.
+        parameters: its parameters, as JSON values.
+        backbone: name, sha256 and revision of the weights it was fitted on.
+        tensors: learned tensors by name.
+        words: all words used, by what they were used for.
+        card: model card, Markdown.
+    """
+
+    detector: str
+    parameters: dict[str, Any]
+    backbone: dict[str, Any]
+    tensors: dict[str, Tensor]
+    words: dict[str, Any]
+    card: str = field(default="", repr=False)
+
+
+def write_folder(folder: str | Path, saved: SavedDetector) -> None:
+    """Write a detector folder; it appears whole or not at all.
+
+    Raises:
+        DetectorError: the folder exists and is not a detector folder, or cannot be written.
+    """
+    target = Path(folder)
+    if (
+        target.exists()
+        and not (target / "config.json").is_file()
+        and (not target.is_dir() or any(target.iterdir()))
+    ):
+        raise DetectorError(
+            f"a new, empty or detector folder was wanted to save into, but {target} holds something else"
+        )
+    head = save_tensors({k: v.detach().cpu().contiguous() for k, v in saved.tensors.items()})
+    words = _json(saved.words)
+    config = {
+        "schema": SCHEMA,
+        "zeroflaw": __version__,
+        "detector": saved.detector,
+        "parameters": saved.parameters,
+        "backbone": saved.backbone,
+        "sha256": {"head.safetensors": _digest(head), "words.json": _digest(words)},
+    }
+    files = {
+        "head.safetensors": head,
+        "words.json": words,
+        "README.md": saved.card.encode(),
+        "config.json": _json(config),
+    }
+    try:
+        _replace_folder(target, files)
+    except OSError as error:
+        raise DetectorError(
+            f"the detector could not be written to {target}: {error.strerror or error}"
+        ) from error
+
+
+def _replace_folder(target: Path, files: dict[str, bytes]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        for name, data in files.items():
+            (fresh / name).write_bytes(data)
+        fresh.chmod(0o755)
+        if target.exists():
+            old = fresh.with_suffix(".old")
+            target.rename(old)
+            fresh.rename(target)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(target)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_folder(folder: str | Path) -> SavedDetector:
+    """Read and verify a detector folder.
+
+    Raises:
+        DetectorError: a file is missing, damaged or of another schema; the message names the file.
+    """
+    root = Path(folder)
+    config = _read_config(root)
+    parts = {}
+    for name, wanted in config["sha256"].items():
+        parts[name] = _read(root / name)
+        if (got := _digest(parts[name])) != wanted:
+            raise DetectorError(
+                f"{root / name} is damaged: sha256 {wanted} was wanted, {got} found; save the detector again"
+            )
+    try:
+        tensors = load_tensors(parts["head.safetensors"])
+        words = json.loads(parts["words.json"])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DetectorError(
+            f"{root} is not a complete detector folder ({error}); save the detector again"
+        ) from error
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise DetectorError(
+                f"{root / 'head.safetensors'}: tensor '{name}' has values that are not finite numbers"
+            )
+    return SavedDetector(config["detector"], config["parameters"], config["backbone"], tensors, words)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_HEAD:
+            raise DetectorError(
+                f"{path} is larger than the {LARGEST_HEAD >> 20} MiB that a detector's file may have"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise DetectorError(f"a detector file was wanted at {path}: {error.strerror or error}") from error
+
+
+def _read_config(root: Path) -> dict[str, Any]:
+    if not root.is_dir():
+        raise DetectorError(
+            f"a detector folder was wanted, but {root} {'is a file' if root.exists() else 'does not exist'}"
+        )
+    try:
+        config = json.loads(_read(root / "config.json"))
+    except ValueError as error:
+        raise DetectorError(f"{root / 'config.json'} is not JSON: {error}") from error
+    wanted = {"detector": str, "parameters": dict, "backbone": dict, "sha256": dict}
+    if not isinstance(config, dict) or not all(isinstance(config.get(k), t) for k, t in wanted.items()):
+        raise DetectorError(
+            f"{root / 'config.json'} is not the config of a detector: it needs {', '.join(wanted)}"
+        )
+    if config.get("schema") != SCHEMA:
+        raise DetectorError(
+            f"{root / 'config.json'} has schema {config.get('schema')!r}, this version reads {SCHEMA}; "
+            "fit the detector again or install the version that wrote it"
+        )
+    if set(config["sha256"]) != {"head.safetensors", "words.json"}:
+        raise DetectorError(f"{root / 'config.json'} must list the sha256 of head.safetensors and words.json")
+    return config

@@ -1,0 +1,86 @@
+"""Weighted means of probabilities, computed on their log-odds so that nothing saturates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zeroflaw.errors import UsageError, closest
+
+READINGS: Mapping[str, tuple[str, ...]] = {
+    "A": ("prompt", "head"),
+    "B": ("prompt", "prompt_part", "head"),
+}
+"""The two readings of how RWDA (Tamura, BMVC 2023) combines scores; the formula itself could not be
+established.
+
+A: prompt-guided probability and network output, equal weights. B: two CLIP scores, of the image and of its
+most anomalous part, beside the network's.
+"""
+
+
+def parse_fusion(text: str, known: Sequence[str], head: str = "head") -> dict[str, float]:
+    """Read ``"A"``, ``"B"`` (see `READINGS`), ``"fnn"``, ``"prompt+fnn"`` or ``"prompt=0.3,fnn=0.7"``.
+
+    Args:
+        text: what the user wrote; the name ``head`` stands for the detector's own head.
+        known: names of the scores there are.
+        head: name of the detector's head.
+
+    Returns:
+        Weights by name, made to sum to one.
+
+    Raises:
+        UsageError: an unknown score, a weight that is not a positive number, or nothing at all.
+    """
+    if text in READINGS:
+        weights = dict.fromkeys(READINGS[text], 1.0)
+    elif "=" not in text:
+        weights = dict.fromkeys(text.split("+"), 1.0)
+    else:
+        weights = dict(_weight(part) for part in text.split(","))
+    weights = {_named(name, head): weight for name, weight in weights.items()}
+    for name in weights:
+        if name not in known:
+            raise UsageError(
+                f"fusion wants A, B or scores out of {', '.join(known)}, got '{name}'{closest(name, known)}"
+            )
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def _named(name: str, head: str) -> str:
+    base = name.strip()
+    return base.replace("head", head, 1) if base in ("head", "head_part") else base
+
+
+def _weight(part: str) -> tuple[str, float]:
+    name, _, number = part.partition("=")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = float("nan")
+    if not 0 < weight < float("inf"):
+        raise UsageError(
+            f"fusion wants NAME=WEIGHT with a weight above 0, got '{part}'; for example prompt=0.3,fnn=0.7"
+        )
+    return name, weight
+
+
+def fuse(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Return the log-odds of the weighted mean of ``sigmoid(logits)``; all tensors have one shape.
+
+    ``log p`` and ``log(1 - p)`` of the mean are log-sum-exps of log-sigmoids, so the ranking survives where
+    the probabilities themselves are 0 or 1 to all their digits.
+    """
+    if len(weights) == 1:
+        return logits[next(iter(weights))]
+    stacked = torch.stack([logits[name] for name in weights])
+    log_weights = torch.tensor(list(weights.values()), dtype=stacked.dtype).log()
+    log_weights = log_weights.reshape(-1, *[1] * (stacked.ndim - 1))
+    anomalous = torch.logsumexp(log_weights + F.logsigmoid(stacked), 0)
+    normal = torch.logsumexp(log_weights + F.logsigmoid(-stacked), 0)
+    return anomalous - normal

@@ -1,0 +1,184 @@
+"""Detectors on labelled images: one pass over the images, shared by all detectors, and one row of metrics for
+each.
+
+Images are decoded and embedded once per backbone, whatever the number of detectors and seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zeroflaw.datasets import Category, Record, read_mask
+from zeroflaw.detectors.embedding import EmbeddingDetector, Request, backbone_key
+from zeroflaw.errors import ImageError
+from zeroflaw.images import read_image
+from zeroflaw.metrics import Metric, PixelMetrics, image_aupr, image_auroc, image_f1max
+
+if TYPE_CHECKING:
+    from zeroflaw.detectors import Prediction
+
+SCHEMA = 1
+METRICS = (
+    "image_auroc",
+    "image_aupr",
+    "image_f1max",
+    "pixel_auroc",
+    "pixel_aupr",
+    "pixel_f1max",
+    "pixel_pro",
+)
+OnImage = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A fitted detector in an evaluation, under the name and seed it is reported with."""
+
+    name: str
+    seed: int
+    detector: EmbeddingDetector
+
+
+@dataclass
+class _Tally:
+    """What is kept of one entry while images pass."""
+
+    labels: list[int] = field(default_factory=list)
+    logits: list[float] = field(default_factory=list)
+    pixels: PixelMetrics | None = None
+
+    def add(self, record: Record, prediction: Prediction) -> None:
+        self.labels.append(record.label)
+        self.logits.append(prediction.logit)
+        if self.pixels is not None and (record.label == 0 or record.mask is not None):
+            shape = prediction.size
+            mask = np.zeros(shape, dtype=bool) if record.mask is None else read_mask(record.mask, shape)
+            self.pixels.update(prediction.resized_map(), mask)
+
+
+def evaluate_category(
+    category: Category, entries: Sequence[Entry], *, batch_size: int = 8, on_image: OnImage | None = None
+) -> list[dict[str, Any]]:
+    """Return one row of metrics per entry; see `METRICS` for what is in it.
+
+    Image metrics rank by log-odds. Pixel metrics compare maps, interpolated to the size of the image, with
+    the masks at that size. ``unreadable`` counts images that could not be read and ``without_mask`` flawed
+    images that pixel metrics had to leave out; both are named in ``notes``.
+    """
+    tallies = [_Tally(pixels=PixelMetrics() if category.has_masks else None) for _ in entries]
+    unreadable: list[ImageError] = []
+    readable = _read(category.test, unreadable.append, on_image)
+    while batch := list(islice(readable, batch_size)):
+        _score(batch, entries, tallies, maps=category.has_masks)
+    return [_row(category, entry, tally, unreadable) for entry, tally in zip(entries, tallies, strict=True)]
+
+
+def _read(
+    records: Iterable[Record], on_error: Callable[[ImageError], None], on_image: OnImage | None
+) -> Iterator[tuple[Record, Any]]:
+    for record in records:
+        try:
+            yield record, read_image(record.image)
+        except ImageError as error:
+            on_error(error)
+        if on_image is not None:
+            on_image()
+
+
+def _score(
+    batch: list[tuple[Record, Any]], entries: Sequence[Entry], tallies: Sequence[_Tally], *, maps: bool
+) -> None:
+    images = [image for _, image in batch]
+    sizes = [(int(image.shape[0]), int(image.shape[1])) for image in images]
+    for members in _by_backbone(entries).values():
+        request = Request()
+        for number in members:
+            request = request | entries[number].detector.request(maps)
+        features = entries[members[0]].detector.embed(images, request)
+        for number in members:
+            found = entries[number].detector.predict_features(features, request, sizes, maps=maps)
+            for (record, _), prediction in zip(batch, found, strict=True):
+                tallies[number].add(record, prediction)
+
+
+def _by_backbone(entries: Sequence[Entry]) -> dict[tuple[str, ...], list[int]]:
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for number, entry in enumerate(entries):
+        groups.setdefault(backbone_key(entry.detector), []).append(number)
+    return groups
+
+
+def _row(category: Category, entry: Entry, tally: _Tally, unreadable: Sequence[ImageError]) -> dict[str, Any]:
+    found = _metrics(tally, category)
+    without_mask = sum(r.label == 1 and r.mask is None for r in category.test) if category.has_masks else 0
+    notes = [f"{name}: {metric.reason}" for name, metric in found.items() if metric.reason]
+    notes += [f"left out, not readable: {error}" for error in unreadable]
+    notes += list(category.problems)
+    return {
+        "dataset": category.dataset,
+        "category": category.name,
+        "detector": entry.name,
+        "backbone": entry.detector.backbone,
+        "object": entry.detector.object,
+        "seed": entry.seed,
+        "images": len(tally.labels),
+        "anomalous": sum(tally.labels),
+        "unreadable": len(unreadable),
+        "without_mask": without_mask,
+        **{name: metric.value for name, metric in found.items()},
+        "f1max_threshold_logit": found["image_f1max"].threshold,
+        "notes": notes,
+    }
+
+
+def _metrics(tally: _Tally, category: Category) -> dict[str, Metric]:
+    found = {
+        "image_auroc": image_auroc(tally.labels, tally.logits),
+        "image_aupr": image_aupr(tally.labels, tally.logits),
+        "image_f1max": image_f1max(tally.labels, tally.logits),
+    }
+    if tally.pixels is None:
+        none = Metric(None, f"{category.name} has no masks")
+        return found | {name: none for name in METRICS if name.startswith("pixel")}
+    result = tally.pixels.result()
+    return found | {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the unweighted mean of every metric over the rows that have it; None where none has."""
+    means: dict[str, float | None] = {}
+    for name in METRICS:
+        values = [row[name] for row in rows if row[name] is not None]
+        means[name] = float(np.mean(values)) if values else None
+    return means
+
+
+def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Summarise rows by detector: mean over categories, and over the seeds its mean and standard deviation.
+
+    The standard deviation is that of the category mean between seeds (divisor n - 1), None with a single
+    seed.
+    """
+    summary = []
+    for name in dict.fromkeys(row["detector"] for row in rows):
+        mine = [row for row in rows if row["detector"] == name]
+        seeds = sorted({row["seed"] for row in mine})
+        means = [mean_of([row for row in mine if row["seed"] == seed]) for seed in seeds]
+        entry: dict[str, Any] = {
+            "detector": name,
+            "seeds": seeds,
+            "categories": len({row["category"] for row in mine}),
+            "incomplete": any(row["unreadable"] or row["without_mask"] for row in mine),
+        }
+        for metric in METRICS:
+            values = [value for mean in means if (value := mean[metric]) is not None]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            entry[metric] = {"mean": float(np.mean(values)) if values else None, "std": spread}
+        summary.append(entry)
+    return summary

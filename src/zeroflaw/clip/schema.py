@@ -136,7 +136,9 @@ def _checked(name: str, tensor: torch.Tensor, shape: torch.Size, source: str) ->
             f"tensor '{name}' in {source} must be of real numbers with shape {tuple(shape)}, got "
             f"{tensor.dtype} {tuple(tensor.shape)}; use weights and configuration that belong together"
         )
-    if not bool(torch.isfinite(tensor).all()):
+    if not all(
+        bool(torch.isfinite(end)) for end in torch.aminmax(tensor)
+    ):  # one pass; NaN spreads to both ends
         raise WeightsError(
             f"tensor '{name}' in {source} must be finite, got NaN or infinity; fetch the weights again"
         )

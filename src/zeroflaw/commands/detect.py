@@ -146,7 +146,7 @@ def _report(run: Run, reported: int, write: Any) -> int:
 
 
 def _summarise(run: Run, written: list[str], seconds: float, quiet: bool) -> None:
-    parts = [f"{run.images} images in {seconds:.1f} s"]
+    parts = [f"{run.images} image{'s' * (run.images != 1)} in {seconds:.1f} s"]
     if run.unreadable:
         parts.append(f"{len(run.unreadable)} could not be read")
     if run.anomalous:

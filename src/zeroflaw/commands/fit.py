@@ -31,11 +31,13 @@ from zeroflaw.errors import UsageError
 def fit(detector: str, output: Path, overwrite: bool, quiet: bool, seed: int | None, **options: Any) -> None:
     """Train a detector on words alone and save it as a folder."""
     from zeroflaw.detectors import is_folder
+    from zeroflaw.detectors.folder import require_target
 
     if is_folder(detector):
         raise UsageError(f"fit wants a kind of detector such as 'rwda', got the saved detector {detector}")
     if (output / "config.json").exists() and not overwrite:
         raise UsageError(f"{output} already holds a detector; give another folder or --overwrite")
+    require_target(output)
     start = time.perf_counter()
     fitted = open_detector(detector, take_options(options, seed), quiet=quiet)
     fitted.save(output)

@@ -44,21 +44,28 @@ class SavedDetector:
     card: str = field(default="", repr=False)
 
 
+def require_target(folder: str | Path) -> Path:
+    """Return the folder as a path if a detector may be saved there.
+
+    Raises:
+        DetectorError: something else than a detector is there.
+    """
+    target = Path(folder)
+    is_detector = (target / "config.json").is_file()
+    if target.exists() and not is_detector and (not target.is_dir() or any(target.iterdir())):
+        raise DetectorError(
+            f"a new, empty or detector folder was wanted to save into, but {target} holds something else"
+        )
+    return target
+
+
 def write_folder(folder: str | Path, saved: SavedDetector) -> None:
     """Write a detector folder; it appears whole or not at all.
 
     Raises:
         DetectorError: the folder exists and is not a detector folder, or cannot be written.
     """
-    target = Path(folder)
-    if (
-        target.exists()
-        and not (target / "config.json").is_file()
-        and (not target.is_dir() or any(target.iterdir()))
-    ):
-        raise DetectorError(
-            f"a new, empty or detector folder was wanted to save into, but {target} holds something else"
-        )
+    target = require_target(folder)
     head = save_tensors({k: v.detach().cpu().contiguous() for k, v in saved.tensors.items()})
     words = _json(saved.words)
     config = {

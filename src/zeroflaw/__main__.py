@@ -1,0 +1,5 @@
+"""``python -m zeroflaw``: the command."""
+
+from zeroflaw.cli import main
+
+main()

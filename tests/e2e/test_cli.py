@@ -1,0 +1,293 @@
+"""The command as a user runs it: what it prints, writes and returns, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroflaw.cli import main
+
+FAST = ["--set", "n_pairs=40", "--set", "epochs=2"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Five pictures, one of them in a folder below."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg", "c d.png", "ü.png", "more/a.png"):
+        Image.fromarray(random.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A data set of two categories in the layout of MVTec AD, one of them with masks."""
+    random = np.random.default_rng(1)
+    root = tmp_path / "set"
+    for category, masks in (("metal_nut", True), ("cloth", False)):
+        for kind in ("good", "scratch"):
+            (root / category / "test" / kind).mkdir(parents=True)
+            for number in range(3):
+                picture = random.integers(0, 256, (32, 48, 3), dtype=np.uint8)
+                Image.fromarray(picture).save(root / category / "test" / kind / f"{number:03}.png")
+        if masks:
+            (root / category / "ground_truth" / "scratch").mkdir(parents=True)
+            for number in range(3):
+                mask = np.zeros((32, 48), dtype=np.uint8)
+                mask[4:12, 6:20] = 255
+                Image.fromarray(mask).save(root / category / "ground_truth/scratch" / f"{number:03}_mask.png")
+    return root
+
+
+@pytest.fixture
+def backbone(tiny_backbone: Path) -> list[str]:
+    """The flags that choose the tiny backbone and a short fit."""
+    return ["--backbone", f"local-dir:{tiny_backbone}", *FAST]
+
+
+def run(*arguments: object) -> int:
+    """Run the command in this process and return its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_detect_writes_a_json_line_per_image(
+    photos: Path, backbone: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("detect", photos, *backbone) == 0
+    out, err = capsys.readouterr()
+    rows = lines(out)
+    assert [Path(str(row["source"])).name for row in rows] == ["a.png", "b.jpg", "c d.png", "a.png", "ü.png"]
+    for row in rows:
+        assert 0 <= float(str(row["score"])) <= 1
+        assert row["label"] is None
+        assert set(row["scores"]) == {"prompt", "fnn"}  # type: ignore[call-overload]
+    assert "5 images in" in err
+
+
+def test_detect_into_a_folder(photos: Path, backbone: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("detect", photos, *backbone, "-o", out, "--threshold", "0.5") == 0
+    rows = lines((out / "predictions.jsonl").read_text(encoding="utf-8"))
+    assert len(rows) == 5
+    assert {row["threshold_from"] for row in rows} == {"given with --threshold"}
+    for row in rows:
+        assert row["label"] is (float(str(row["score"])) >= 0.5)
+        with Image.open(out / str(row["heat_map"])) as picture:
+            assert picture.format == "PNG"
+    assert sorted(p.name for p in out.iterdir()) == ["contact-sheet-01.png", "maps", "predictions.jsonl"]
+
+
+def test_results_are_not_replaced_unless_asked_for(photos: Path, backbone: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("detect", photos / "a.png", *backbone, "-o", out, "--no-maps") == 0
+    before = (out / "predictions.jsonl").read_bytes()
+    assert run("detect", photos / "b.jpg", *backbone, "-o", out, "--no-maps") == 2
+    assert (out / "predictions.jsonl").read_bytes() == before
+    assert run("detect", photos / "b.jpg", *backbone, "-o", out, "--no-maps", "--overwrite") == 0
+    assert (out / "predictions.jsonl").read_bytes() != before
+
+
+def test_unreadable_images_are_reported_and_the_others_go_on(
+    photos: Path, backbone: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "b.jpg").write_bytes(b"no picture")
+    (photos / "note.txt").write_text("not an image")
+    assert run("detect", photos, *backbone) == 3
+    out, err = capsys.readouterr()
+    rows = lines(out)
+    (bad,) = [row for row in rows if "error" in row]
+    assert str(bad["source"]).endswith("b.jpg")
+    assert len(rows) == 5
+    assert "b.jpg" in err
+    assert "note.txt: skipped" in err
+    assert "1 could not be read" in err
+
+
+def test_exit_code_of_an_anomaly(photos: Path, backbone: list[str]) -> None:
+    assert run("detect", photos, *backbone, "--threshold", "0", "--fail-on-anomaly") == 1
+    assert run("detect", photos, *backbone, "--threshold", "1", "--fail-on-anomaly") == 0
+    assert run("detect", photos, *backbone, "--threshold", "0") == 0
+    assert run("detect", photos, *backbone, "--fail-on-anomaly") == 2
+
+
+def test_a_saved_detector_predicts_the_same_in_a_new_process(
+    photos: Path, backbone: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "saved"
+    assert run("fit", *backbone, "-o", saved, "--object", "metal nut", "-q") == 0
+    assert run("detect", photos, "--detector", saved, "-q") == 0
+    first = capfd.readouterr().out
+    command = [sys.executable, "-m", "zeroflaw", "detect", str(photos), "--detector", str(saved), "-q"]
+    second = subprocess.run(command, capture_output=True, check=True, env=None)
+    assert second.stdout.decode() == first
+    config = json.loads((saved / "config.json").read_text())
+    assert config["parameters"]["object"] == "metal nut"
+    assert "metal nut" in json.loads((saved / "words.json").read_text())["example"]["normal"]
+    assert "Images seen: none" in (saved / "README.md").read_text()
+
+
+def test_two_fits_with_one_seed_give_the_same_bytes(backbone: list[str], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert run("fit", *backbone, "--seed", "3", "-o", tmp_path / name, "-q") == 0
+    assert run("fit", *backbone, "--seed", "4", "-o", tmp_path / "other", "-q") == 0
+    heads = [(tmp_path / name / "head.safetensors").read_bytes() for name in ("one", "two", "other")]
+    assert heads[0] == heads[1] != heads[2]
+
+
+def test_own_words_from_flags_and_from_a_file(backbone: list[str], tmp_path: Path) -> None:
+    words = tmp_path / "words.toml"
+    words.write_text('normal = ["intact"]\nanomalous = ["{} with a dent"]\ndictionary = ["river", "table"]\n')
+    arguments = ["fit", *backbone, "--words", words, "--anomalous", "bent", "-o", tmp_path / "saved", "-q"]
+    assert run(*arguments) == 0
+    used = json.loads((tmp_path / "saved" / "words.json").read_text())
+    assert used["vocabulary"]["normal"] == ["intact {}"]
+    assert used["vocabulary"]["anomalous"] == ["bent {}"]  # flags win over the file
+    assert set(" ".join(used["pairs"]).split()) == {"river", "table"}
+
+
+def test_evaluate_writes_a_table_and_a_file(
+    tree: Path, backbone: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    detectors = ["--detector", "rwda", "--detector", "rwda-lda", "--seed", "0", "--seed", "1"]
+    assert run("evaluate", tree, *backbone[:4], *detectors, "-o", out) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["schema"] == 1
+    assert len(metrics["rows"]) == 2 * 2 * 2
+    nut = next(row for row in metrics["rows"] if row["category"] == "metal_nut")
+    assert (nut["images"], nut["anomalous"], nut["dataset"]) == (6, 3, "set")
+    assert all(0 <= nut[name] <= 1 for name in ("image_auroc", "image_aupr", "pixel_auroc", "pixel_pro"))
+    cloth = next(row for row in metrics["rows"] if row["category"] == "cloth")
+    assert cloth["pixel_auroc"] is None
+    assert any("no masks" in note for note in cloth["notes"])
+    assert [line["seeds"] for line in metrics["summary"]] == [[0, 1], [0, 1]]
+    assert "I-AUROC" in capsys.readouterr().err
+
+
+def test_evaluate_says_when_it_did_not_see_all_images(
+    tree: Path, backbone: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tree / "metal_nut/test/good/001.png").write_bytes(b"")
+    assert run("evaluate", tree, *backbone, "--category", "metal_nut") == 0
+    err = capsys.readouterr().err
+    assert "5*" in err
+    assert "001.png" in err
+    assert "part of the images only" in err
+
+
+def test_evaluate_tells_each_category_its_name(tree: Path, backbone: list[str], tmp_path: Path) -> None:
+    assert run("evaluate", tree, *backbone, "--known-object", "-o", tmp_path / "out", "-q") == 0
+    rows = json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"]
+    assert {row["object"] for row in rows} == {"metal_nut", "cloth"}
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("detectors") == 0
+    assert "rwda" in capsys.readouterr().out
+    assert run("models", "--json") == 0
+    rows = lines(capsys.readouterr().out)
+    assert {"mini", "ViT-B-16-plus-240/laion400m_e32", "ViT-L-14-336/openai"} <= {
+        str(r["name"]) for r in rows
+    }
+
+
+def test_samples_can_be_detected_and_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("samples", tmp_path / "samples", "-q") == 0
+    assert run("samples", tmp_path / "samples", "-q") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "samples" / "washer" / "test" / "good" / "000.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["detect"], 2, "PATH"),
+        (["detect", "nowhere.png"], 3, "no file or folder 'nowhere.png'"),
+        (["detect", "*.nothing"], 3, "matches no image"),
+        (["detct", "x"], 2, "No such command"),
+        (["detect", "{photo}", "--colour", "red"], 2, "No such option"),
+        (["detect", "{photo}", "--detector", "rwdaa"], 2, "did you mean 'rwda'"),
+        (["detect", "{photo}", "--detector", "./nowhere"], 4, "does not exist"),
+        (["detect", "{photo}", "--detector", "{photo}"], 4, "is a file"),
+        (["detect", "{photo}", "--backbone", "ViT-B-32/opnai"], 4, "did you mean"),
+        (["detect", "{photo}", "--backbone", "local-dir:nowhere"], 4, "nowhere"),
+        (["detect", "{photo}", "--device", "tpu"], 2, "device"),
+        (["detect", "{photo}", "--threshold", "1.5"], 2, "from 0 to 1"),
+        (["detect", "{photo}", "--seed", "-1"], 2, "seed"),
+        (["detect", "{photo}", "--batch-size", "0"], 2, "batch-size"),
+        (["detect", "{photo}", "--set", "n_pairs"], 2, "NAME=VALUE"),
+        (["detect", "{photo}", "--set", "n_pears=3"], 2, "did you mean 'n_pairs'"),
+        (["detect", "{photo}", "--set", "n_pairs=many"], 2, "whole number"),
+        (["detect", "{photo}", "--set", "n_pairs=0"], 2, "n_pairs"),
+        (["detect", "{photo}", "--set", "hidden=99999999"], 2, "hidden"),
+        (["detect", "{photo}", "--set", "fusion=prompt=2,part=1"], 2, "fusion"),
+        (["detect", "{photo}", "--object", ""], 2, "empty"),
+        (["detect", "{photo}", "--normal", "fine", "--anomalous", "fine"], 2, "both"),
+        (["detect", "{photo}", "--words", "nowhere.toml"], 2, "nowhere.toml"),
+        (["fit"], 2, "--output"),
+        (["fit", "--detector", "{photo}", "-o", "x"], 2, "kind of detector"),
+        (["fit", "-o", "{photo}"], 4, "something else"),
+        (["evaluate", "nowhere"], 3, "nowhere"),
+        (["evaluate", "{folder}"], 3, "test"),
+        (["convert", "nowhere", "there"], 4, "nowhere"),
+        (["samples", "{photo}"], 2, "folder"),
+    ],
+)
+def test_errors_are_one_sentence(
+    arguments: list[str],
+    code: int,
+    says: str,
+    photos: Path,
+    backbone: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    filled = [a.format(photo=photos / "a.png", folder=photos) for a in arguments]
+    # Where the error is not about the backbone, the tiny one stands in for the bundled model.
+    if (
+        filled[0] in ("detect", "fit", "evaluate")
+        and "--backbone" not in filled
+        and "--detector" not in filled
+    ):
+        filled[1:1] = backbone
+    assert run(*filled) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_an_interrupt_leaves_no_half_results(
+    photos: Path, backbone: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zeroflaw.commands import results
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "draw_heatmap", interrupted)
+    assert run("detect", photos, *backbone, "-o", tmp_path / "out") == 130
+    assert not (tmp_path / "out" / "predictions.jsonl").exists()
+
+
+def test_help_is_fast_and_light() -> None:
+    code = "import sys, zeroflaw.cli; print(sorted({'torch', 'numpy', 'PIL', 'tqdm'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,138 @@
+"""Saved detectors: whatever is wrong with a folder is said in a sentence that names the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from zeroflaw import DetectorError, RWDA, UsageError, load
+from zeroflaw.detectors.folder import read_folder
+from zeroflaw.files import sha256
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tiny_backbone: Path) -> Path:
+    """A small saved detector."""
+    folder = tmp_path / "saved"
+    RWDA(backbone=f"local-dir:{tiny_backbone}", n_pairs=10, epochs=1, hidden=(8,)).fit().save(folder)
+    return folder
+
+
+def edit_config(folder: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def replace_head(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change tensors and make the recorded digest right again."""
+    tensors = load_file(folder / "head.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "head.safetensors")
+    digest = sha256(folder / "head.safetensors")
+    edit_config(folder, lambda config: config["sha256"].update({"head.safetensors": digest}))
+
+
+def test_a_folder_holds_json_safetensors_and_a_card(saved: Path) -> None:
+    assert sorted(p.name for p in saved.iterdir()) == [
+        "README.md",
+        "config.json",
+        "head.safetensors",
+        "words.json",
+    ]
+    config = json.loads((saved / "config.json").read_text())
+    assert config["detector"] == "rwda"
+    assert len(config["backbone"]["sha256"]) == 64
+    assert len(json.loads((saved / "words.json").read_text())["pairs"]) == 10
+
+
+@pytest.mark.parametrize("name", ["head.safetensors", "words.json"])
+def test_a_flipped_bit_is_found(saved: Path, name: str) -> None:
+    data = bytearray((saved / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (saved / name).write_bytes(data)
+    with pytest.raises(DetectorError, match=rf"{name} is damaged: sha256 .* was wanted"):
+        load(saved)
+
+
+@pytest.mark.parametrize("name", ["config.json", "head.safetensors", "words.json"])
+def test_a_missing_file_is_named(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    with pytest.raises(DetectorError, match=name):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.update(schema=99), "schema 99"),
+        (lambda c: c.pop("backbone"), "needs"),
+        (lambda c: c.update(detector="other"), "'other'"),
+        (lambda c: c["parameters"].update(n_pears=3), "n_pairs"),
+        (lambda c: c["parameters"].update(hidden=[10**12]), "hidden"),
+        (lambda c: c["parameters"].update(hidden=[16]), "shape"),
+        (lambda c: c["parameters"].update(hidden=[8, 8]), "tensors"),
+        (lambda c: c["parameters"].update(fusion="nothing"), "fusion"),
+        (lambda c: c["parameters"].update(seed="zero"), "seed"),
+        (lambda c: c["backbone"].update(sha256="0" * 64), "fitted on backbone"),
+        (lambda c: c["sha256"].pop("words.json"), "sha256"),
+    ],
+)
+def test_a_wrong_config_is_refused(saved: Path, change: Callable[[dict], None], says: str) -> None:  # type: ignore[type-arg]
+    edit_config(saved, change)
+    with pytest.raises(DetectorError, match=says):
+        load(saved)
+
+
+def test_config_that_is_not_json_is_refused(saved: Path) -> None:
+    (saved / "config.json").write_text("{")
+    with pytest.raises(DetectorError, match="is not JSON"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.pop("prompt.weight"), "prompt.weight"),
+        (lambda t: t.update({"more": torch.ones(2)}), "more"),
+        (lambda t: t["prompt.weight"].fill_(float("nan")), "not finite"),
+        (lambda t: t.update({"prompt.weight": torch.ones(3)}), "shape"),
+    ],
+)
+def test_wrong_tensors_are_refused(
+    saved: Path, change: Callable[[dict[str, torch.Tensor]], None], says: str
+) -> None:
+    replace_head(saved, change)
+    with pytest.raises(DetectorError, match=says):
+        load(saved)
+
+
+def test_a_pickle_is_no_head(saved: Path) -> None:
+    torch.save({"prompt.weight": torch.ones(24)}, saved / "head.safetensors")
+    digest = sha256(saved / "head.safetensors")
+    edit_config(saved, lambda config: config["sha256"].update({"head.safetensors": digest}))
+    with pytest.raises(DetectorError, match="not a complete detector folder"):
+        load(saved)
+
+
+def test_saving_over_something_else_is_refused(saved: Path, tmp_path: Path) -> None:
+    detector = load(saved)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "important.txt").write_text("keep me")
+    with pytest.raises(DetectorError, match="something else"):
+        detector.save(tmp_path / "notes")
+    assert (tmp_path / "notes" / "important.txt").read_text() == "keep me"
+    detector.save(saved)  # a detector may be replaced
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["notes", "saved"]
+    assert read_folder(saved).detector == "rwda"
+
+
+def test_only_place_and_type_may_change_on_load(saved: Path) -> None:
+    assert load(saved, device="cpu").is_fitted
+    with pytest.raises(UsageError, match="not 'n_pairs'"):
+        load(saved, n_pairs=3)

@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -46,7 +47,7 @@ class Recipe:
     """Everything that decides the weights, beside the texts."""
 
     seed: int = 0
-    epochs: int = 4
+    epochs: int = 3
     batch: int = 512
     rate: float = 1.5e-3
     warmup: int = 100
@@ -280,7 +281,7 @@ def load_corpus(work: Path, tokenizer: Tokenizer, families: Sequence[Sequence[st
 
 def measure(work: Path, student: Student, known: set[str]) -> dict[str, dict[str, float]]:
     """Return held-out cosines by sort of text, and the probes of student and teacher."""
-    teacher = Teacher(work)
+    teacher = partial(Teacher(work), bf16=True)
     cosines = {}
     for name, texts in held_out_texts(0, lexicon(), known).items():
         cosines[name] = float((student(texts) * teacher(texts)).sum(1).mean())
@@ -299,12 +300,13 @@ def prepare(work: Path, seed: int) -> tuple[Tokenizer, list[list[str]]]:
 @click.option("--work", type=click.Path(path_type=Path), default=Path("training/work"), show_default=True)
 @click.option("--seed", default=Recipe.seed, show_default=True)
 @click.option("--epochs", default=Recipe.epochs, show_default=True)
+@click.option("--batch", default=Recipe.batch, show_default=True, help="Texts in a step.")
 @click.option("--threads", default=1, show_default=True, help="Processor threads.")
-def main(work: Path, seed: int, epochs: int, threads: int) -> None:
+def main(work: Path, seed: int, epochs: int, batch: int, threads: int) -> None:
     """Distil the text tower: WORK/text_student.safetensors, WORK/tokenizer.json and WORK/text_report.json."""
     torch.set_num_threads(threads)
     tokenizer, families = prepare(work, seed)
-    recipe = Recipe(seed=seed, epochs=epochs)
+    recipe = Recipe(seed=seed, epochs=epochs, batch=batch)
     tower = Trainer(
         load_corpus(work, tokenizer, families), recipe, work / "text_checkpoint.safetensors"
     ).run()

@@ -36,6 +36,7 @@ def probe(embed: Embed) -> dict[str, float]:
 
     ``states``: trained on captions with all state phrases, tested on new captions with the same phrases;
     ``held-out words``: the same probe on captions whose state word occurs in no training text;
+    ``taught words``: the same on words that training has shown, though never as the state of a caption;
     ``pair``: trained on "normal"/"anomalous" alone, tested on all other states and the defects.
     """
     states = ridge(*_labelled(embed, "train", words.NORMAL, words.ANOMALOUS))
@@ -46,6 +47,7 @@ def probe(embed: Embed) -> dict[str, float]:
             states,
             _labelled(embed, "words", words.HELD_OUT_NORMAL, words.HELD_OUT_ANOMALOUS),
         ),
+        "taught words": (states, _labelled(embed, "taught", words.TAUGHT_NORMAL, words.TAUGHT_ANOMALOUS)),
         "pair": (pair, _labelled(embed, "others", words.NORMAL[1:], words.ANOMALOUS[1:])),
         "defects": (states, _labelled(embed, "defects", words.NORMAL, DEFECT_PHRASES)),
     }

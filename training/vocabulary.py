@@ -172,6 +172,9 @@ ANOMALOUS = (
 )
 HELD_OUT_NORMAL = ("immaculate {}", "faultless {}", "unscathed {}", "untouched {}", "sound {}", "whole {}")
 HELD_OUT_ANOMALOUS = ("marred {}", "ruined {}", "tainted {}", "disfigured {}", "wrecked {}", "mangled {}")
+# Words that only the word list and the ordinary sentences teach; no caption uses them as a state.
+TAUGHT_NORMAL = ("magnificent {}", "superb {}", "wonderful {}", "fresh {}", "excellent {}", "stable {}")
+TAUGHT_ANOMALOUS = ("leaking {}", "burnt {}", "rotten {}", "crushed {}", "fractured {}", "smashed {}")
 
 DEFECTS: dict[str, tuple[str, ...]] = {
     "scratch": (

@@ -38,7 +38,7 @@ def until_last(tower: TextTower, ids: Tensor) -> Tensor:
     x = tower.token_embedding(ids) + tower.positions[:length]
     for block in tower.blocks[:-1]:
         x = block(x, mask=causal)
-    return x
+    return x  # type: ignore[no-any-return]
 
 
 def last(tower: TextTower, hidden: Tensor, ends: Tensor) -> Tensor:

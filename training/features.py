@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from training.defects import InvisibleDefect
+from training.defects import InvisibleDefectError
 from training.pairs import Pair, render_pair
 from training.sources import Photos, load_photos
 from training.stem_weights import fill_stem, read_weights, weights_path
@@ -66,7 +66,7 @@ def _pair(seed: int, photos: Photos) -> Pair:
     """Render a pair; the rare seed whose defects cannot be seen is replaced by one far from all others."""
     try:
         return render_pair(seed, photos)
-    except InvisibleDefect:
+    except InvisibleDefectError:
         return render_pair(seed + 10**9, photos)
 
 

@@ -29,6 +29,7 @@ class Weights:
     image: float = 1.0
     window: float = 1.0
     patch: float = 1.0
+    top: float = 0.5
     kind: float = 0.5
     align: float = 0.3
     neutral: float = 0.3
@@ -82,7 +83,7 @@ class Said:
 
 
 def speak(
-    bank: Bank, tower: TextTower, kinds: NDArray[np.int64], rng: np.random.Generator, count: int = 48
+    bank: Bank, tower: TextTower, kinds: NDArray[np.int64], rng: np.random.Generator, count: int = 32
 ) -> Said:
     """Draw and embed the captions of one step; ``kinds`` are the defects in the batch, by group number."""
     names, present = list(bank.groups), np.unique(kinds)
@@ -127,6 +128,7 @@ def loss(
         "image": _judge(seen.image, directions, truth.image, torch.ones_like(truth.image)),
         "window": _judge(seen.windows, directions, window, window_known * (1 + window)),
         "patch": _judge(seen.patches, directions, patch, patch_known * (1 + 3 * patch)),
+        "top": _judge_top(seen.patches, directions, truth.image),
         "kind": _kind(seen.image[1::2], truth.kinds, said, scale),
         "align": _align(seen, truth, window, window_known, said),
         "neutral": _neutral(seen.image, said, scale.detach()),
@@ -149,6 +151,12 @@ def _judge(x: Tensor, directions: Tensor, truth: Tensor, weight: Tensor) -> Tens
     logits = x @ directions.T
     each = F.softplus(logits).mean(-1) - truth * logits.mean(-1)
     return (each * weight).sum() / weight.sum()
+
+
+def _judge_top(patches: Tensor, directions: Tensor, truth: Tensor, count: int = 3) -> Tensor:
+    """Binary cross entropy of an image by its most anomalous patches: a clean image may have none."""
+    logits = (patches @ directions.mean(0)).topk(count, dim=1).values.mean(1)
+    return F.binary_cross_entropy_with_logits(logits, truth)
 
 
 def _kind(defective: Tensor, kinds: NDArray[np.int64], said: Said, scale: Tensor) -> Tensor:

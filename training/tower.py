@@ -58,11 +58,12 @@ class Recipe:
     seed: int = 0
     steps: int = 1500
     pairs: int = 16  # per step
-    windows: int = 8  # per image and step
+    windows: int = 4  # per image and step
     rate: float = 1e-3
     warmup: int = 60
     decay: float = 0.05
     noise: float = 0.05
+    scale: float = 10.0  # logit scale at the start
     width: int = 128
     layers: int = 3
     heads: int = 4
@@ -100,7 +101,7 @@ def new_clip(recipe: Recipe, work: Path, sample: Tensor) -> CLIP:
     stem = fill_stem(stem_of(clip), read_weights(weights_path()))
     stem.mean.copy_(sample.mean((0, 2, 3)))
     stem.std.copy_(sample.std((0, 2, 3)) + 1e-3)
-    clip.logit_scale.data.fill_(math.log(10))
+    clip.logit_scale.data.fill_(math.log(recipe.scale))
     return clip
 
 
@@ -215,7 +216,7 @@ class Trainer:
         seen = see(self.clip, batch.features, windows)
         total, parts = loss(seen, truth, said, self.clip.logit_scale.exp(), self.recipe.weights)
         self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.optimiser.step()
         self.clip.logit_scale.data.clamp_(max=LARGEST_SCALE)

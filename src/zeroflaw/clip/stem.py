@@ -26,7 +26,7 @@ STRIDE = 16  # pixels per patch
 TOP = (1, 4, 16)  # how many most similar patches are averaged
 COMMON = 32  # that many say how common a patch is
 _TINY = 1e-4  # of a squared distance; below it, patches are the same
-_FAR = 2.0  # logarithm of a distance that a patch gets which has too few others
+_FAR = 50.0  # squared distance of others that a patch does not have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +150,11 @@ class Stem(nn.Module):
             grid: patches (rows, columns).
         """
         near = _near(grid).to(x.device)
-        found = [_nearest(_log_distances(F.normalize(reduced, dim=-1, eps=_TINY)), near)]
+        found = [_nearest(_squares(F.normalize(reduced, dim=-1, eps=_TINY)), near)]
         for group in torch.split(x, list(self.config.sizes), -1):
-            logarithms = _log_distances(group * group.shape[-1] ** -0.5)
-            found += [_nearest(logarithms, near), _mirrored(logarithms, grid)]
-        return torch.cat(found, -1)
+            squares = _squares(group * group.shape[-1] ** -0.5)
+            found += [_nearest(squares, near), _mirrored(squares, grid)]
+        return 0.5 * torch.cat(found, -1).clamp_min(_TINY).log()
 
     def forward(self, images: Tensor) -> Tensor:
         """Turn normalised images (B, 3, Y, X) into patch tokens (B, P, width)."""
@@ -179,28 +179,27 @@ def _pooled(x: Tensor, size: int) -> list[Tensor]:
     return [F.avg_pool2d(x, size), F.max_pool2d(x, size), -F.max_pool2d(-x, size)]
 
 
-def _log_distances(x: Tensor) -> Tensor:
-    """Logarithms of the Euclidean distances between all patches (B, P, K): (B, P, P)."""
+def _squares(x: Tensor) -> Tensor:
+    """Squared Euclidean distances between all patches (B, P, K): (B, P, P)."""
     # Short distances, which are what matters, need single precision.
     with torch.autocast(x.device.type, enabled=False):
         x = x.float()
-        squares = x.square().sum(-1)
-        between = squares[:, :, None] + squares[:, None] - 2 * x @ x.transpose(1, 2)
-        return 0.5 * between.clamp_min(_TINY).log()
+        lengths = x.square().sum(-1)
+        return torch.baddbmm(lengths[:, :, None] + lengths[:, None], x, x.transpose(1, 2), alpha=-2)
 
 
-def _nearest(logarithms: Tensor, near: Tensor) -> Tensor:
+def _nearest(squares: Tensor, near: Tensor) -> Tensor:
     """Average the shortest distances of each patch to patches that do not touch it: (B, P, len(TOP) + 2)."""
-    count = logarithms.shape[-1]
-    top = logarithms.masked_fill(near, _FAR).topk(min(COMMON, count), dim=-1, largest=False).values
+    far = squares.masked_fill(near, _FAR)
+    top = far.topk(min(COMMON, far.shape[-1]), dim=-1, largest=False).values
     means = [top[..., :k].mean(-1) for k in (*TOP, COMMON)]
-    return torch.stack([*means, logarithms.mean(-1)], -1)
+    return torch.stack([*means, squares.mean(-1)], -1)
 
 
-def _mirrored(logarithms: Tensor, grid: tuple[int, int]) -> Tensor:
+def _mirrored(squares: Tensor, grid: tuple[int, int]) -> Tensor:
     """Compare with the patch left-right, up-down and half a turn away, give or take one: (B, P, 3)."""
-    index = _mirror_index(grid).to(logarithms.device)  # (3, P, 9)
-    found = [logarithms.gather(2, places.expand(len(logarithms), -1, -1)).amin(-1) for places in index]
+    index = _mirror_index(grid).to(squares.device)  # (3, P, 9)
+    found = [squares.gather(2, places.expand(len(squares), -1, -1)).amin(-1) for places in index]
     return torch.stack(found, -1)
 
 

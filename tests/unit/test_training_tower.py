@@ -1,0 +1,124 @@
+"""The joint training, piece by piece, on made-up features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("cv2", reason="the extra 'train' is not installed")
+pytest.importorskip("scipy", reason="the extra 'train' is not installed")
+
+from training.bank_states import Bank, last, until_last
+from training.features import Batch, cover
+from training.objective import Said, Seen, Truth, Weights, loss
+from training.tower import Recipe, augment, draw_windows, learning_rate, schedule
+from training.validation import auroc
+
+from zeroflaw.clip.model import TextConfig, TextTower
+
+
+def _unit(*shape, seed=0):
+    return torch.nn.functional.normalize(
+        torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1
+    )
+
+
+def test_two_halves_of_the_text_tower_are_the_whole():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tower = TextTower(
+            TextConfig(context_length=9, vocab_size=20, width=8, layers=3, heads=2, mlp_width=16), 4
+        )
+    ids, ends = (
+        torch.randint(0, 20, (3, 9), generator=torch.Generator().manual_seed(0)),
+        torch.tensor([8, 3, 5]),
+    )
+    torch.testing.assert_close(last(tower, until_last(tower, ids), ends), tower(ids, ends))
+
+
+def test_bank_draws_only_from_the_group():
+    bank = Bank(torch.zeros(9, 1, 1), torch.zeros(9), torch.zeros(9, 1), {"a": range(4), "b": range(4, 9)})
+    rows = bank.draw(np.random.default_rng(0), "b", 200)
+    assert set(rows) == {4, 5, 6, 7, 8}
+
+
+def test_cover_is_the_defective_share_of_a_patch():
+    mask = np.zeros((240, 240), bool)
+    mask[16:32, 0:8] = True
+    share = cover(mask)
+    assert share.shape == (225,)
+    assert share[15] == 0.5
+    assert share.sum() == 0.5
+
+
+def test_augmentation_moves_features_and_cover_together():
+    marks = torch.zeros(4, 1, 15, 15)
+    marks[:, 0, 2, 11] = 1
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        moved = augment(Batch(marks, marks[:, 0], np.arange(2)), 0.0, torch.ones(1), rng)
+        torch.testing.assert_close(moved.features[:, 0], moved.cover)
+
+
+def test_half_of_the_windows_hold_a_defect():
+    covers = torch.zeros(2, 15, 15)
+    covers[1, 7, 7] = 1
+    for seed in range(5):
+        windows = draw_windows(covers, 8, np.random.default_rng(seed))
+        assert windows.cover[:4, 7 * 15 + 7].all()
+
+
+def test_schedule_is_repeatable_and_leaves_out_what_it_should():
+    facts = [{"base": "photo" if n % 5 == 0 else "object"} for n in range(60)]
+    recipe = Recipe(steps=9, pairs=4, without="photo")
+    first, second = schedule(recipe, facts, 20), schedule(recipe, facts, 20)
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+    assert len(first) == 9
+    drawn = np.concatenate(first)
+    assert drawn.min() >= 20
+    assert (drawn % 5 != 0).all()
+    assert len(np.unique(np.concatenate(first[:8]))) == 32  # an epoch has every pair once
+
+
+def test_learning_rate_rises_and_falls():
+    recipe = Recipe(steps=100, warmup=10, rate=1.0)
+    rates = [learning_rate(step, recipe) for step in range(100)]
+    assert int(np.argmax(rates)) in (9, 10)
+    assert rates[-1] < 0.05
+
+
+def test_loss_is_smaller_where_embeddings_tell_the_truth():
+    said = Said(
+        _unit(6, 8),
+        _unit(6, 8, seed=1),
+        _unit(2, 4, 8, seed=2),
+        np.array([3, 5]),
+        _unit(4, 2, 8, seed=3),
+        torch.zeros(()),
+    )
+    direction = torch.nn.functional.normalize((said.anomalous.mean(0) - said.normal.mean(0)), dim=-1)
+    truth = Truth(
+        torch.tensor([0.0, 1.0, 0.0, 1.0]),
+        torch.tensor([[0.0], [1], [0], [1]]),
+        torch.tensor([[0.0] * 3, [1] * 3] * 2),
+        np.array([3, 5]),
+    )
+    sign = 2 * truth.image - 1
+    right = Seen(
+        sign[:, None] * direction,
+        sign[:, None, None] * direction,
+        (sign[:, None, None] * direction).expand(-1, 3, -1),
+    )
+    wrong = Seen(-right.image, -right.windows, -right.patches)
+    good, terms = loss(right, truth, said, torch.tensor(10.0), Weights())
+    bad, worse = loss(wrong, truth, said, torch.tensor(10.0), Weights())
+    assert good < bad
+    assert all(terms[name] < worse[name] for name in ("image", "window", "patch", "top", "align"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "wanted"), [([0, 1, 2, 3], 1.0), ([1, 1, 1, 1], 0.5), ([3, 2, 1, 0], 0.0)]
+)
+def test_auroc(scores, wanted):
+    assert auroc(np.array([False, False, True, True]), np.array(scores, np.float32)) == wanted

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from zeroflaw.clip.backbone import Backbone, pick_device
 from zeroflaw.clip.cache import cache_folder
+from zeroflaw.clip.model import Block, Prefixes
 from zeroflaw.clip.weights import load_backbone
 from zeroflaw.errors import UsageError, WordsError
 
@@ -91,18 +92,18 @@ def test_equal_prompts_are_computed_once_and_given_to_all(
     assert not torch.equal(found[0], found[1])
 
 
-def test_a_batch_of_one_start_computes_it_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    shared: list[int] = []
-    original = type(backbone.model.text).forward
+def test_beginnings_in_common_are_computed_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens: list[int] = []
+    original = Block.over_prefixes
 
-    def spy(self: Any, ids: torch.Tensor, ends: torch.Tensor, *, shared: int = 0) -> torch.Tensor:
-        calls.append(shared)
-        return original(self, ids, ends, shared=shared)
+    def spy(self: Block, x: torch.Tensor, prefixes: Prefixes, **more: Any) -> torch.Tensor:
+        tokens.append(len(x))
+        return original(self, x, prefixes, **more)
 
-    calls = shared
-    monkeypatch.setattr(type(backbone.model.text), "forward", spy)
+    monkeypatch.setattr(Block, "over_prefixes", spy)
     backbone.embed_texts([f"a photo of a bottle {letter}" for letter in "abcdefg"])
-    assert calls == [6]  # the start marker and five words
+    # The start marker and five words once; a letter and an end marker for each of seven prompts; two blocks.
+    assert tokens == [6 + 7 * 2] * 2
 
 
 def test_progress_ends_at_the_total(backbone: Backbone) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from zeroflaw import DetectorError, RWDA, UsageError, load
+from zeroflaw import RWDA, DetectorError, UsageError, load
 from zeroflaw.detectors.folder import read_folder
 from zeroflaw.files import sha256
 

@@ -190,7 +190,7 @@ class Backbone:
         ids, ends = self.tokenizer.encode(texts)
         found = torch.empty(len(texts), self.embed_dim)
         done = 0
-        for rows in _batches(ids, ends, batch_size):
+        for rows in alike(ids, ends, batch_size):
             found[rows] = self._embed_ids(ids[rows], ends[rows])
             done += len(rows)
             if progress is not None:
@@ -200,8 +200,7 @@ class Backbone:
     @torch.inference_mode()
     def _embed_ids(self, ids: Tensor, ends: Tensor) -> Tensor:
         ids = ids[:, : int(ends.max()) + 1]
-        shared = _common_start(ids, ends)
-        found: Tensor = self.model.text(ids.to(self.device), ends.to(self.device), shared=shared)
+        found: Tensor = self.model.text(ids.to(self.device), ends.to(self.device))
         return found.float().cpu()
 
 
@@ -231,20 +230,12 @@ def pick_dtype(name: str) -> torch.dtype:
     return torch.float32 if name == "float32" else torch.bfloat16
 
 
-def _batches(ids: Tensor, ends: Tensor, size: int) -> Iterator[Tensor]:
-    """Yield row numbers of prompts that are alike in length and then in their first tokens."""
+def alike(ids: Tensor, ends: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield row numbers in batches of prompts that begin alike, so that they share beginnings."""
     columns = ids.numpy().T
-    order = np.lexsort((*columns[::-1], ends.numpy()))
+    order = np.lexsort((ends.numpy(), *columns[::-1]))
     for start in range(0, len(order), size):
         yield torch.from_numpy(order[start : start + size])
-
-
-def _common_start(ids: Tensor, ends: Tensor) -> int:
-    """Count the leading tokens that all rows share; at least the end token of each row is left over."""
-    if len(ids) == 1:
-        return 0
-    same = (ids == ids[:1]).all(0)
-    return min(int(same.long().cumprod(0).sum()), int(ends.min()))
 
 
 def _to_cpu(found: ImageFeatures) -> ImageFeatures:

@@ -9,7 +9,7 @@ windows after Jeong et al., "WinCLIP", CVPR 2023, section 4.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,7 +21,6 @@ from zeroflaw.clip.stem import Stem, StemConfig
 from zeroflaw.clip.windows import Windows
 
 Activation = Literal["gelu", "quick_gelu"]
-KeysValues = tuple[Tensor, Tensor]  # each (B, H, T, D)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +98,7 @@ class QuickGELU(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose keys and values may come from other tokens than its queries."""
+    """Multi-head attention."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -107,22 +106,27 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def _split(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        return x.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (B, H, T, D)
-
-    def keys_values(self, x: Tensor) -> KeysValues:
-        """Project tokens (B, T, C) to keys and values."""
+    def queries(self, x: Tensor) -> Tensor:
+        """Project tokens (..., C) to queries only."""
         width = x.shape[-1]
-        k, v = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, -1)
-        return self._split(k), self._split(v)
+        return F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width])
 
-    def forward(self, x: Tensor, keys_values: KeysValues, mask: Tensor | None = None) -> Tensor:
-        """Let tokens (B, Q, C) ask; ``mask`` is True where a query may look, broadcast to (B, H, Q, T)."""
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Project tokens (..., C) to keys and values only."""
         width = x.shape[-1]
-        q = self._split(F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
-        y = F.scaled_dot_product_attention(q, *keys_values, attn_mask=mask)  # (B, H, Q, D)
-        return self.out(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        keys, values = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, -1)
+        return keys, values
+
+    def mix(
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
+        """Let queries (B, Q, C) look at keys and values (B, T, C), head by head.
+
+        ``mask`` is True where a query may look, broadcast to (B, H, Q, T).
+        """
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        return y.transpose(1, 2).flatten(2)  # (B, Q, C)
 
 
 class Block(nn.Module):
@@ -136,41 +140,87 @@ class Block(nn.Module):
         act = QuickGELU() if activation == "quick_gelu" else nn.GELU()
         self.mlp = nn.Sequential(nn.Linear(width, mlp_width), act, nn.Linear(mlp_width, width))
 
-    def keys_values(self, x: Tensor) -> KeysValues:
-        """Return what tokens (B, T, C) offer to later ones in this block."""
-        return self.attn.keys_values(self.ln_1(x))
-
-    def forward(
-        self,
-        x: Tensor,
-        *,
-        mask: Tensor | None = None,
-        past: KeysValues | None = None,
-        only: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, only: Tensor | None = None) -> Tensor:
         """Run the block.
 
         Args:
             x: tokens, (B, T, C).
-            mask: True where a query may look, over past and present tokens.
-            past: keys and values of a prefix that all rows share, (1, H, T', D).
+            mask: True where a query may look, broadcast to (B, H, Q, T).
             only: one position per row, (B,); only that token is computed, (B, 1, C) comes back.
         """
         h = self.ln_1(x)
-        keys_values = self.attn.keys_values(h)
-        if past is not None:
-            keys_values = _after(past, keys_values)
+        keys, values = self.attn.keys_values(h)
         if only is not None:
             rows = torch.arange(len(x), device=x.device)
             x, h = x[rows, only, None], h[rows, only, None]
-        x = x + self.attn(h, keys_values, mask)
+        return self._finish(x, self.attn.mix(self.attn.queries(h), keys, values, mask=mask))
+
+    def over_prefixes(self, x: Tensor, prefixes: Prefixes, *, ends: Tensor | None = None) -> Tensor:
+        """Run the block, causally, on the distinct prefixes of prompts.
+
+        Everything but the attention itself is computed once per prefix; only attention is spread over
+        prompts.
+
+        Args:
+            x: last token of each prefix, (N, C).
+            prefixes: which they are.
+            ends: one position per prompt, (B,); only those tokens are computed, (B, C) comes back.
+        """
+        h = self.ln_1(x)
+        keys, values = (part[prefixes.of] for part in self.attn.keys_values(h))  # (B, T, C)
+        if ends is None:
+            queries = self.attn.queries(h)[prefixes.of]
+            y = self.attn.mix(queries, keys, values, causal=True).flatten(0, 1)[prefixes.first]  # (N, C)
+        else:
+            last = prefixes.of.gather(1, ends[:, None])  # (B, 1)
+            until = torch.arange(keys.shape[1], device=x.device) <= ends[:, None]  # (B, T)
+            x, queries = x[last[:, 0]], self.attn.queries(h[last])
+            y = self.attn.mix(queries, keys, values, mask=until[:, None, None])[:, 0]
+        return self._finish(x, y)
+
+    def _finish(self, x: Tensor, y: Tensor) -> Tensor:
+        x = x + self.attn.out(y)
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
 
-def _after(past: KeysValues, present: KeysValues) -> KeysValues:
-    batch = present[0].shape[0]
-    k, v = (torch.cat([a.expand(batch, -1, -1, -1), b], 2) for a, b in zip(past, present, strict=True))
-    return k, v
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """The distinct beginnings of a batch of prompts, a tree laid flat.
+
+    A causal tower gives equal beginnings equal states, so each needs to be computed once, whatever the number
+    of prompts that share it; and nothing is computed for padding.
+
+    Attributes:
+        ids: last token of each prefix, (N,).
+        depths: its position, (N,).
+        of: the prefix that ends at each position of each prompt, (B, T); after a prompt's end it means
+            nothing.
+        first: a place in the flattened (B, T) where each prefix stands, (N,).
+    """
+
+    ids: Tensor
+    depths: Tensor
+    of: Tensor
+    first: Tensor
+
+    @classmethod
+    def find(cls, ids: Tensor, ends: Tensor) -> Prefixes:
+        """Find the prefixes of prompts (B, T) whose last tokens stand at ``ends`` (B,)."""
+        length = ids.shape[1]
+        of, parent, found = torch.zeros_like(ids), torch.zeros_like(ends), []
+        count = 0
+        for depth in range(length):
+            alive = (ends >= depth).nonzero()[:, 0]
+            # A prefix is its parent and its last token; the product cannot overflow an int64.
+            keys = parent[alive] * (int(ids.max()) + 1) + ids[alive, depth]
+            distinct, place = torch.unique(keys, return_inverse=True)
+            of[alive, depth] = count + place
+            parent[alive] = place
+            row = torch.full_like(distinct, len(ids)).scatter_reduce(0, place, alive, "amin")
+            found.append((ids[row, depth], torch.full_like(row, depth), row * length + depth))
+            count += len(distinct)
+        tokens, depths, first = (torch.cat(part) for part in zip(*found, strict=True))
+        return cls(tokens, depths, of, first)
 
 
 class ConvPatches(nn.Module):
@@ -299,46 +349,36 @@ class TextTower(nn.Module):
         self.ln_final = nn.LayerNorm(config.width)
         self.projection = nn.Parameter(torch.randn(config.width, embed_dim) * config.width**-0.5)
 
-    def forward(self, ids: Tensor, ends: Tensor, *, shared: int = 0) -> Tensor:
-        """Embed prompts.
+    def forward(self, ids: Tensor, ends: Tensor) -> Tensor:
+        """Embed prompts; beginnings that prompts have in common are computed once.
 
         Args:
             ids: token ids, (B, T); T may be any length up to the context, padding after the end is never
                 looked at.
             ends: position of the end-of-text token in each row, (B,).
-            shared: number of leading tokens that are the same in all rows; they are computed once.
         """
-        return self.from_vectors(self.token_embedding(ids), ends, shared=shared)
+        prefixes = Prefixes.find(ids, ends)
+        x = self.token_embedding(prefixes.ids) + self.positions[prefixes.depths]  # (N, C)
+        *blocks, last = self._blocks()
+        for block in blocks:
+            x = block.over_prefixes(x, prefixes)
+        return self._project(last.over_prefixes(x, prefixes, ends=ends))
 
-    def from_vectors(self, vectors: Tensor, ends: Tensor, *, shared: int = 0) -> Tensor:
+    def from_vectors(self, vectors: Tensor, ends: Tensor) -> Tensor:
         """Embed word vectors (B, T, C) in place of token ids; gradients flow back to the vectors."""
         x = vectors + self.positions[: vectors.shape[1]]
-        prefix: Sequence[KeysValues | None] = [None] * len(self.blocks)
-        if shared:
-            prefix = self._prefix(x[:1, :shared])
-        x, length = x[:, shared:], x.shape[1]
-        past_and_present = torch.arange(length, device=x.device)
-        causal = past_and_present <= past_and_present[shared:, None]  # (T - shared, T)
-        for block, past in zip(self.blocks[:-1], prefix, strict=False):
-            x = block(x, mask=causal, past=past)
-        until_end = past_and_present <= ends[:, None]
-        x = self.blocks[-1](
-            x, mask=until_end[:, None, None], past=prefix[-1], only=ends - shared
-        )  # (B, 1, C)
-        return _unit(self.ln_final(x[:, 0]) @ self.projection)
-
-    def _blocks(self) -> Iterator[Block]:
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            yield block
-
-    def _prefix(self, x: Tensor) -> list[KeysValues]:
-        causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-        kept: list[KeysValues] = []
-        for block in self._blocks():
-            kept.append(block.keys_values(x))
+        places = torch.arange(x.shape[1], device=x.device)
+        causal, until_end = places <= places[:, None], places <= ends[:, None]  # (T, T), (B, T)
+        *blocks, last = self._blocks()
+        for block in blocks:
             x = block(x, mask=causal)
-        return kept
+        return self._project(last(x, mask=until_end[:, None, None], only=ends)[:, 0])
+
+    def _blocks(self) -> list[Block]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def _project(self, x: Tensor) -> Tensor:
+        return _unit(self.ln_final(x) @ self.projection)
 
 
 class CLIP(nn.Module):

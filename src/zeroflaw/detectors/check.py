@@ -27,7 +27,7 @@ def check_detector(
     Args:
         make: returns a new, unfitted detector with fixed parameters each time.
         load: opens a folder that the detector saved.
-        normal: pictures of good products, uint8 (H, W, 3); with ``anomalous`` they test the sign of the score.
+        normal: pictures of good products, uint8 (H, W, 3); with ``anomalous`` they test the sign.
         anomalous: pictures of flawed ones.
 
     Raises:

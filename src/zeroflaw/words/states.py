@@ -186,7 +186,7 @@ class Vocabulary:
                 )
             checked = cls().updated(**given)
         except WordsError as error:
-            raise WordsError(f"words file {shown(os.fspath(path))}: {error}") from None
+            raise WordsError(f"words file {os.fspath(path)!r}: {error}") from None
         return {key: getattr(checked, key) for key in given}
 
     @classmethod
@@ -200,7 +200,7 @@ class Vocabulary:
         try:
             return (base or cls()).updated(**words)
         except WordsError as error:
-            raise WordsError(f"words file {shown(os.fspath(path))}: {error}") from None
+            raise WordsError(f"words file {os.fspath(path)!r}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the words as plain lists for JSON; ``from_dict`` gives an equal vocabulary."""

@@ -56,13 +56,13 @@ class Recipe:
     """Everything that decides the weights, beside the pairs and captions."""
 
     seed: int = 0
-    steps: int = 1500
+    steps: int = 900
     pairs: int = 16  # per step
     windows: int = 4  # per image and step
     rate: float = 1e-3
     warmup: int = 60
     decay: float = 0.05
-    noise: float = 0.05
+    noise: float = 0.4
     scale: float = 10.0  # logit scale at the start
     width: int = 128
     layers: int = 3
@@ -121,8 +121,8 @@ def see(clip: CLIP, features: Tensor, windows: Windows | None) -> Seen:
     return Seen(image, seen, patches)
 
 
-def augment(batch: Batch, noise: float, std: Tensor, rng: np.random.Generator) -> Batch:
-    """Mirror and transpose the grid at random, and scale and shift every feature of every image a little."""
+def augment(batch: Batch, noise: float, rng: np.random.Generator) -> Batch:
+    """Mirror and transpose the grid at random, and scale every feature of every image by its own factor."""
     features, cover = batch.features, batch.cover
     if rng.random() < 0.5:
         features, cover = features.flip(3), cover.flip(2)
@@ -130,9 +130,8 @@ def augment(batch: Batch, noise: float, std: Tensor, rng: np.random.Generator) -
         features, cover = features.flip(2), cover.flip(1)
     if rng.random() < 0.5:
         features, cover = features.transpose(2, 3), cover.transpose(1, 2)
-    shape = (2, *features.shape[:2], 1, 1)
-    gain, shift = torch.from_numpy(noise * rng.standard_normal(shape, np.float32))
-    return Batch(features * (1 + gain) + shift * std[:, None, None], cover, batch.pairs)
+    gain = torch.from_numpy(noise * rng.standard_normal((*features.shape[:2], 1, 1), np.float32))
+    return Batch(features * (1 + gain), cover, batch.pairs)
 
 
 def draw_windows(cover: Tensor, count: int, rng: np.random.Generator) -> Windows:
@@ -203,7 +202,7 @@ class Trainer:
         rng = np.random.default_rng([self.recipe.seed, 2, self.step])
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.recipe)
-        batch = augment(batch, self.recipe.noise, stem_of(self.clip).std, rng)
+        batch = augment(batch, self.recipe.noise, rng)
         windows = draw_windows(batch.cover, self.recipe.windows, rng)
         covers = batch.cover.flatten(1)
         truth = Truth(

@@ -57,7 +57,7 @@ def test_augmentation_moves_features_and_cover_together():
     marks[:, 0, 2, 11] = 1
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        moved = augment(Batch(marks, marks[:, 0], np.arange(2)), 0.0, torch.ones(1), rng)
+        moved = augment(Batch(marks, marks[:, 0], np.arange(2)), 0.0, rng)
         torch.testing.assert_close(moved.features[:, 0], moved.cover)
 
 

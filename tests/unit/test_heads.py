@@ -62,7 +62,15 @@ def test_lda_agrees_with_scikit_learn() -> None:
     labels = np.repeat([0, 1], len(normal))
     reference = LinearDiscriminantAnalysis(solver="lsqr").fit(x, labels)
     ours = lda(normal, anomalous, shrinkage=0.0)(torch.cat([normal, anomalous])).numpy()
-    np.testing.assert_allclose(ours, reference.decision_function(x), rtol=1e-3, atol=1e-3)
+    theirs = reference.decision_function(x)
+    np.testing.assert_allclose(ours, theirs * (np.ptp(ours) / np.ptp(theirs)), rtol=1e-3, atol=1e-3)
+
+
+def test_lda_puts_the_class_means_where_probabilities_have_digits() -> None:
+    normal, anomalous = two_clouds()
+    head = lda(normal, anomalous)
+    assert float(head(normal).mean()) == pytest.approx(-5, abs=1e-3)
+    assert float(head(anomalous).mean()) == pytest.approx(5, abs=1e-3)
 
 
 def test_logistic_regression_agrees_with_scikit_learn() -> None:

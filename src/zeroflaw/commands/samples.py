@@ -25,4 +25,4 @@ def samples(folder: Path, seed: int, overwrite: bool, quiet: bool) -> None:
 
     prepare_output(folder, "README.txt", overwrite)
     render_samples(folder, seed=seed)
-    say(f"rendered samples are in {folder}; try: zeroflaw detect "{folder}/*/test" -o results", quiet)
+    say(f"rendered samples are in {folder}; try: zeroflaw detect '{folder}/*/test' -o results", quiet)

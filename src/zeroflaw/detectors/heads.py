@@ -20,6 +20,7 @@ from zeroflaw.errors import UsageError
 HeadName = Literal["fnn", "mean-difference", "logistic", "lda"]
 HEADS: tuple[HeadName, ...] = ("fnn", "mean-difference", "logistic", "lda")
 Normalization = Literal["none", "layer", "batch"]
+MEAN_LOGIT = 5.0
 Step = Callable[[int, int], None]  # steps done, steps in all
 
 
@@ -58,8 +59,10 @@ def mean_difference(normal: Tensor, anomalous: Tensor, scale: float) -> LinearHe
 
 
 def lda(normal: Tensor, anomalous: Tensor, shrinkage: float = 1e-2) -> LinearHead:
-    """Control: linear discriminant analysis with the within-class covariance shrunk towards a multiple of
-    one.
+    """Control: linear discriminant analysis, the within-class covariance shrunk towards a multiple of one.
+
+    Its log-odds take the classes for Gaussian and run to hundreds, where probabilities are all 0 or 1. They
+    are scaled so that the class means lie at plus and minus `MEAN_LOGIT`; the order of scores stays.
     """
     n, a = normal.double(), anomalous.double()
     centred = torch.cat([n - n.mean(0), a - a.mean(0)])
@@ -69,6 +72,7 @@ def lda(normal: Tensor, anomalous: Tensor, shrinkage: float = 1e-2) -> LinearHea
         len(covariance), dtype=torch.double
     )
     weight = torch.linalg.solve(covariance, a.mean(0) - n.mean(0))
+    weight = weight * MEAN_LOGIT / (weight @ (a.mean(0) - n.mean(0)) / 2).clamp_min(1e-12)
     return LinearHead(weight, -weight @ (a.mean(0) + n.mean(0)) / 2)
 
 

@@ -2,25 +2,39 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 IMAGES ?=
 
-.PHONY: setup demo test lint docs-check clean
+.PHONY: setup demo test lint clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	$(PIP) -e .
 	touch $@
 
-# Renders sample products (or takes IMAGES=folder), ranks them and draws heat maps into demo/.
-demo: $(VENV)/.ready
-	@$(BIN)/python -m zeroflaw.demo $(if $(IMAGES),--images "$(IMAGES)") -o demo
+$(VENV)/.ready-to-test: $(VENV)/.ready
+	$(PIP) -e '.[test,lint,train]'
+	touch $@
 
-test: $(VENV)/.ready lint
+# Ranks sample products that zeroflaw renders itself, or the photos in IMAGES=folder; pictures go to demo/results.
+ifeq ($(IMAGES),)
+demo: $(VENV)/.ready
+	$(BIN)/zeroflaw samples demo/samples --overwrite
+	$(BIN)/zeroflaw detect 'demo/samples/*/test' -o demo/results --overwrite
+	$(BIN)/zeroflaw evaluate demo/samples
+	@echo "Look at demo/results/contact-sheet-01.png. The samples are rendered; try photos with: make demo IMAGES=folder"
+else
+demo: $(VENV)/.ready
+	$(BIN)/zeroflaw detect '$(IMAGES)' -o demo/results --overwrite
+	@echo "Look at demo/results/contact-sheet-01.png, most anomalous first."
+endif
+
+test: lint
 	$(BIN)/python -m pytest -n 2
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready-to-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -95,14 +95,22 @@ def plain_tower() -> torch.nn.Module:
         bos_token_id=VOCABULARY - 2,
         pad_token_id=0,
     )
-    return CLIPTextModelWithProjection(config).eval()
+    tower: torch.nn.Module = CLIPTextModelWithProjection(config)
+    return tower.eval()
 
 
 def our_tower(plain: torch.nn.Module) -> TextTower:
     """The same weights in our tower, by way of the published Hugging Face layout."""
     theirs = plain.state_dict()
-    shape = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "mlp_width": 4 * WIDTH}
-    tower = TextTower(TextConfig(context_length=CONTEXT, vocab_size=VOCABULARY, **shape), EMBED)
+    config = TextConfig(
+        context_length=CONTEXT,
+        vocab_size=VOCABULARY,
+        width=WIDTH,
+        layers=LAYERS,
+        heads=HEADS,
+        mlp_width=4 * WIDTH,
+    )
+    tower = TextTower(config, EMBED)
     ours = {
         "token_embedding.weight": theirs["text_model.embeddings.token_embedding.weight"],
         "positions": theirs["text_model.embeddings.position_embedding.weight"],
@@ -139,7 +147,8 @@ def embed_ours(tower: TextTower, ids: Tensor, ends: Tensor) -> Tensor:
     ids = ids.clone()
     ids[torch.arange(len(ids)), ends] = VOCABULARY - 1
     ids = ids[:, : int(ends.max()) + 1]
-    return tower(ids, ends)
+    found: Tensor = tower(ids, ends)
+    return found
 
 
 def measure(count: int, plain_count: int, batch: int, tokenizer: Tokenizer) -> dict[str, object]:

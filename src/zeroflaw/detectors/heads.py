@@ -79,16 +79,12 @@ def lda(normal: Tensor, anomalous: Tensor, shrinkage: float = 1e-2) -> LinearHea
 def logistic_regression(
     normal: Tensor, anomalous: Tensor, penalty: float = 1.0, steps: int = 50
 ) -> LinearHead:
-    """Control: logistic regression by Newton's method; ``penalty`` is the weight of ``|w|^2 / 2`` beside the
-    summed loss.
-    """
+    """Control: logistic regression by Newton's method; ``penalty`` weighs ``|w|^2 / 2`` beside the summed loss."""
     x = torch.cat([normal, anomalous]).double()
     x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.double)], 1)
     y = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))]).double()
     ridge = torch.full((x.shape[1],), penalty, dtype=torch.double)
-    ridge[-1] = (
-        1e-6  # the bias is all but free; a bare zero could leave the Hessian singular on separable data
-    )
+    ridge[-1] = 1e-6  # the bias is all but free; a bare zero could leave the Hessian singular
     w = torch.zeros(x.shape[1], dtype=torch.double)
     for _ in range(steps):
         p = torch.sigmoid(x @ w)

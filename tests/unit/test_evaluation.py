@@ -1,0 +1,103 @@
+"""Evaluation: the figures are those of the predictions, and sharing a pass over the images changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from zeroflaw.datasets import Category, open_mvtec
+from zeroflaw.detectors import make
+from zeroflaw.evaluation import METRICS, Entry, evaluate_category, mean_of, summary_of
+
+
+@pytest.fixture
+def category(tmp_path: Path) -> Category:
+    """Four good and four flawed pictures; one flawed picture has no mask."""
+    random = np.random.default_rng(0)
+    root = tmp_path / "set" / "part"
+    for kind in ("good", "hole"):
+        (root / "test" / kind).mkdir(parents=True)
+        for number in range(4):
+            picture = random.integers(60, 200, (36, 52, 3), dtype=np.uint8)
+            if kind == "hole":
+                picture[8:20, 10:30] = 0
+            Image.fromarray(picture).save(root / "test" / kind / f"{number}.png")
+    (root / "ground_truth" / "hole").mkdir(parents=True)
+    mask = np.zeros((36, 52), dtype=np.uint8)
+    mask[8:20, 10:30] = 255
+    for number in range(3):
+        Image.fromarray(mask).save(root / "ground_truth" / "hole" / f"{number}_mask.png")
+    (found,) = open_mvtec(tmp_path / "set")
+    return found
+
+
+def entry(name: str, backbone: Path, seed: int = 0, **parameters: object) -> Entry:
+    if name.startswith("rwda"):
+        parameters = {"n_pairs": 30, "epochs": 2, **parameters}
+    detector = make(name, backbone=f"local-dir:{backbone}", seed=seed, **parameters).fit()
+    return Entry(name, seed, detector)  # type: ignore[arg-type]
+
+
+def test_the_figures_are_those_of_the_predictions(category: Category, tiny_backbone: Path) -> None:
+    one = entry("rwda", tiny_backbone)
+    (row,) = evaluate_category(category, [one], batch_size=3)
+    found = list(one.detector.predict([r.image for r in category.test], maps=True))
+    labels = [r.label for r in category.test]
+    assert row["image_auroc"] == pytest.approx(roc_auc_score(labels, [p.logit for p in found]), abs=1e-9)
+    assert row["image_aupr"] == pytest.approx(
+        average_precision_score(labels, [p.logit for p in found]), abs=1e-9
+    )
+    pixels, truth = [], []
+    for record, prediction in zip(category.test, found, strict=True):
+        if record.label == 0 or record.mask is not None:
+            pixels.append(prediction.resized_map().ravel())
+            mask = np.zeros((36, 52), dtype=bool)
+            mask[8:20, 10:30] = record.label == 1
+            truth.append(mask.ravel())
+    expected = roc_auc_score(np.concatenate(truth), np.concatenate(pixels))
+    assert row["pixel_auroc"] == pytest.approx(expected, abs=1e-4)
+    assert (row["images"], row["anomalous"], row["without_mask"], row["unreadable"]) == (8, 4, 1, 0)
+    assert any("mask" in note for note in row["notes"])
+
+
+def test_sharing_a_pass_changes_nothing(
+    category: Category, tiny_backbone: Path, tiny_aligned_backbone: Path
+) -> None:
+    entries = [
+        entry("rwda", tiny_backbone),
+        entry("rwda", tiny_aligned_backbone, seed=1),
+        entry("clip", tiny_backbone, window_sizes=(3,)),
+        entry("rwda-lda", tiny_aligned_backbone, map_from="windows"),
+    ]
+    together = evaluate_category(category, entries)
+    for row, one in zip(together, entries, strict=True):
+        (alone,) = evaluate_category(category, [one])
+        for name in METRICS:
+            assert row[name] == pytest.approx(alone[name], abs=1e-6), (one.name, name)
+
+
+def test_undefined_metrics_are_null_with_a_reason(tmp_path: Path, tiny_backbone: Path) -> None:
+    (tmp_path / "part" / "test" / "good").mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(tmp_path / "part" / "test" / "good" / "0.png")
+    (category,) = open_mvtec(tmp_path)
+    (row,) = evaluate_category(category, [entry("clip", tiny_backbone)])
+    assert all(row[name] is None for name in METRICS)
+    assert any(note.startswith("image_auroc: ") for note in row["notes"])
+
+
+def test_summaries_average_categories_first_and_seeds_then() -> None:
+    def row(category: str, seed: int, value: float | None) -> dict[str, object]:
+        rest = dict.fromkeys(METRICS, None)
+        facts = {"detector": "d", "category": category, "seed": seed, "unreadable": 0, "without_mask": 0}
+        return {**rest, **facts, "image_auroc": value}
+
+    rows = [row("a", 0, 0.5), row("b", 0, 0.7), row("a", 1, 0.7), row("b", 1, 0.9), row("c", 1, None)]
+    (line,) = summary_of(rows)
+    assert line["image_auroc"]["mean"] == pytest.approx(0.7)
+    assert line["image_auroc"]["std"] == pytest.approx(np.std([0.6, 0.8], ddof=1))
+    assert line["pixel_auroc"] == {"mean": None, "std": None}
+    assert mean_of(rows)["image_auroc"] == pytest.approx(0.7)

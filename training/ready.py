@@ -1,0 +1,26 @@
+"""Fit the detector that ships ready for the bundled model: ``python -m training.ready``."""
+
+from __future__ import annotations
+
+import click
+
+from zeroflaw.detectors import make
+from zeroflaw.detectors.named import READY
+
+NAME = "rwda"
+
+
+@click.command()
+def main() -> None:
+    """Fit the default random-word detector on the bundled model and write it into the package."""
+    make_ready()
+
+
+def make_ready() -> None:
+    """Fit and write; the folder replaces an earlier one."""
+    make(NAME).fit().save(READY / NAME)
+    click.echo(f"{NAME} is ready in {READY / NAME}")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ def run(title: str, arguments: Sequence[str], made: Path | None) -> None:
     "--photos", type=click.Path(exists=True, path_type=Path), required=True, help="Real photographs."
 )
 @click.option("--work", type=click.Path(path_type=Path), default=Path("training/work"), show_default=True)
-@click.option("--pairs", default=12_000, show_default=True, help="How many pairs to render.")
+@click.option("--pairs", default=9_400, show_default=True, help="How many pairs to render.")
 @click.option("--seeds", default=3, show_default=True, help="How many towers to train; the first is bundled.")
 @click.option("--threads", default=2, show_default=True, help="Processor threads, and processes that render.")
 @click.option("--output", type=click.Path(path_type=Path), default=FOLDER, show_default=True)

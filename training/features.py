@@ -154,7 +154,7 @@ class Shards:
     "--photos", type=click.Path(exists=True, path_type=Path), required=True, help="Real photographs."
 )
 @click.option("--work", type=click.Path(path_type=Path), default=Path("training/work"), show_default=True)
-@click.option("--pairs", default=12_000, show_default=True, help="How many pairs, a multiple of 200.")
+@click.option("--pairs", default=9_400, show_default=True, help="How many pairs, a multiple of 200.")
 @click.option("--processes", default=2, show_default=True)
 def main(photos: Path, work: Path, pairs: int, processes: int) -> None:
     """Render pairs and write their stem features."""

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from training.bank import build_bank
 from training.bank_states import Bank, load_student, make_bank
-from training.features import Batch, Shards
+from training.features import SHARD, Batch, Shards
 from training.language import CONFIG as TEXT
 from training.language import OUTPUT_DIM
 from training.objective import Seen, Truth, Weights, loss, speak
@@ -168,7 +168,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, shards: Shards, bank: Bank, clip: CLIP, folder: Path) -> None:
         self.recipe, self.shards, self.bank, self.clip, self.folder = recipe, shards, bank, clip, folder
         self.checkpoint = folder / "checkpoint.safetensors"
-        self.held_out = HELD_OUT * (len(shards) // len(shards.folders))
+        self.held_out = HELD_OUT * SHARD
         self.trained = {name: p for name, p in clip.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), recipe.rate, (0.9, 0.98), weight_decay=recipe.decay, fused=True
@@ -270,7 +270,7 @@ def train(recipe: Recipe, work: Path, folder: Path) -> dict[str, float]:
     found = Trainer(recipe, shards, bank, clip, folder).run()
     with atomic(folder / "model.safetensors") as temporary:
         save_file({name: value.contiguous() for name, value in clip.state_dict().items()}, temporary)
-    write_json(folder / "recipe.json", {**asdict(recipe), "pairs trained on": len(shards)})
+    write_json(folder / "recipe.json", {**asdict(recipe), "pairs trained on": len(shards) - HELD_OUT * SHARD})
     write_json(folder / "report.json", found)
     return found
 

@@ -72,6 +72,7 @@ def card(folder: Path, work: Path, clip: CLIP) -> str:
     inputs = {
         "EfficientNet-Lite2": sha256(weights_path()),
         "all-MiniLM-L6-v2": sha256(archive()),
+        "pair generator": (work / "features" / "generator.txt").read_text(encoding="utf-8"),
         "text student": sha256(work / "text_student.safetensors"),
         "trained towers": sha256(folder / "model.safetensors"),
     }

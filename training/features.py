@@ -6,9 +6,11 @@ where it stopped. Pair ``i`` of shard ``k`` is ``render_pair(200 * k + i)``, whi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from training.sources import Photos, load_photos
 from training.stem_weights import fill_stem, read_weights, weights_path
 from zeroflaw.clip.preprocess import Preprocess
 from zeroflaw.clip.stem import STRIDE, Stem, StemConfig
+from zeroflaw.files import write_text
 
 SHARD = 200  # pairs
 SIZE = 240  # pixels
@@ -91,8 +94,43 @@ def _facts(pair: Pair) -> dict[str, object]:
     return {"kinds": list(pair.kinds), "base": pair.base}
 
 
+def generator_digest() -> str:
+    """Return the SHA-256 of all source files that decide what a pair looks like."""
+    folder = Path(__file__).parent
+    reached, left = set[str](), ["pairs"]
+    while left:  # every module of this folder that `pairs` imports, directly or not
+        name = left.pop()
+        reached.add(name)
+        text = (folder / f"{name}.py").read_text(encoding="utf-8")
+        found = re.findall(r"^from (?:training|)\.(\w+) import", text, re.MULTILINE)
+        found += re.findall(r"^from (?:training|\.) import (\w+)", text, re.MULTILINE)
+        left += [other for other in found if other not in reached]
+    digest = hashlib.sha256()
+    for name in sorted(reached):
+        digest.update((folder / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _stamp(root: Path) -> None:
+    """Note which generator the shards under ``root`` come from, and refuse to mix two of them."""
+    path, digest = root / "generator.txt", generator_digest()
+    if not path.exists():
+        write_text(path, digest)
+    found = path.read_text(encoding="utf-8")
+    if found != digest:
+        raise ValueError(
+            f"the shards under {root} must come from the generator as it is ({digest[:12]}), "
+            f"got {found[:12]}; remove the folder"
+        )
+
+
 def render(root: Path, photos: Path, shards: int, *, processes: int = 2) -> None:
-    """Write the shards 0 to ``shards - 1`` that are missing under ``root``."""
+    """Write the shards 0 to ``shards - 1`` that are missing under ``root``.
+
+    Raises:
+        ValueError: the shards that are there were drawn by another generator.
+    """
+    _stamp(root)
     jobs = [(root, n, str(photos)) for n in range(shards) if not (root / f"{n:05d}").exists()]
     if not jobs:
         return

@@ -37,6 +37,8 @@ def trained(tmp_path):
     )
     (folder / "recipe.json").write_text(json.dumps({**dataclasses.asdict(recipe), "pairs trained on": 1}))
     (folder / "report.json").write_text('{"image": 0.5}')
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "generator.txt").write_text("0" * 64)
     save_file({"x": torch.zeros(1)}, tmp_path / "text_student.safetensors")
     tokenizer = train_tokenizer(["a photo of a normal object", "a photo of an anomalous object"], 300)
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())

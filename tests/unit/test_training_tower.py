@@ -10,7 +10,7 @@ pytest.importorskip("cv2", reason="the extra 'train' is not installed")
 pytest.importorskip("scipy", reason="the extra 'train' is not installed")
 
 from training.bank_states import Bank, last, until_last
-from training.features import Batch, cover
+from training.features import Batch, cover, render
 from training.objective import Said, Seen, Truth, Weights, loss
 from training.tower import Recipe, augment, draw_windows, learning_rate, schedule
 from training.validation import auroc
@@ -122,3 +122,9 @@ def test_loss_is_smaller_where_embeddings_tell_the_truth():
 )
 def test_auroc(scores, wanted):
     assert auroc(np.array([False, False, True, True]), np.array(scores, np.float32)) == wanted
+
+
+def test_shards_of_another_generator_are_refused(tmp_path):
+    (tmp_path / "generator.txt").write_text("another")
+    with pytest.raises(ValueError, match="remove the folder"):
+        render(tmp_path, tmp_path, 1)

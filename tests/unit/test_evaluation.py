@@ -1,4 +1,4 @@
-"""Evaluation: the figures are those of the predictions, and sharing a pass over the images changes nothing."""
+"""Evaluation: figures are those of the predictions, and sharing a pass over the images changes nothing."""
 
 from __future__ import annotations
 

@@ -8,10 +8,6 @@ only: nothing executes on load.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +26,7 @@ from zeroflaw.clip.records import WeightsRecord
 from zeroflaw.clip.schema import build, read_config, read_preprocess, to_json
 from zeroflaw.clip.tokenizer import Tokenizer
 from zeroflaw.errors import UsageError, WeightsError
-from zeroflaw.files import sha256, write_json, write_text
+from zeroflaw.files import sha256, whole_folder, write_json, write_text
 
 SCHEMA = 1
 KIND = "zeroflaw-backbone"
@@ -82,7 +78,7 @@ def save_folder(
         raise WeightsError(
             f"weights must be finite numbers as {kind}, got NaN or infinity; store them as float32"
         )
-    with _whole_folder(target) as fresh:
+    with whole_folder(target) as fresh:
         safetensors.torch.save_file(state, fresh / WEIGHTS, metadata={"format": "pt"})
         write_text(fresh / TOKENIZER, tokenizer.text)
         saved = replace(record, sha256=sha256(fresh / WEIGHTS))
@@ -128,24 +124,6 @@ def _check_free(target: Path, overwrite: bool) -> None:
         raise UsageError(
             f"only a weights folder may be overwritten, got {target}, which has no {CONFIG}; choose another"
         )
-
-
-@contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a fresh folder beside ``target`` that takes its place at the end, or vanishes on any error."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield fresh
-        fresh.chmod(0o755)  # mkdtemp makes it private
-        old = fresh.with_name(fresh.name + ".old")
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
 
 
 def load_folder(path: str | Path) -> Bundle:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from torch import Tensor
 from zeroflaw._version import __version__
 from zeroflaw.detectors.contract import SCHEMA
 from zeroflaw.errors import DetectorError
+from zeroflaw.files import whole_folder
 
 LARGEST_HEAD = 512 * 2**20  # bytes; no head of ours comes near it
 
@@ -83,30 +82,13 @@ def write_folder(folder: str | Path, saved: SavedDetector) -> None:
         "config.json": _json(config),
     }
     try:
-        _replace_folder(target, files)
+        with whole_folder(target) as fresh:
+            for name, data in files.items():
+                (fresh / name).write_bytes(data)
     except OSError as error:
         raise DetectorError(
             f"the detector could not be written to {target}: {error.strerror or error}"
         ) from error
-
-
-def _replace_folder(target: Path, files: dict[str, bytes]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        for name, data in files.items():
-            (fresh / name).write_bytes(data)
-        fresh.chmod(0o755)
-        if target.exists():
-            old = fresh.with_suffix(".old")
-            target.rename(old)
-            fresh.rename(target)
-            shutil.rmtree(old)
-        else:
-            fresh.rename(target)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
 
 
 def _json(value: Any) -> bytes:

@@ -79,7 +79,7 @@ def lda(normal: Tensor, anomalous: Tensor, shrinkage: float = 1e-2) -> LinearHea
 def logistic_regression(
     normal: Tensor, anomalous: Tensor, penalty: float = 1.0, steps: int = 50
 ) -> LinearHead:
-    """Control: logistic regression by Newton's method; ``penalty`` weighs ``|w|^2 / 2``, the loss is summed."""
+    """Control: logistic regression by Newton's method on the summed loss plus ``penalty * |w|^2 / 2``."""
     x = torch.cat([normal, anomalous]).double()
     x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.double)], 1)
     y = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))]).double()

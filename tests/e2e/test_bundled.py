@@ -1,0 +1,83 @@
+"""What ships in the package: the bundled model and its ready detector, offline and out of the box."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import zeroflaw
+from zeroflaw import check_detector, load, load_backbone, read_image
+from zeroflaw.datasets import open_mvtec
+from zeroflaw.detectors import PRESETS, make, open_fitted
+from zeroflaw.detectors.named import READY
+from zeroflaw.evaluation import Entry, evaluate_category
+from zeroflaw.samples import render_samples
+
+PACKAGE = Path(zeroflaw.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rendered sample products."""
+    folder = tmp_path_factory.mktemp("bundled") / "samples"
+    render_samples(folder, good=3, flawed=3)
+    return folder
+
+
+def test_the_model_is_what_its_record_says() -> None:
+    backbone = load_backbone("mini", offline=True)
+    assert backbone.name == "mini"
+    assert backbone.licence == "Apache-2.0"
+    assert backbone.grid == (15, 15)
+    assert backbone.has_aligned_patches
+    size = sum(path.stat().st_size for path in (PACKAGE / "clip" / "mini").iterdir())
+    assert size < 30e6
+    card = (PACKAGE / "clip" / "mini" / "README.md").read_text(encoding="utf-8")
+    assert "is not a CLIP" in " ".join(card.split()).replace("It is not a CLIP", "is not a CLIP")
+
+
+def test_the_ready_detector_is_the_default_one_on_the_bundled_model() -> None:
+    ready = load("rwda")
+    assert ready.get_params() == make("rwda").get_params()
+    config = json.loads((READY / "rwda" / "config.json").read_text())
+    assert config["backbone"]["sha256"] == load_backbone("mini").sha256
+    words = json.loads((READY / "rwda" / "words.json").read_text())
+    assert len(words["pairs"]) == 10_000
+
+
+def test_a_detector_without_changes_is_not_fitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("the ready detector must be loaded, not fitted")
+
+    monkeypatch.setattr(PRESETS["rwda"].kind(), "fit", forbidden)
+    assert open_fitted("rwda", {}).is_fitted
+    assert open_fitted("rwda", {"device": "cpu"}).is_fitted
+    with pytest.raises(AssertionError, match="not fitted"):
+        open_fitted("rwda", {"seed": 1})
+
+
+def test_flawed_samples_rank_above_good_ones(samples: Path) -> None:
+    detector = load("rwda")
+    rows = [evaluate_category(c, [Entry("rwda", 0, detector)])[0] for c in open_mvtec(samples)]  # type: ignore[arg-type]
+    assert np.mean([row["image_auroc"] for row in rows]) > 0.9
+    assert np.mean([row["pixel_auroc"] for row in rows]) > 0.9
+
+
+def test_the_bundled_model_holds_the_contract(samples: Path) -> None:
+    good = [read_image(path) for path in sorted(samples.glob("*/test/good/*.png"))]
+    flawed = [read_image(p) for p in sorted(samples.glob("*/test/*/*.png")) if p.parent.name != "good"]
+    check_detector(lambda: make("rwda", n_pairs=60, epochs=2), load=load, normal=good, anomalous=flawed)
+
+
+def test_words_decide() -> None:
+    """The same image, the words exchanged: the log-odds change their sign."""
+    image = np.full((64, 64, 3), 128, dtype=np.uint8)
+    one, other = (
+        next(make("clip", normal=(n,), anomalous=(a,)).fit().predict([image]))
+        for n, a in (("normal", "damaged"), ("damaged", "normal"))
+    )
+    assert one.logit == pytest.approx(-other.logit, abs=1e-5)
+    assert abs(one.logit) > 0.05

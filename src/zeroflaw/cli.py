@@ -26,7 +26,20 @@ from zeroflaw.errors import ZeroflawError
 INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Group(click.Group):
+    """A group that ends quietly when the reader of stdout, ``head`` say, has left."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb; click itself would exit with 1, which means an anomaly here."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered would fail again at exit, so it goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="zeroflaw")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
@@ -59,8 +72,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         click.echo(f"zeroflaw: {error}", err=True)
         code = error.exit_code
-    except BrokenPipeError:
-        # The reader of stdout (head, say) has left; writing the rest at exit would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     sys.exit(code or 0)

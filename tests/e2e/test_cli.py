@@ -287,6 +287,18 @@ def test_an_interrupt_leaves_no_half_results(
     assert not (tmp_path / "out" / "predictions.jsonl").exists()
 
 
+def test_a_reader_that_leaves_is_no_error(photos: Path, tmp_path: Path, backbone: list[str]) -> None:
+    saved = tmp_path / "saved"
+    assert run("fit", *backbone, "-o", saved, "-q") == 0
+    command = [sys.executable, "-u", "-m", "zeroflaw", "detect", str(photos), "--detector", str(saved), "-q"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
 def test_help_is_fast_and_light() -> None:
     code = "import sys, zeroflaw.cli; print(sorted({'torch', 'numpy', 'PIL', 'tqdm'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

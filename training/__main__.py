@@ -54,6 +54,8 @@ def main(photos: Path, work: Path, pairs: int, seeds: int, threads: int, output:
         made = work / f"tower-seed{seed}" / "report.json"
         run(f"towers {seed}", ["training.tower", here, cores, f"--seed={seed}"], made)
     run("bundle", ["training.bundle", here, f"--tower={work / 'tower-seed0'}", f"--output={output}"], None)
+    if output == FOLDER:
+        run("ready detector", ["training.ready"], None)
     for path in sorted(output.iterdir()):
         click.echo(f"{path.name:20s} {sha256(path)}")
 

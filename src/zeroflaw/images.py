@@ -2,8 +2,8 @@
 
 A picture is checked in the order in which it could do harm: bytes, format, size in the header, decoding,
 and only then its pixels. The rules follow the threat model of Pillow's security handbook: an allow-list of
-formats instead of trust in the file name, limits of our own below Pillow's, and its warning about
-decompression bombs taken as an error.
+formats instead of trust in the file name, and limits of our own, which stand in for Pillow's while a file
+is opened.
 
 What becomes of the less usual kinds of picture:
 
@@ -12,9 +12,10 @@ several frames or pages   the first one
 EXIF orientation          applied: the array is the way up in which viewers show it; ignored if unreadable
 transparency              laid over white (alpha channel, palette entry or transparent colour alike)
 palette, CMYK, 1 bit      converted to RGB; colour profiles are ignored, as in CLIP's own preprocessing
-grey with 16 or 32 bits   a fixed rule, never stretched to the picture's own range, so that the same grey
-or floating point         always means the same: floating point up to 1 counts as 0..1, values up to 255
-                          count as 8 bit, values up to 65535 as 16 bit; others, NaN, infinity are refused
+grey with 16 bits         divided by 257, whatever the picture's own range, so that the same value always
+                          means the same grey; what is not black stays so: values from 1 to 128 become 1
+grey with 32 bits or      their white is not known and is taken from the highest value: 1 for floating point
+floating point            up to 1, else 255 up to 255, else 65535; others, NaN, infinity are refused
 ========================  ==============================================================================
 """
 
@@ -167,19 +168,33 @@ def _too_many_bytes(size: int, limits: Limits) -> str:
     return f"the file has {size / 2**20:.1f} MiB, the limit is {most:.1f} MiB; make it smaller"
 
 
-_warnings_lock = threading.Lock()
+_process_lock = threading.Lock()
 
 
 @contextmanager
-def _strict() -> Iterator[None]:
-    """Take Pillow's warning about bombs as an error and drop its remarks about odd metadata.
+def _quiet() -> Iterator[None]:
+    """Drop Pillow's remarks about odd metadata.
 
     Warning filters belong to the whole process, hence the lock; only work on headers is done under it.
     """
-    with _warnings_lock, warnings.catch_warnings():
+    with _process_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
+
+
+@contextmanager
+def _quiet_within(limits: Limits) -> Iterator[None]:
+    """Also put our limit on pixels in place of Pillow's, which refuses whatever has more than twice as many.
+
+    Pillow asks it where we cannot come first: for the tiles of a TIFF and the canvas of a WebP.
+    """
+    with _quiet():
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = limits.max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _decode(data: bytes, limits: Limits) -> Pixels:
@@ -200,12 +215,12 @@ def _decode(data: bytes, limits: Limits) -> Pixels:
 def _open(data: bytes, limits: Limits) -> Image.Image:
     """Open an allowed format and check its size; nothing is decoded, but for TIFF (see below)."""
     try:
-        with _strict():
+        with _quiet_within(limits):
             image = Image.open(io.BytesIO(data), formats=[name.upper() for name in FORMATS])
             _check_size(image.size, limits)
             if image.format == "TIFF":  # decoding a TIFF goes through its metadata once more and may warn
                 image.load()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         most = f"{limits.max_pixels / 1e6:.0f} million"
         reason = f"it claims far more than {most} pixels, the limit; make it smaller"
         raise _RefusedError(reason) from error
@@ -294,7 +309,7 @@ def _upright_rgb(image: Image.Image) -> Pixels:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        with _strict():
+        with _quiet():
             value = image.getexif().get(0x0112, 1)
     except Exception:  # unreadable metadata says nothing about the pixels: the picture stays as stored
         return 1
@@ -303,7 +318,10 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Pixels:
     if image.mode == "F" or image.mode.startswith("I"):
-        grey = _eight_bit(np.asarray(image))
+        values = np.asarray(image)
+        if image.format == "PNG":  # which has 16 bits at most, in whatever type Pillow holds them
+            values = values.astype(np.uint16)
+        grey = _eight_bit(values)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
@@ -313,7 +331,9 @@ def _rgb(image: Image.Image) -> Pixels:
 
 
 def _eight_bit(values: np.ndarray) -> Pixels:
-    """Bring values to uint8 by the fixed rule of the module docstring."""
+    """Bring values to uint8 by the rules of the module docstring."""
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        return _from_sixteen_bits(values)
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise _RefusedError("it has pixels that are no numbers (NaN or infinity); save it with plain values")
@@ -322,6 +342,12 @@ def _eight_bit(values: np.ndarray) -> Pixels:
     full = 1 if high <= 1 and values.dtype.kind == "f" else 255 if high <= 255 else 65535
     eight: Pixels = np.rint(values.astype(np.float32) * np.float32(255 / full)).astype(np.uint8)
     return eight
+
+
+def _from_sixteen_bits(values: np.ndarray) -> Pixels:
+    eight: Pixels = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    # Masks that number their regions come in 16 bits too; what they mark must not round to nothing.
+    return np.maximum(eight, values > 0, dtype=np.uint8, casting="unsafe")
 
 
 def _from_array(values: np.ndarray, limits: Limits) -> Pixels:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from zeroflaw import images
 from zeroflaw.errors import ImageError, InputError
 from zeroflaw.images import Limits, find_images, read_image, shown
 
@@ -234,10 +235,31 @@ def test_sixteen_bit_grey_is_scaled_by_its_full_range(kind: str) -> None:
     assert read_image(encoded(wide, kind))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
-def test_eight_bit_values_in_a_wider_type_are_kept() -> None:
-    narrow = Image.fromarray(np.array([[0, 7, 255]], np.uint16))
-    assert read_image(encoded(narrow))[0, :, 1].tolist() == [0, 7, 255]
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_the_same_sixteen_bit_value_is_the_same_grey_in_every_picture(kind: str) -> None:
+    greys = {
+        value: set(read_image(encoded(Image.fromarray(np.full((2, 2), value, np.uint16)), kind)).flat)
+        for value in (255, 256, 257, 386, 25_700)
+    }
+    assert greys == {255: {1}, 256: {1}, 257: {1}, 386: {2}, 25_700: {100}}
+    together = Image.fromarray(np.array([list(greys)], np.uint16))
+    assert read_image(encoded(together, kind))[0, :, 0].tolist() == [1, 1, 1, 2, 100]
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_no_sixteen_bit_value_but_zero_is_black(order: str) -> None:
+    assert read_image(np.array([[0, 1, 128, 129]], order))[0, :, 0].tolist() == [0, 1, 1, 1]
+
+
+def test_a_png_held_in_32_bits_has_sixteen() -> None:
+    image = Image.new("I", (2, 2), 255)
+    image.format = "PNG"
+    assert set(read_image(image).flat) == {1}
+
+
+def test_values_of_32_bits_count_by_the_highest() -> None:
     assert read_image(encoded(Image.new("I", (1, 1), 65535), "TIFF"))[0, 0].tolist() == [255] * 3
+    assert read_image(np.array([[0, 7, 255]], np.int32))[0, :, 1].tolist() == [0, 7, 255]
 
 
 def test_float_values_by_range() -> None:
@@ -333,6 +355,25 @@ def test_limits(tmp_path: Path) -> None:
             read_image(source, limits=Limits(max_pixels=23 * 17 - 1))
         with pytest.raises(ImageError, match="22 a side"):
             read_image(source, limits=Limits(max_side=22))
+
+
+def test_the_limit_on_pixels_is_ours_not_that_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_image(encoded(photo())).shape == (17, 23, 3)
+    assert read_image(encoded(photo(), "TIFF")).shape == (17, 23, 3)
+    with pytest.raises(ImageError, match="has 23 x 17 pixels"):
+        read_image(encoded(photo()), limits=Limits(max_pixels=390))
+    with pytest.raises(ImageError, match="far more than 200 million pixels"):
+        read_image(png_with_size(50_000, 50_000), limits=Limits(max_pixels=200_000_000, max_side=60_000))
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_a_raised_limit_lets_large_pictures_in() -> None:
+    large = encoded(Image.new("1", (9_746, 9_747), 1))  # 95 million pixels, above Pillow's own limit
+    with pytest.raises(ImageError, match="9746 x 9747 pixels, the limit is 94 million"):
+        read_image(large, limits=Limits(max_pixels=94_000_000))
+    image = images._open(large, Limits(max_pixels=200_000_000))
+    assert image.size == (9_746, 9_747)
 
 
 def test_paths_that_are_no_files(tmp_path: Path) -> None:

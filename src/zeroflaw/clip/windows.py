@@ -51,6 +51,12 @@ def make_windows(grid: tuple[int, int], size: int, stride: int = 1) -> Windows:
             f"window size and stride must satisfy 1 <= stride <= size <= {min(grid)} on a {rows} x {columns} "
             f"grid, got size {size}, stride {stride}"
         )
+    # The result is shared: made in inference mode it would break the next caller who needs gradients.
+    with torch.inference_mode(False):
+        return _windows(rows, columns, size, stride)
+
+
+def _windows(rows: int, columns: int, size: int, stride: int) -> Windows:
     corners = torch.cartesian_prod(_starts(rows, size, stride), _starts(columns, size, stride))  # (W, 2)
     offset = torch.cartesian_prod(torch.arange(size), torch.arange(size))  # (size * size, 2)
     places = corners[:, None] + offset[None]  # (W, size * size, 2)

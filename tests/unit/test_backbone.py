@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 
 from zeroflaw.clip.backbone import Backbone, pick_device
 from zeroflaw.clip.cache import cache_folder
+from zeroflaw.clip.folder import load_folder
 from zeroflaw.clip.model import Block, Prefixes
+from zeroflaw.clip.schema import build
+from zeroflaw.clip.tokenizer import Tokenizer
 from zeroflaw.clip.weights import load_backbone
 from zeroflaw.errors import UsageError, WordsError
 
@@ -69,6 +73,33 @@ def test_what_it_says_of_itself(backbone: Backbone) -> None:
     assert (backbone.embed_dim, backbone.grid, backbone.has_aligned_patches) == (24, (6, 6), False)
     assert backbone.logit_scale == pytest.approx(100)
     assert len(backbone.sha256) == 64
+
+
+def corrected(folder: Path) -> Backbone:
+    """Load the same weights with another activation in the text tower."""
+    bundle = load_folder(folder)
+    config = bundle.model.config
+    config = replace(config, text=replace(config.text, activation="quick_gelu"))
+    bundle.model = build(config, bundle.model.state_dict(), "the same weights")
+    return Backbone.on(bundle, device="cpu")
+
+
+def test_the_fingerprint_changes_with_all_that_decides_an_embedding(
+    backbone: Backbone, tiny_backbone: Path, tiny_aligned_backbone: Path
+) -> None:
+    again = load_backbone(f"local-dir:{tiny_backbone}", device="cpu", dtype="bfloat16")
+    assert again.fingerprint == backbone.fingerprint
+    others = [
+        load_backbone(f"local-dir:{tiny_aligned_backbone}", device="cpu"),
+        corrected(tiny_backbone),
+        backbone.with_image_size(64),
+        replace(backbone, preprocess=replace(backbone.preprocess, resize="shortest")),
+        replace(backbone, tokenizer=Tokenizer(backbone.tokenizer.text + " ", context_length=77)),
+        replace(backbone, sha256="0" * 64),
+    ]
+    found = {backbone.fingerprint, *(other.fingerprint for other in others)}
+    assert len(found) == 1 + len(others)
+    assert all(len(one) == 64 for one in found)
 
 
 # Texts ------------------------------------------------------------------------------------------------------
@@ -151,6 +182,16 @@ def test_other_texts_order_weights_and_numbers_have_other_entries(
     assert len(list(cache.iterdir())) == 5
 
 
+def test_the_same_weights_with_another_configuration_have_another_entry(
+    backbone: Backbone, tiny_backbone: Path, cache: Path
+) -> None:
+    first = backbone.embed_texts(MANY)
+    other = corrected(tiny_backbone)
+    assert other.sha256 == backbone.sha256
+    assert not torch.allclose(other.embed_texts(MANY), first, atol=1e-3)
+    assert len(list(cache.iterdir())) == 2
+
+
 def test_short_lists_are_not_kept(backbone: Backbone, cache: Path) -> None:
     backbone.embed_texts(PROMPTS)
     assert not cache.exists()
@@ -189,6 +230,17 @@ def test_a_cache_that_cannot_be_written_is_reported_and_changes_nothing(
     with caplog.at_level(logging.WARNING, "zeroflaw"):
         found = backbone.embed_texts(MANY)
     torch.testing.assert_close(found, one_by_one(backbone, MANY), rtol=0, atol=1e-6)
+    assert "cannot be cached" in caplog.text
+
+
+def test_a_cache_with_a_name_that_cannot_be_is_reported_and_changes_nothing(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ZEROFLAW_CACHE", "x" * 300)
+    with caplog.at_level(logging.WARNING, "zeroflaw"):
+        found = backbone.embed_texts(MANY)
+    torch.testing.assert_close(found, one_by_one(backbone, MANY), rtol=0, atol=1e-6)
+    assert "cannot be read" in caplog.text
     assert "cannot be cached" in caplog.text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -11,9 +13,10 @@ import torch
 from torch import Tensor
 
 from zeroflaw.clip.cache import load_texts, save_texts, text_key
-from zeroflaw.clip.model import CLIP, ImageFeatures
+from zeroflaw.clip.model import CLIP, CLIPConfig, ImageFeatures, TextConfig
 from zeroflaw.clip.preprocess import Pixels, Preprocess
 from zeroflaw.clip.records import WeightsRecord
+from zeroflaw.clip.schema import to_json
 from zeroflaw.clip.tokenizer import Tokenizer
 from zeroflaw.clip.windows import make_windows
 from zeroflaw.errors import UsageError
@@ -88,6 +91,16 @@ class Backbone:
     def revision(self) -> str | None:
         """Commit of the source that the weights come from, where there is one."""
         return self.record.revision
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides an embedding: weights, tokenizer, towers and preprocessing.
+
+        Device and number type are left out: they change the last digits, not the meaning.
+        """
+        towers, pixels = _canonical(self.model.config), _canonical(self.preprocess)
+        parts = [self.sha256, self.tokenizer.sha256, towers, pixels]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @property
     def embed_dim(self) -> int:
@@ -178,7 +191,8 @@ class Backbone:
     def _cached(self, texts: list[str], batch_size: int, progress: Progress | None) -> Tensor:
         if len(texts) < _CACHE_FROM:
             return self._embed(texts, batch_size, progress)
-        identity = [self.sha256, self.tokenizer.sha256, str(self.dtype), self.device.type]
+        tower = _canonical(self.model.config.text)
+        identity = [self.sha256, self.tokenizer.sha256, tower, str(self.dtype), self.device.type]
         key = text_key(identity, texts)
         found = load_texts(key, (len(texts), self.embed_dim))
         if found is None:
@@ -202,6 +216,10 @@ class Backbone:
         ids = ids[:, : int(ends.max()) + 1]
         found: Tensor = self.model.text(ids.to(self.device), ends.to(self.device))
         return found.float().cpu()
+
+
+def _canonical(config: CLIPConfig | TextConfig | Preprocess) -> str:
+    return json.dumps(to_json(config), sort_keys=True)
 
 
 def pick_device(name: str) -> torch.device:

@@ -44,12 +44,14 @@ def text_key(identity: Sequence[str], texts: Sequence[str]) -> str:
 def load_texts(key: str, shape: tuple[int, int]) -> Tensor | None:
     """Return cached embeddings (N, E) or None; a damaged entry is reported and counts as none."""
     path = _path(key)
-    if path is None or not path.is_file():
+    if path is None:
         return None
     try:
+        if not path.is_file():
+            return None
         found = safetensors.torch.load_file(path)["embeddings"].clone()
     except (OSError, SafetensorError, KeyError) as error:
-        log.warning("the cached text embeddings in %s are damaged and are computed again: %s", path, error)
+        log.warning("the cached text embeddings in %s cannot be read and are computed again: %s", path, error)
         return None
     if found.shape != shape or found.dtype != torch.float32 or not _unit_length(found):
         log.warning("the cached text embeddings in %s are damaged and are computed again", path)

@@ -7,14 +7,14 @@ fails at once.
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 
-from zeroflaw.clip.model import CLIP, CLIPConfig
+from zeroflaw.clip.model import CLIP, CLIPConfig, TextConfig
 from zeroflaw.clip.preprocess import Preprocess
 from zeroflaw.errors import WeightsError, closest
 
@@ -25,7 +25,7 @@ _LARGEST_LOGIT_SCALE = 20  # published weights have 4.6; the exponential of more
 _CEILINGS = {"vocab_size": 1_000_000, "mlp_width": 65_536, "layers": 128, "repeats": 64, "context": 4096}
 
 
-def to_json(config: CLIPConfig | Preprocess) -> dict[str, Any]:
+def to_json(config: CLIPConfig | TextConfig | Preprocess) -> dict[str, Any]:
     """Return a configuration as plain JSON values."""
     plain: dict[str, Any] = dataclasses.asdict(config)
     return plain
@@ -193,7 +193,8 @@ def _fits(kind: Any, value: Any, ceiling: int) -> bool:
     if kind is int:
         return type(value) is int and 1 <= value <= ceiling
     if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        # A whole number may be too large for a float, so it is compared before it is converted.
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
     return type(value) is kind
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from published import open_clip_json, openai_state, oracle
 from zeroflaw.clip.layouts import (
@@ -125,6 +129,8 @@ def test_the_dict_variant_of_older_hugging_face_configs_wins() -> None:
         ({"text_config": None}, "object 'text_config'"),
         ({"vision_config": {"hidden_act": "relu"}}, "one of 'gelu', 'quick_gelu', got 'relu'"),
         ({"vision_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps"),
+        ({"vision_config_dict": 5}, "object 'vision_config_dict', got 5"),
+        ({"text_config_dict": [1]}, "object 'text_config_dict'"),
         ({"vision_config": {"hidden_size": 10**12}}, "vision.width' must be a whole number"),
     ],
 )
@@ -176,13 +182,75 @@ def test_preprocessing_is_read_and_never_guessed(theirs: Any) -> None:
     assert (found.mean, found.std, found.interpolation) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bicubic")
     config = hugging_face_config(hugging_face_json(theirs))
     raw = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "resample": 2}
-    for given in (raw, {"image_processor": raw}):
-        other = hugging_face_preprocess(given, config)
+    for one in (raw, {"image_processor": raw}):
+        other = hugging_face_preprocess(one, config)
         assert (other.mean, other.interpolation) == ((0.1, 0.2, 0.3), "bilinear")
     with pytest.raises(WeightsError, match="image_mean and image_std"):
         hugging_face_preprocess({}, config)
     with pytest.raises(WeightsError, match="interpolation"):
         hugging_face_preprocess(raw | {"resample": 0}, config)
+
+
+@pytest.mark.parametrize("value", [[1], {}, "bicubic", None, 2.5])
+def test_a_filter_that_is_no_number_is_refused(value: object, theirs: Any) -> None:
+    raw = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "resample": value}
+    with pytest.raises(WeightsError, match=r"preprocess\.interpolation"):
+        hugging_face_preprocess(raw, hugging_face_config(hugging_face_json(theirs)))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "4", [4], None, True])
+def test_an_mlp_ratio_that_is_no_number_is_refused(value: object, theirs: Any) -> None:
+    raw = open_clip_json(theirs)
+    raw["model_cfg"]["vision_cfg"]["mlp_ratio"] = value
+    with pytest.raises(WeightsError, match=r"open_clip_config\.json must give all sizes"):
+        open_clip_config(raw)
+
+
+def test_open_clip_preprocessing_that_is_no_object_is_refused(theirs: Any) -> None:
+    with pytest.raises(WeightsError, match=r"object 'preprocess_cfg', got \[1\]"):
+        open_clip_config(open_clip_json(theirs) | {"preprocess_cfg": [1]})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(raw: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """List the path of every key in nested objects."""
+    inner = raw.items() if isinstance(raw, dict) else ()
+    return [one for key, value in inner for one in ((*path, key), *places(value, (*path, key)))]
+
+
+def spoilt(raw: dict[str, Any], path: tuple[str, ...], value: object) -> dict[str, Any]:
+    raw = copy.deepcopy(raw)
+    inner = raw
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return raw
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), value=JSON)
+def test_any_json_in_a_foreign_configuration_is_read_or_refused(
+    data: st.DataObject, value: Any, theirs: Any
+) -> None:
+    first = open_clip_json(theirs)
+    first["model_cfg"]["vision_cfg"]["mlp_ratio"] = first["model_cfg"]["text_cfg"]["mlp_ratio"] = 4.0
+    second = hugging_face_json(theirs) | {"vision_config_dict": None, "text_config_dict": None}
+    third = {"image_processor": {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3}}
+    config = hugging_face_config(hugging_face_json(theirs))
+    for raw, read in (
+        (first, open_clip_config),
+        (second, hugging_face_config),
+        (third, lambda raw: hugging_face_preprocess(raw, config)),
+    ):
+        path = data.draw(st.sampled_from(places(raw)))
+        with contextlib.suppress(WeightsError):  # anything else is a crash
+            read(spoilt(raw, path, value))
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name != "mini"])

@@ -239,18 +239,23 @@ def open_clip_config(raw: Json) -> tuple[CLIPConfig, Preprocess]:
                 **_open_clip_tower(text, activation),
             },
         }
-    except (KeyError, TypeError, ArithmeticError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise WeightsError(f"open_clip_config.json must give all sizes, got trouble with {error}") from error
     found = read_config(config)
-    return found, _open_clip_preprocess(raw.get("preprocess_cfg") or {}, found)
+    return found, _open_clip_preprocess(raw, found)
 
 
 def _open_clip_tower(raw: Json, activation: str) -> dict[str, Any]:
-    mlp = int(raw["width"] * raw.get("mlp_ratio", 4.0))
-    return {"width": raw["width"], "layers": raw["layers"], "mlp_width": mlp, "activation": activation}
+    width, ratio = raw["width"], raw.get("mlp_ratio", 4.0)
+    # Python would multiply text, too, and into any length.
+    if type(width) is not int or type(ratio) not in (int, float):
+        raise TypeError(f"width {str(width)[:40]} and mlp_ratio {str(ratio)[:40]}")
+    mlp = int(width * ratio)
+    return {"width": width, "layers": raw["layers"], "mlp_width": mlp, "activation": activation}
 
 
-def _open_clip_preprocess(raw: Json, config: CLIPConfig) -> Preprocess:
+def _open_clip_preprocess(whole: Json, config: CLIPConfig) -> Preprocess:
+    raw = _object(whole, "preprocess_cfg", "open_clip_config.json") if whole.get("preprocess_cfg") else {}
     return read_preprocess(
         {
             "image_size": config.vision.image_size,
@@ -318,8 +323,15 @@ def hugging_face_config(raw: Json) -> CLIPConfig:
             f"config.json must have model_type 'clip', got {str(raw.get('model_type'))[:40]!r}; use a CLIP"
         )
     # Older files give each tower twice; the library lets the "_dict" one win.
-    vision = _HF_VISION | dict(raw.get("vision_config_dict") or _object(raw, "vision_config", "config.json"))
-    text = _HF_TEXT | dict(raw.get("text_config_dict") or _object(raw, "text_config", "config.json"))
+    vision, text = (
+        _object(
+            raw,
+            f"{tower}_config_dict" if raw.get(f"{tower}_config_dict") else f"{tower}_config",
+            "config.json",
+        )
+        for tower in ("vision", "text")
+    )
+    vision, text = _HF_VISION | dict(vision), _HF_TEXT | dict(text)
     return read_config(
         {
             "embed_dim": raw.get("projection_dim", 512),
@@ -362,12 +374,13 @@ def hugging_face_preprocess(raw: Json, config: CLIPConfig) -> Preprocess:
             "preprocessor_config.json must give image_mean and image_std; fetch the file again"
         )
     resample = inner.get("resample", 3)
+    known = _RESAMPLE.get(resample) if isinstance(resample, int) else None
     return read_preprocess(
         {
             "image_size": config.vision.image_size,
             "mean": inner["image_mean"],
             "std": inner["image_std"],
-            "interpolation": _RESAMPLE.get(resample, f"number {resample}"),
+            "interpolation": known or f"number {resample}",
         },
         config,
     )

@@ -127,6 +127,45 @@ def test_options_that_would_be_ignored_are_refused(tiny_backbone: Path, tmp_path
         convert(tiny_backbone, tmp_path / "ours", config="openai")
 
 
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_a_hugging_face_configuration_with_either_preprocessing_file(
+    name: str, theirs: Any, tmp_path: Path, clip_vocabulary: Path
+) -> None:
+    source = write_hugging_face(theirs, tmp_path / "hub", clip_vocabulary)
+    (source / "preprocessor_config.json").rename(source / name)
+    torch.save(dict(theirs.state_dict()), tmp_path / "bare.bin")
+    convert(tmp_path / "bare.bin", tmp_path / "ours", config=source / "config.json", tokenizer=source)
+    assert load_folder(tmp_path / "ours").preprocess.mean == (0.5, 0.4, 0.3)
+    same_embeddings(tmp_path / "ours", theirs)
+
+
+@pytest.mark.parametrize("text", [None, "{", "[1]", '{"image_mean": 1, "image_std": 1}'])
+def test_broken_preprocessing_beside_a_configuration_is_refused(
+    text: str | None, theirs: Any, tmp_path: Path, clip_vocabulary: Path
+) -> None:
+    source = write_hugging_face(theirs, tmp_path / "hub", clip_vocabulary)
+    (source / "preprocessor_config.json").unlink()
+    if text is not None:
+        (source / "preprocessor_config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(WeightsError) as caught:
+        convert(source / "model.safetensors", tmp_path / "ours", config=source / "config.json")
+    assert "pre" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_cannot_be_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    long = Path("x" * 300)
+    for given in (
+        lambda: convert(long, tmp_path / "ours"),
+        lambda: convert(checkpoint, tmp_path / "ours", config=long),
+        lambda: convert(checkpoint, tmp_path / "ours", config="openai", tokenizer=long),
+    ):
+        with pytest.raises(WeightsError, match="must be a path that can be read"):
+            given()
+    with pytest.raises(UsageError, match="destination must be a folder that can be written"):
+        convert(checkpoint, long, config="openai")
+
+
 # Attacks ----------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +224,15 @@ def test_a_torchscript_archive_is_refused_with_a_way_out(tmp_path: Path) -> None
         torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "ViT-B-32.pt")
     with pytest.raises(WeightsError, match=r"TorchScript archive.*safetensors.*ViT-B-32/openai"):
         convert(tmp_path / "ViT-B-32.pt", tmp_path / "ours", config="openai")
+
+
+def test_a_damaged_archive_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    data = checkpoint.read_bytes()
+    assert b"PK\x01\x02" in data  # what every entry of its directory begins with
+    checkpoint.write_bytes(data.replace(b"PK\x01\x02", b"PK\x01\x03"))
+    with pytest.raises(WeightsError, match="damaged") as caught:
+        convert(checkpoint, tmp_path / "ours", config="openai")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"PK\x03\x04 no zip"])

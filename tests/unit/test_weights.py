@@ -119,9 +119,39 @@ def test_an_existing_folder_is_only_replaced_on_request(folder: Path, tiny_backb
     save_folder(folder, *parts, overwrite=True)
     assert load_folder(folder).record.name == "second"
     assert [path.name for path in folder.parent.iterdir()] == ["copy"]
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"model_type": "clip"}', '{"kind": "other"}'])
+def test_what_is_no_weights_folder_of_ours_is_never_replaced(text: str | None, folder: Path) -> None:
+    bundle = load_folder(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(UsageError, match="only a weights folder may be overwritten"):
-        save_folder(folder, *parts, overwrite=True)
+    if text is not None:
+        (folder / "config.json").write_text(text, encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UsageError, match="only a weights folder of zeroflaw may be overwritten"):
+        save_folder(folder, bundle.model, bundle.tokenizer, bundle.preprocess, bundle.record, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", ".git/HEAD"])
+def test_foreign_files_survive(name: str, folder: Path) -> None:
+    bundle = load_folder(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("years of work", encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"may hold nothing else, got '{name.split('/')[0]}'"):
+        save_folder(folder, bundle.model, bundle.tokenizer, bundle.preprocess, bundle.record, overwrite=True)
+    assert (folder / name).read_text(encoding="utf-8") == "years of work"
+    assert load_folder(folder).record.name == "tiny"
+
+
+def test_destinations_that_cannot_be_are_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    bundle = load_folder(tiny_backbone)
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    for target in (tmp_path / "file" / "x", tmp_path / "file" / "x" / "y", tmp_path / ("x" * 300)):
+        with pytest.raises(UsageError, match="destination must be a folder that can be written") as caught:
+            save_folder(target, bundle.model, bundle.tokenizer, bundle.preprocess, bundle.record)
+        assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_write_that_fails_leaves_the_old_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +161,7 @@ def test_a_write_that_fails_leaves_the_old_folder(folder: Path, monkeypatch: pyt
         raise OSError("disk full")
 
     monkeypatch.setattr("zeroflaw.clip.folder.write_json", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UsageError, match=r"can be written.*disk full"):
         save_folder(folder, bundle.model, bundle.tokenizer, bundle.preprocess, bundle.record, overwrite=True)
     assert load_folder(folder).record.name == "tiny"
     assert [path.name for path in folder.parent.iterdir()] == ["copy"]
@@ -244,6 +274,12 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "folder that exists")
 
 
+def test_a_name_that_cannot_be_is_refused() -> None:
+    refused(Path("x" * 300), "must be a path that can be read")
+    with pytest.raises(WeightsError, match="must be a path that can be read"):
+        load_backbone(f"local-dir:{'x' * 300}", device="cpu")
+
+
 def test_a_missing_file_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     refused(folder, r"model\.safetensors must be a file that can be read")
@@ -267,6 +303,7 @@ def test_a_missing_file_is_refused(folder: Path) -> None:
         (lambda raw: raw["preprocess"].update(mean=[0, 0]), "list of 3 values"),
         (lambda raw: raw["preprocess"].update(std=[0, 1, 1]), "std must be above zero"),
         (lambda raw: raw["preprocess"].update(mean=["a", 0, 0]), "a finite number"),
+        (lambda raw: raw["preprocess"].update(mean=[10**400, 0, 0]), "a finite number"),
         (lambda raw: raw["preprocess"].update(image_size=4), "at least one patch"),
         (lambda raw: raw["preprocess"].update(resize="crop"), "one of 'squash', 'shortest'"),
     ],

@@ -6,7 +6,6 @@ nothing else. TorchScript archives, in which OpenAI published its weights, hold 
 
 from __future__ import annotations
 
-import json
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -19,13 +18,22 @@ from torch import Tensor
 
 from zeroflaw.clip import layouts
 from zeroflaw.clip.backbone import Bundle
-from zeroflaw.clip.folder import CONFIG, OPEN_CLIP_CONFIG, load_folder, read_tensors, save_folder
+from zeroflaw.clip.folder import (
+    CONFIG,
+    OPEN_CLIP_CONFIG,
+    hugging_face_settings,
+    load_folder,
+    read_json,
+    read_tensors,
+    reading,
+    save_folder,
+)
 from zeroflaw.clip.model import CLIPConfig
 from zeroflaw.clip.preprocess import Preprocess
-from zeroflaw.clip.records import REGISTRY, WeightsRecord, find_record
+from zeroflaw.clip.records import REGISTRY, WeightsRecord
 from zeroflaw.clip.schema import build
 from zeroflaw.clip.tokenizer import Tokenizer
-from zeroflaw.errors import UsageError, WeightsError
+from zeroflaw.errors import UsageError, WeightsError, closest
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
@@ -49,12 +57,13 @@ def convert(
         source: a weights folder of any layout, or a file of weights (.safetensors, or pickled .pt, .pth,
             .bin, .ckpt).
         destination: the folder to write.
-        config: sizes of the towers where the source does not say: a name from `REGISTRY`, an
-            ``open_clip_config.json`` or Hugging Face ``config.json``, or a configuration. Not taken for
-            folders that load as they are.
-        tokenizer: folder with tokenizer.json, or vocab.json and merges.txt; the source's folder if not given.
-        name: of the weights; the file's or folder's name if not given.
-        licence: of the weights; the source's if it states one.
+        config: sizes of the towers where the source does not say: a name from `REGISTRY` (which also gives
+            licence, source and note), "openai" for OpenAI's own, an ``open_clip_config.json`` or Hugging Face
+            ``config.json``, or a configuration. Not taken for folders that load as they are.
+        tokenizer: a tokenizer.json, or a folder with it or with vocab.json and merges.txt; the source's
+            folder if not given.
+        name: of the weights; that of `REGISTRY`, or the file's or folder's name, if not given.
+        licence: of the weights; the one that source or `REGISTRY` states if not given.
         half: store float16.
         overwrite: replace a weights folder that is there.
 
@@ -65,21 +74,26 @@ def convert(
         UsageError: the destination is taken, or an option does not apply.
         WeightsError: something is missing, damaged or refused.
     """
-    path = Path(source)
-    weights = _pickled_in(path) if path.is_dir() else path
-    if weights is None:
-        if config is not None or tokenizer is not None:
-            raise UsageError(
-                f"config and tokenizer are only for bare files, but {path} says its own; leave them out"
-            )
-        bundle = load_folder(path)
-    else:
-        bundle = _bare(weights, config, Path(tokenizer) if tokenizer is not None else weights.parent)
+    bundle = _bundle(Path(source), config, tokenizer)
     record = bundle.record
     record = replace(record, name=name or record.name, licence=licence or record.licence)
     return save_folder(
         destination, bundle.model, bundle.tokenizer, bundle.preprocess, record, half=half, overwrite=overwrite
     )
+
+
+def _bundle(path: Path, config: str | Path | CLIPConfig | None, tokenizer: str | Path | None) -> Bundle:
+    with reading(path):
+        weights = _pickled_in(path) if path.is_dir() else path
+        if weights is not None and not weights.is_file():
+            raise WeightsError(f"weights must be a folder or file that exists, got {path}; check the path")
+    if weights is not None:
+        return _bare(weights, config, Path(tokenizer) if tokenizer is not None else weights.parent)
+    if config is not None or tokenizer is not None:
+        raise UsageError(
+            f"config and tokenizer are only for bare files, but {path} says its own; leave them out"
+        )
+    return load_folder(path)
 
 
 def _pickled_in(folder: Path) -> Path | None:
@@ -94,7 +108,8 @@ def _bare(weights: Path, config: str | Path | CLIPConfig | None, tokenizer: Path
     shape, preprocess = _configuration(config, weights, state)
     known = REGISTRY.get(config) if isinstance(config, str) else None
     record = known or WeightsRecord(name=_plain_name(weights), source=f"a file {weights.name}")
-    words = Tokenizer.read(tokenizer, context_length=shape.text.context_length)
+    with reading(tokenizer):
+        words = Tokenizer.read(tokenizer, context_length=shape.text.context_length)
     record = replace(record, activation=shape.vision.activation, revision=None)
     return Bundle(build(shape, state, str(weights)), words, preprocess, record)
 
@@ -120,33 +135,29 @@ def _configuration(
             f"{OPEN_CLIP_CONFIG} and no {CONFIG}; give config: a name that 'zeroflaw models' lists, such a "
             "file, or 'openai' for OpenAI's own"
         )
-    if Path(config).is_file():
-        return _configuration_file(Path(config))
-    record = find_record(str(config))
-    shape = record.config()
-    if shape is None:
+    with reading(Path(config)):
+        if Path(config).is_file():
+            return _configuration_file(Path(config))
+    return _configuration_named(str(config))
+
+
+def _configuration_named(name: str) -> tuple[CLIPConfig, Preprocess]:
+    record = REGISTRY.get(name)
+    shape = None if record is None else record.config()
+    if record is None or shape is None:
+        known = [other for other, one in REGISTRY.items() if one.shape is not None]
         raise WeightsError(
-            f"config must name weights whose sizes are known, got '{record.name}'; name others"
+            f"config must be a file that exists, 'openai', or a name of weights whose sizes are known, got "
+            f"'{name}'{closest(name, known)}"
         )
     return shape, Preprocess(image_size=shape.vision.image_size, mean=record.mean, std=record.std)
 
 
 def _configuration_file(path: Path) -> tuple[CLIPConfig, Preprocess]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} must be a JSON file, got: {error}; fetch it again") from error
-    if isinstance(raw, dict) and "model_cfg" in raw:
+    raw = read_json(path)
+    if "model_cfg" in raw:
         return layouts.open_clip_config(raw)
-    if not isinstance(raw, dict):
-        raise WeightsError(f"{path} must hold a JSON object, got {type(raw).__name__}; fetch it again")
-    config = layouts.hugging_face_config(raw)
-    beside = path.parent / "preprocessor_config.json"
-    if not beside.is_file():
-        raise WeightsError(
-            f"{beside.name} must lie beside {path}: preprocessing is never guessed; fetch it too"
-        )
-    return config, layouts.hugging_face_preprocess(json.loads(beside.read_text(encoding="utf-8")), config)
+    return hugging_face_settings(path.parent, raw)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -185,14 +196,20 @@ def _state(raw: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_torchscript(path: Path) -> None:
-    if not path.is_file():
-        raise WeightsError(f"weights must be a file that exists, got {path}; check the path")
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        parts = {Path(name).name for name in archive.namelist()}
-    if "constants.pkl" in parts:
+    if "constants.pkl" in _parts(path):
         raise WeightsError(
             f"{path} is a TorchScript archive, which holds program code and is not opened; OpenAI's weights "
             "lie on the hub as safetensors: use --backbone ViT-B-32/openai and the like"
         )
+
+
+def _parts(path: Path) -> set[str]:
+    """Return the file names in a zip archive, and none for any other file."""
+    with reading(path):
+        if not zipfile.is_zipfile(path):
+            return set()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return {Path(name).name for name in archive.namelist()}
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise WeightsError(f"{path} is a damaged archive: {error}; fetch it again") from error

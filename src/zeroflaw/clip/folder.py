@@ -8,6 +8,8 @@ only: nothing executes on load.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +32,7 @@ from zeroflaw.files import sha256, whole_folder, write_json, write_text
 
 SCHEMA = 1
 KIND = "zeroflaw-backbone"
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
@@ -65,11 +67,13 @@ def save_folder(
         The record with the SHA-256 of the weights.
 
     Raises:
-        UsageError: the folder is there and ``overwrite`` is off, or it is no weights folder.
+        UsageError: the folder is there and ``overwrite`` is off, it is no weights folder of ours or holds
+            other files, or it cannot be written.
         WeightsError: a weight cannot be stored as finite float16.
     """
     target = Path(folder)
-    _check_free(target, overwrite)
+    with _writing(target):
+        _check_free(target, overwrite)
     kind = torch.float16 if half else torch.float32
     state = {
         name: tensor.detach().to("cpu", kind).contiguous() for name, tensor in model.state_dict().items()
@@ -78,11 +82,11 @@ def save_folder(
         raise WeightsError(
             f"weights must be finite numbers as {kind}, got NaN or infinity; store them as float32"
         )
-    with whole_folder(target) as fresh:
+    with _writing(target), whole_folder(target) as fresh:
         safetensors.torch.save_file(state, fresh / WEIGHTS, metadata={"format": "pt"})
         write_text(fresh / TOKENIZER, tokenizer.text)
         saved = replace(record, sha256=sha256(fresh / WEIGHTS))
-        write_text(fresh / "README.md", card if card is not None else _card(saved, model))
+        write_text(fresh / CARD, card if card is not None else _card(saved, model))
         write_json(fresh / CONFIG, _config_json(model, preprocess, saved, sha256(fresh / TOKENIZER)))
     return saved
 
@@ -120,10 +124,54 @@ def _check_free(target: Path, overwrite: bool) -> None:
         raise UsageError(
             f"the destination must be a new or empty folder, got {target}; choose another or overwrite it"
         )
-    if not (target / CONFIG).is_file():
+    if not _is_ours(target):
         raise UsageError(
-            f"only a weights folder may be overwritten, got {target}, which has no {CONFIG}; choose another"
+            f"only a weights folder of zeroflaw may be overwritten, got {target} without such a {CONFIG}; "
+            "choose another"
         )
+    foreign = sorted({entry.name for entry in target.iterdir()} - {CONFIG, WEIGHTS, TOKENIZER, CARD})
+    if foreign:
+        raise UsageError(
+            f"a weights folder that is overwritten may hold nothing else, got '{foreign[0]}' in {target}; "
+            "move that away or choose another folder"
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return read_json(folder / CONFIG).get("kind") == KIND
+    except WeightsError:
+        return False
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise UsageError(
+            f"the destination must be a folder that can be written, got {target}: {_reason(error)}; choose "
+            "another"
+        ) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say in one sentence what the operating system has against a path that was given.
+
+    Raises:
+        WeightsError: the path cannot be looked at: its name is too long, say, or it is not ours to read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(
+            f"{path} must be a path that can be read, got: {_reason(error)}; check the path"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def load_folder(path: str | Path) -> Bundle:
@@ -133,8 +181,13 @@ def load_folder(path: str | Path) -> Bundle:
         WeightsError: something is missing, damaged or refused; the message says what and where.
     """
     folder = Path(path)
+    with reading(folder):
+        return _load(folder)
+
+
+def _load(folder: Path) -> Bundle:
     _check_is_folder(folder)
-    raw = _json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    raw = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if raw.get("kind") == KIND:
         return _load_ours(folder, raw)
     if (folder / OPEN_CLIP_CONFIG).is_file():
@@ -183,7 +236,7 @@ def _texts(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_open_clip(folder: Path) -> Bundle:
-    config, preprocess = layouts.open_clip_config(_json(folder / OPEN_CLIP_CONFIG))
+    config, preprocess = layouts.open_clip_config(read_json(folder / OPEN_CLIP_CONFIG))
     weights = folder / OPEN_CLIP_WEIGHTS
     if not weights.is_file():
         weights = _only_safetensors(folder)
@@ -195,19 +248,29 @@ def _load_open_clip(folder: Path) -> Bundle:
 
 
 def _load_hugging_face(folder: Path, raw: dict[str, Any]) -> Bundle:
-    config = layouts.hugging_face_config(raw)
-    described = next((folder / name for name in PREPROCESSORS if (folder / name).is_file()), None)
-    if described is None:
-        raise WeightsError(
-            f"{PREPROCESSORS[0]} must lie in {folder}: preprocessing is never guessed; fetch that file too"
-        )
-    preprocess = layouts.hugging_face_preprocess(_json(described), config)
+    config, preprocess = hugging_face_settings(folder, raw)
     weights = folder / WEIGHTS if (folder / WEIGHTS).is_file() else _only_safetensors(folder)
     tokenizer = Tokenizer.read(folder, context_length=config.text.context_length)
     state = layouts.rename(read_tensors(weights))
     return _bundle(
         config, state, tokenizer, preprocess, _foreign_record(folder, "a Hugging Face folder"), weights
     )
+
+
+def hugging_face_settings(folder: Path, raw: dict[str, Any]) -> tuple[CLIPConfig, Preprocess]:
+    """Read what Hugging Face's ``config.json`` (``raw``) and the preprocessing file beside it say.
+
+    Raises:
+        WeightsError: one of them is missing, damaged or of a model that we do not build.
+    """
+    config = layouts.hugging_face_config(raw)
+    described = next((folder / name for name in PREPROCESSORS if (folder / name).is_file()), None)
+    if described is None:
+        raise WeightsError(
+            f"{' or '.join(PREPROCESSORS)} must lie in {folder}: preprocessing is never guessed; fetch that "
+            "file too"
+        )
+    return config, layouts.hugging_face_preprocess(read_json(described), config)
 
 
 def _foreign_record(folder: Path, source: str) -> WeightsRecord:
@@ -287,7 +350,12 @@ def _digest(path: Path, size: int, time: int) -> str:
     return sha256(path)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a small JSON object.
+
+    Raises:
+        WeightsError: it is missing, too large, damaged or something else.
+    """
     try:
         if path.stat().st_size > _LARGEST_JSON:
             raise WeightsError(

@@ -52,23 +52,29 @@ class Tokenizer:
         self.start, self.end = self._marker(START), self._marker(END)
 
     @classmethod
-    def read(cls, folder: Path, *, context_length: int) -> Tokenizer:
+    def read(cls, path: Path, *, context_length: int) -> Tokenizer:
         """Read ``tokenizer.json``, or ``vocab.json`` with ``merges.txt`` where there is none.
+
+        Args:
+            path: the folder they lie in, or a tokenizer.json under any name.
+            context_length: the longest prompt, in tokens with both markers.
 
         Raises:
             WeightsError: the files are missing or cannot be read.
         """
-        whole, vocabulary, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
+        if path.is_file():
+            return cls(_text(path), context_length=context_length)
+        whole, vocabulary, merges = (path / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
         if whole.is_file():
             return cls(_text(whole), context_length=context_length)
         if not (vocabulary.is_file() and merges.is_file()):
             raise WeightsError(
-                f"a tokenizer.json, or a vocab.json with a merges.txt, must lie in {folder}, got neither; "
+                f"a tokenizer.json, or a vocab.json with a merges.txt, must lie in {path}, got neither; "
                 "copy the tokenizer files that belong to the weights there"
             )
         sources = _text(vocabulary), _text(merges)
         digest = hashlib.sha256("\0".join(sources).encode()).hexdigest()
-        return cls(_clip_layout(*sources, folder), context_length=context_length, sha256=digest)
+        return cls(_clip_layout(*sources, path), context_length=context_length, sha256=digest)
 
     @property
     def size(self) -> int:

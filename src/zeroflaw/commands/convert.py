@@ -13,23 +13,30 @@ from zeroflaw.commands.common import say
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
 @click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Config of a bare state dict."
+    "--config",
+    metavar="FILE|NAME",
+    help="What a bare file of weights is: an open_clip_config.json, a Hugging Face config.json, a name that "
+    "'zeroflaw models' lists, or 'openai'.",
 )
 @click.option(
     "--tokenizer",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="tokenizer.json, where SOURCE has none.",
+    metavar="PATH",
+    help="tokenizer.json, or a folder with it, where SOURCE has none.",
 )
 @click.option("--name", metavar="ARCHITECTURE/TAG", help="Name to record in the folder.")
-@click.option("--overwrite", is_flag=True, help="Replace a folder that is already there.")
+@click.option("--licence", metavar="TEXT", help="Licence to record in the folder.")
+@click.option("--half", is_flag=True, help="Store 16-bit numbers: half the size.")
+@click.option("--overwrite", is_flag=True, help="Replace a weights folder that is already there.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def convert(
     source: Path,
     destination: Path,
-    config: Path | None,
+    config: str | None,
     tokenizer: Path | None,
     name: str | None,
+    licence: str | None,
+    half: bool,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -39,5 +46,14 @@ def convert(
     """
     from zeroflaw.clip.convert import convert as convert_weights
 
-    convert_weights(source, destination, config=config, tokenizer=tokenizer, name=name, overwrite=overwrite)
+    convert_weights(
+        source,
+        destination,
+        config=config,
+        tokenizer=tokenizer,
+        name=name,
+        licence=licence,
+        half=half,
+        overwrite=overwrite,
+    )
     say(f"weights are in {destination}; use them with --backbone local-dir:{destination}", quiet)

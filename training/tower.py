@@ -62,7 +62,7 @@ class Recipe:
     rate: float = 1e-3
     warmup: int = 60
     decay: float = 0.05
-    noise: float = 0.4
+    noise: float = 0.15
     scale: float = 10.0  # logit scale at the start
     width: int = 128
     layers: int = 3

@@ -21,9 +21,10 @@ from zeroflaw.commands.evaluate import evaluate
 from zeroflaw.commands.fit import fit
 from zeroflaw.commands.models import models
 from zeroflaw.commands.samples import samples
-from zeroflaw.errors import ZeroflawError
+from zeroflaw.errors import UsageError, ZeroflawError
 
 INTERRUPTED = 130
+UNREADABLE = 3
 
 
 class _Group(click.Group):
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("zeroflaw: interrupted", err=True)
         code = INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "zeroflaw"
         click.echo(f"{path}: {error.format_message().rstrip('.')}; see '{path} --help'", err=True)
@@ -72,4 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         click.echo(f"zeroflaw: {error}", err=True)
         code = error.exit_code
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(
+            f"zeroflaw: {where}{error.strerror or error}; check the path and its permissions", err=True
+        )
+        code = UNREADABLE
+    except MemoryError:
+        click.echo("zeroflaw: there is not enough memory; use a smaller --batch-size", err=True)
+        code = UsageError.exit_code
     sys.exit(code or 0)

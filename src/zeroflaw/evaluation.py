@@ -13,10 +13,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zeroflaw.datasets import Category, Record, read_mask
 from zeroflaw.detectors.embedding import EmbeddingDetector, Request, backbone_key
-from zeroflaw.errors import ImageError
+from zeroflaw.errors import ImageError, InputError
 from zeroflaw.images import read_image
 from zeroflaw.metrics import Metric, PixelMetrics, image_aupr, image_auroc, image_f1max
 
@@ -34,6 +35,7 @@ METRICS = (
     "pixel_pro",
 )
 OnImage = Callable[[], object]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,19 @@ class _Tally:
     logits: list[float] = field(default_factory=list)
     pixels: PixelMetrics | None = None
 
-    def add(self, record: Record, prediction: Prediction) -> None:
-        self.labels.append(record.label)
+    def add(self, label: int, mask: Mask | None, prediction: Prediction) -> None:
+        self.labels.append(label)
         self.logits.append(prediction.logit)
-        if self.pixels is not None and (record.label == 0 or record.mask is not None):
-            shape = prediction.size
-            mask = np.zeros(shape, dtype=bool) if record.mask is None else read_mask(record.mask, shape)
+        if self.pixels is not None and mask is not None:
             self.pixels.update(prediction.resized_map(), mask)
+
+
+@dataclass
+class _LeftOut:
+    """What could not be used, and why."""
+
+    images: list[str] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
 
 
 def evaluate_category(
@@ -72,30 +80,53 @@ def evaluate_category(
     images that pixel metrics had to leave out; both are named in ``notes``.
     """
     tallies = [_Tally(pixels=PixelMetrics() if category.has_masks else None) for _ in entries]
-    unreadable: list[ImageError] = []
-    readable = _read(category.test, unreadable.append, on_image)
+    left_out = _LeftOut()
+    readable = _read(category.test, left_out, on_image)
     while batch := list(islice(readable, batch_size)):
-        _score(batch, entries, tallies, maps=category.has_masks)
-    return [_row(category, entry, tally, unreadable) for entry, tally in zip(entries, tallies, strict=True)]
+        _score(batch, entries, tallies, left_out, maps=category.has_masks)
+    return [_row(category, entry, tally, left_out) for entry, tally in zip(entries, tallies, strict=True)]
 
 
 def _read(
-    records: Iterable[Record], on_error: Callable[[ImageError], None], on_image: OnImage | None
+    records: Iterable[Record], left_out: _LeftOut, on_image: OnImage | None
 ) -> Iterator[tuple[Record, Any]]:
     for record in records:
         try:
             yield record, read_image(record.image)
         except ImageError as error:
-            on_error(error)
+            left_out.images.append(str(error))
         if on_image is not None:
             on_image()
 
 
+def _mask(record: Record, size: tuple[int, int], left_out: _LeftOut) -> Mask | None:
+    """Return the mask of an image, all False for a good one, or None where there is no usable one."""
+    if record.label == 0:
+        return np.zeros(size, dtype=bool)
+    if record.mask is None:
+        left_out.masks.append(f"{record.image} has no mask")
+        return None
+    try:
+        return read_mask(record.mask, size)
+    except InputError as error:
+        left_out.masks.append(str(error))
+        return None
+
+
 def _score(
-    batch: list[tuple[Record, Any]], entries: Sequence[Entry], tallies: Sequence[_Tally], *, maps: bool
+    batch: list[tuple[Record, Any]],
+    entries: Sequence[Entry],
+    tallies: Sequence[_Tally],
+    left_out: _LeftOut,
+    *,
+    maps: bool,
 ) -> None:
     images = [image for _, image in batch]
     sizes = [(int(image.shape[0]), int(image.shape[1])) for image in images]
+    records = [record for record, _ in batch]
+    masks: list[Mask | None] = [None] * len(batch)
+    if maps:
+        masks = [_mask(record, size, left_out) for record, size in zip(records, sizes, strict=True)]
     for members in _by_backbone(entries).values():
         request = Request()
         for number in members:
@@ -103,8 +134,8 @@ def _score(
         features = entries[members[0]].detector.embed(images, request)
         for number in members:
             found = entries[number].detector.predict_features(features, request, sizes, maps=maps)
-            for (record, _), prediction in zip(batch, found, strict=True):
-                tallies[number].add(record, prediction)
+            for record, mask, prediction in zip(records, masks, found, strict=True):
+                tallies[number].add(record.label, mask, prediction)
 
 
 def _by_backbone(entries: Sequence[Entry]) -> dict[tuple[str, ...], list[int]]:
@@ -114,11 +145,11 @@ def _by_backbone(entries: Sequence[Entry]) -> dict[tuple[str, ...], list[int]]:
     return groups
 
 
-def _row(category: Category, entry: Entry, tally: _Tally, unreadable: Sequence[ImageError]) -> dict[str, Any]:
+def _row(category: Category, entry: Entry, tally: _Tally, left_out: _LeftOut) -> dict[str, Any]:
     found = _metrics(tally, category)
-    without_mask = sum(r.label == 1 and r.mask is None for r in category.test) if category.has_masks else 0
     notes = [f"{name}: {metric.reason}" for name, metric in found.items() if metric.reason]
-    notes += [f"left out, not readable: {error}" for error in unreadable]
+    notes += [f"left out, not readable: {error}" for error in left_out.images]
+    notes += [f"left out of pixel metrics: {error}" for error in left_out.masks]
     notes += list(category.problems)
     return {
         "dataset": category.dataset,
@@ -129,8 +160,8 @@ def _row(category: Category, entry: Entry, tally: _Tally, unreadable: Sequence[I
         "seed": entry.seed,
         "images": len(tally.labels),
         "anomalous": sum(tally.labels),
-        "unreadable": len(unreadable),
-        "without_mask": without_mask,
+        "unreadable": len(left_out.images),
+        "without_mask": len(left_out.masks),
         **{name: metric.value for name, metric in found.items()},
         "f1max_threshold_logit": found["image_f1max"].threshold,
         "notes": notes,

@@ -178,6 +178,23 @@ def test_evaluate_writes_a_table_and_a_file(
     assert "I-AUROC" in capsys.readouterr().err
 
 
+def test_detectors_of_one_name_stay_apart(tree: Path, backbone: list[str], tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        assert run("fit", *backbone, "--seed", len(folder), "-o", tmp_path / folder / "same", "-q") == 0
+    named = ["--detector", tmp_path / "one" / "same", "--detector", tmp_path / "two" / "same"]
+    assert run("evaluate", tree, *named, "-o", tmp_path / "out", "-q") == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert len(metrics["summary"]) == 2
+    assert metrics["mean"] is None
+    assert run("evaluate", tree, *named[:2], *named[:2], "-q") == 2
+
+
+def test_a_setting_of_one_detector_does_not_stop_the_other(tree: Path, backbone: list[str]) -> None:
+    both = ["--detector", "rwda", "--detector", "clip", "-q"]
+    assert run("evaluate", tree, *backbone, *both) == 0
+    assert run("evaluate", tree, *backbone, *both, "--set", "nothing=1") == 2
+
+
 def test_evaluate_says_when_it_did_not_see_all_images(
     tree: Path, backbone: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -240,11 +257,20 @@ def test_samples_can_be_detected_and_evaluated(tmp_path: Path, capsys: pytest.Ca
         (["detect", "{photo}", "--words", "nowhere.toml"], 2, "nowhere.toml"),
         (["fit"], 2, "--output"),
         (["fit", "--detector", "{photo}", "-o", "x"], 2, "kind of detector"),
-        (["fit", "-o", "{photo}"], 4, "something else"),
+        (["fit", "-o", "{photo}"], 2, "something else"),
         (["evaluate", "nowhere"], 3, "nowhere"),
         (["evaluate", "{folder}"], 3, "test"),
         (["convert", "nowhere", "there"], 4, "nowhere"),
         (["samples", "{photo}"], 2, "folder"),
+        (["fit", "-o", "{photo}/below"], 2, "cannot be written"),
+        (["fit", "-o", "x" * 300], 2, "cannot be written"),
+        (["fit", "-o", "x", "--set", "window_sizes=9"], 2, "window size"),
+        (["fit", "-o", "x", "--set", "map_from=patches"], 2, "agree with its text"),
+        (["detect", "{photo}", "--set", "position=zzz"], 2, "position must be one of"),
+        (["detect", "{photo}", "--set", "device=tpu"], 2, "device must be one of"),
+        (["detect", "{photo}", "--set", "fusion=prompt=1e308,fnn=1e308"], 2, "1e-6 to 1e6"),
+        (["evaluate", "{folder}", "-o", "x" * 300], 3, "test"),
+        (["evaluate", "x" * 300], 3, "does not exist"),
     ],
 )
 def test_errors_are_one_sentence(

@@ -81,11 +81,24 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
         (lambda c: c["parameters"].update(seed="zero"), "seed"),
         (lambda c: c["backbone"].update(sha256="0" * 64), "fitted on backbone"),
         (lambda c: c["sha256"].pop("words.json"), "sha256"),
+        (lambda c: c["backbone"].update(fingerprint="0"), "configuration, preprocessing and tokenizer"),
+        (lambda c: c["parameters"].update(backbone=5), "backbone must be text"),
+        (lambda c: c["parameters"].update(dtype={}), "dtype must be text"),
+        (lambda c: c["parameters"].update(position="zzz"), "position must be one of"),
+        (lambda c: c["parameters"].update(image_in_map="no"), "image_in_map must be true or false"),
+        (lambda c: c["parameters"].update(window_sizes=[9]), "window size"),
+        (lambda c: c["parameters"].update(hidden=[65536] * 9), "tensors"),
     ],
 )
 def test_a_wrong_config_is_refused(saved: Path, change: Callable[[dict], None], says: str) -> None:  # type: ignore[type-arg]
     edit_config(saved, change)
     with pytest.raises(DetectorError, match=says):
+        load(saved)
+
+
+def test_deep_nesting_is_refused(saved: Path) -> None:
+    (saved / "config.json").write_text("[" * 200_000)
+    with pytest.raises(DetectorError, match="is not JSON"):
         load(saved)
 
 
@@ -124,8 +137,16 @@ def test_saving_over_something_else_is_refused(saved: Path, tmp_path: Path) -> N
     detector = load(saved)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "important.txt").write_text("keep me")
-    with pytest.raises(DetectorError, match="something else"):
+    with pytest.raises(UsageError, match="something else"):
         detector.save(tmp_path / "notes")
+    (tmp_path / "notes" / "config.json").write_text("{}")  # any program's config makes no detector
+    with pytest.raises(UsageError, match="something else"):
+        detector.save(tmp_path / "notes")
+    (saved / "mine.txt").write_text("keep me too")
+    with pytest.raises(UsageError, match="something else"):
+        detector.save(saved)
+    (saved / "mine.txt").unlink()
+    (tmp_path / "notes" / "config.json").unlink()
     assert (tmp_path / "notes" / "important.txt").read_text() == "keep me"
     detector.save(saved)  # a detector may be replaced
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes", "saved"]

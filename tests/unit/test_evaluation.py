@@ -101,3 +101,13 @@ def test_summaries_average_categories_first_and_seeds_then() -> None:
     assert line["image_auroc"]["std"] == pytest.approx(np.std([0.6, 0.8], ddof=1))
     assert line["pixel_auroc"] == {"mean": None, "std": None}
     assert mean_of(rows)["image_auroc"] == pytest.approx(0.7)
+
+
+def test_a_bad_mask_is_named_and_the_rest_goes_on(category: Category, tiny_backbone: Path) -> None:
+    masks = [record.mask for record in category.test if record.mask is not None]
+    masks[0].write_text("no mask")
+    Image.new("L", (10, 90)).save(masks[1])
+    (row,) = evaluate_category(category, [entry("clip", tiny_backbone)])
+    assert (row["images"], row["without_mask"]) == (8, 3)
+    assert row["pixel_auroc"] is not None
+    assert sum("left out of pixel metrics" in note for note in row["notes"]) == 3

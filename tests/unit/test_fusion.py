@@ -29,7 +29,19 @@ def test_weights_are_read_and_sum_to_one(text: str, weights: dict[str, float]) -
 
 
 @pytest.mark.parametrize(
-    "text", ["", "promt", "prompt=0", "prompt=-1,fnn=2", "prompt=x", "prompt=nan", "fnn=inf"]
+    "text",
+    [
+        "",
+        "promt",
+        "prompt=0",
+        "prompt=-1,fnn=2",
+        "prompt=x",
+        "prompt=nan",
+        "fnn=inf",
+        "fnn=1e308",
+        "prompt=1,prompt=2",
+        "fnn+head",
+    ],
 )
 def test_wrong_weights_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="fusion wants"):

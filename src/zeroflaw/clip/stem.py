@@ -1,9 +1,9 @@
 """A convolutional patch embedding which tells every patch how it relates to the rest of its image.
 
 A small image tower cannot learn from little data what objects look like. It can learn what "unlike its
-surroundings" means, if it is shown that and nothing else. So the stem is two parts: `Stem.features`, the
-first stages of an ImageNet classifier, frozen; and `Stem.embed`, which takes of each patch its deviation from
-the image's median patch and its distances to the patches that are most like it.
+surroundings" means, if it is shown that. So the stem is two parts: `Stem.features`, the first stages of an
+ImageNet classifier, frozen; and `Stem.embed`, which adds to the features of each patch their deviation from
+the image's median patch and the distances to the patches that are most like it, relative to the image.
 
 Shapes in comments: B images, P patches, K stem features, Y and X pixels, R and S rows and columns of patches.
 
@@ -108,7 +108,7 @@ class Stem(nn.Module):
         self.register_buffer("mean", torch.zeros(count))
         self.register_buffer("std", torch.ones(count))
         self.reduction = nn.Linear(count, config.context)
-        self.out = nn.Linear(count + config.context + 2 * self._statistics, width)
+        self.out = nn.Linear(2 * count + config.context + self._statistics, width)
 
     @property
     def _statistics(self) -> int:
@@ -139,7 +139,9 @@ class Stem(nn.Module):
         reduced = self.reduction(deviation)  # (B, P, context)
         statistics = torch.cat([self.distances(x, reduced, grid), _length(deviation)], -1)
         centred = statistics - statistics.median(1, keepdim=True).values
-        return self.out(torch.cat([deviation, reduced, 2 * statistics, 4 * centred], -1))  # type: ignore[no-any-return]
+        parts = torch.cat([x, deviation, reduced, 4 * centred], -1)
+        # Distances are single precision whatever the rest is.
+        return self.out(parts.to(self.out.weight.dtype))  # type: ignore[no-any-return]
 
     def distances(self, x: Tensor, reduced: Tensor, grid: tuple[int, int]) -> Tensor:
         """Compare every patch with the others of its image: logarithms of distances, (B, P, statistics - 1).
@@ -208,6 +210,7 @@ def _length(deviation: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is cached must serve training too
 def _near(grid: tuple[int, int]) -> Tensor:
     """True where two patches are one or touch, (P, P)."""
     places = torch.cartesian_prod(torch.arange(grid[0]), torch.arange(grid[1]))  # (P, 2)
@@ -215,6 +218,7 @@ def _near(grid: tuple[int, int]) -> Tensor:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _mirror_index(grid: tuple[int, int]) -> Tensor:
     """Patches around the mirrored place of every patch, (3, P, 9); beyond the border, those on it."""
     last = torch.tensor(grid) - 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,6 +53,18 @@ class DetectorOptions:
         }
         found |= {name: value for name, value in flags.items() if value is not None}
         return found | parse_settings(detector, self.settings)
+
+    def only_for(self, detector: str, others: Sequence[str]) -> DetectorOptions:
+        """Leave out settings that this kind of detector does not have but another one of ``others`` does."""
+        from zeroflaw.detectors import is_folder, make
+
+        if is_folder(detector):
+            return self
+        mine = make(detector).get_params()
+        theirs = {name for other in others if not is_folder(other) for name in make(other).get_params()}
+        names = (setting.partition("=")[0] for setting in self.settings)
+        kept = [name in mine or name not in theirs for name in names]
+        return replace(self, settings=tuple(s for s, keep in zip(self.settings, kept, strict=True) if keep))
 
 
 _OPTIONS = (
@@ -171,9 +183,13 @@ def prepare_output(folder: Path, marker: str, overwrite: bool) -> None:
     Raises:
         UsageError: ``marker`` is already in the folder, or the folder cannot be made.
     """
-    if (folder / marker).exists() and not overwrite:
-        raise UsageError(f"{folder} already holds {marker}; give another folder or --overwrite")
     try:
+        if (folder / marker).is_dir():
+            raise UsageError(f"{folder / marker} should be a file but is a folder; give another folder")
+        if (folder / marker).exists() and not overwrite:
+            raise UsageError(f"{folder} already holds {marker}; give another folder or --overwrite")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"an output folder was wanted at {folder}: {error.strerror or error}") from error
+        raise UsageError(
+            f"an output folder was wanted at {folder}: {error.strerror or error}; choose another"
+        ) from error

@@ -74,10 +74,15 @@ def evaluate(
     there are any.
     """
     from zeroflaw.datasets import open_mvtec
+    from zeroflaw.detectors import is_folder
 
     if known_object and options["object"] is not None:
         raise UsageError(
             "--known-object takes the name from each category, and --object gives one; use only one of them"
+        )
+    if known_object and any(is_folder(name) for name in names):
+        raise UsageError(
+            "--known-object fits a detector for each category; name a kind of detector, not a saved one"
         )
     dataset = _chosen(open_mvtec(root), wanted)
     if output is not None:
@@ -128,15 +133,29 @@ class _Plan:
         return self._fitted[name]
 
     def _fit(self, object_name: str | None) -> list[Entry]:
+        from zeroflaw.detectors import is_folder
         from zeroflaw.evaluation import Entry
 
+        plans = []  # every name and setting is checked before the first fit, which takes time
+        for name, label in zip(self.names, _labels(self.names), strict=True):
+            options = self.options.only_for(name, self.names)
+            for seed in self.seeds if not is_folder(name) else (None,):
+                plans.append((name, label, replace(options, object=object_name, seed=seed)))
+                if not is_folder(name):
+                    plans[-1][2].parameters(name)
         entries = []
-        for name in self.names:
-            for seed in self.seeds:
-                options = replace(self.options, object=object_name, seed=seed)
-                detector: Any = open_detector(name, options, quiet=self.quiet)
-                entries.append(Entry(Path(name).name, detector.seed, detector))
+        for name, label, options in plans:
+            detector: Any = open_detector(name, options, quiet=self.quiet)
+            entries.append(Entry(label, detector.seed, detector))
         return entries
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """Name every detector in the table: a folder goes by its last part, or whole where that is taken."""
+    if len(set(names)) < len(names):
+        raise UsageError(f"every detector can be measured once, got {', '.join(names)}; leave the copies out")
+    short = [Path(name).resolve().name if "/" in name or "\\" in name else name for name in names]
+    return [label if short.count(label) == 1 else name for name, label in zip(names, short, strict=True)]
 
 
 def _run(dataset: Dataset, plan: _Plan, batch_size: int) -> list[dict[str, Any]]:
@@ -193,7 +212,8 @@ def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
         "schema": SCHEMA,
         "zeroflaw": __version__,
         "rows": rows,
-        "mean": mean_of(rows),
+        # A mean over different detectors would be one of nothing; each has its own in the summary.
+        "mean": mean_of(rows) if len({row["detector"] for row in rows}) == 1 else None,
         "summary": summary_of(rows),
     }
     write_json(folder / RESULTS, content)

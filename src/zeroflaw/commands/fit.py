@@ -35,9 +35,9 @@ def fit(detector: str, output: Path, overwrite: bool, quiet: bool, seed: int | N
 
     if is_folder(detector):
         raise UsageError(f"fit wants a kind of detector such as 'rwda', got the saved detector {detector}")
+    require_target(output)
     if (output / "config.json").exists() and not overwrite:
         raise UsageError(f"{output} already holds a detector; give another folder or --overwrite")
-    require_target(output)
     start = time.perf_counter()
     fitted = open_detector(detector, take_options(options, seed), quiet=quiet)
     fitted.save(output)

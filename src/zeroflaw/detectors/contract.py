@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from zeroflaw.errors import ImageError, NotFittedError, UsageError, closest
 from zeroflaw.images import read_image
@@ -185,9 +186,9 @@ class Detector(ABC):
             UsageError: the batch size is below one, or one path was given where a list is wanted.
         """
         self._require_fit()
-        if batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, got {batch_size}")
-        if isinstance(images, (str, bytes, Path)):
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UsageError(f"batch_size must be a whole number from 1, got {batch_size!r}")
+        if isinstance(images, (str, bytes, Path)) or _is_one_picture(images):
             raise UsageError(
                 f"predict wants a list of images, got one {type(images).__name__}; write predict([image])"
             )
@@ -207,6 +208,11 @@ class Detector(ABC):
             raise NotFittedError(
                 f"detector '{self.name}' must be fitted before this; call fit() or load a saved one"
             )
+
+
+def _is_one_picture(images: Any) -> bool:
+    """Whether this is one picture, whose rows would else be taken for images; several are (N, H, W, 3)."""
+    return isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
 
 
 def _read_ahead(images: Iterable[Any], on_error: OnError | None) -> Iterator[tuple[str, Array]]:

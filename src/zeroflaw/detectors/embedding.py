@@ -22,6 +22,7 @@ from zeroflaw.clip.windows import harmonic_map, harmonic_mean, make_windows
 from zeroflaw.detectors import folder as folders
 from zeroflaw.detectors.contract import Array, Detector, Prediction, Progress
 from zeroflaw.detectors.fusion import fuse
+from zeroflaw.detectors.kinds import check_kinds
 from zeroflaw.errors import DetectorError, UsageError, closest
 
 if TYPE_CHECKING:
@@ -101,19 +102,39 @@ class EmbeddingDetector(Detector):
     def _card(self) -> str:
         """Return the middle of the model card: what was seen."""
 
+    def __post_init__(self) -> None:
+        """Take lists for tuples, so that parameters are equal before and after a trip through JSON."""
+        for name, value in self.get_params().items():
+            if isinstance(value, list):
+                setattr(self, name, tuple(value))
+
     def validate(self) -> None:
-        """Check the parameters that all embedding detectors have.
+        """Check the kind of every parameter, and the range of those that all embedding detectors have.
 
         Raises:
-            UsageError: a parameter is out of range; the message names it.
+            UsageError: a parameter is of the wrong kind or out of range; the message names it.
         """
-        one_of("map_from", self.map_from, ("auto", "windows", "patches"))
+        check_kinds(self)
+        one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        one_of("dtype", self.dtype, ("float32", "bfloat16"))
         if not self.window_sizes:
             raise UsageError("window_sizes must list at least one size in patches, such as (2, 3), got none")
         for size in self.window_sizes:
             check_range("window_sizes", size, 1, 1024, whole=True)
         check_range("window_stride", self.window_stride, 1, min(self.window_sizes), whole=True)
         check_range("seed", self.seed, 0, 2**32 - 1, whole=True)
+
+    def _check_maps(self, backbone: Backbone) -> None:
+        """Refuse maps that this backbone cannot give, before anything is fitted or saved."""
+        aligned = backbone.has_aligned_patches
+        if self.map_from == "patches" and not aligned:
+            raise UsageError(
+                f"map_from='patches' wants a backbone whose patch tokens agree with its text, which "
+                f"'{self.backbone}' does not have; use map_from='windows'"
+            )
+        if self.map_from == "windows" or not aligned:
+            for size in self.window_sizes:
+                make_windows(backbone.grid, size, self.window_stride)
 
     @property
     def is_fitted(self) -> bool:
@@ -129,6 +150,7 @@ class EmbeddingDetector(Detector):
         """
         self.validate()
         backbone = shared_backbone(self.backbone, self.device, self.dtype)
+        self._check_maps(backbone)
         self.heads_, self.words_ = self._fit_heads(backbone, progress)
         self.backbone_ = backbone
         return self
@@ -142,13 +164,7 @@ class EmbeddingDetector(Detector):
         return Request(windows=tuple((size, self.window_stride) for size in self.window_sizes))
 
     def _parts_are_patches(self) -> bool:
-        aligned = self._fitted_backbone().has_aligned_patches
-        if self.map_from == "patches" and not aligned:
-            raise UsageError(
-                f"map_from='patches' wants a backbone whose patch tokens agree with its text, which "
-                f"'{self.backbone}' does not have; use map_from='windows'"
-            )
-        return aligned and self.map_from != "windows"
+        return self._fitted_backbone().has_aligned_patches and self.map_from != "windows"
 
     def _fitted_backbone(self) -> Backbone:
         self._require_fit()
@@ -183,6 +199,11 @@ class EmbeddingDetector(Detector):
                 part_maps[name] = self._part_map(head, features, request)
                 logits[f"{name}_part"] = part_maps[name].amax(1)
         fused = fuse(logits, self.weights)
+        if not bool(torch.isfinite(fused).all()):
+            raise DetectorError(
+                f"detector '{self.name}' gives scores that are not finite numbers; fit it again, with a "
+                "smaller learning_rate or a larger temperature"
+            )
         drawn = self._fused_map(part_maps, fused, features.grid) if maps else [None] * len(sizes)
         return [
             Prediction(
@@ -237,6 +258,7 @@ class EmbeddingDetector(Detector):
             for key, value in head.state_dict().items()
         }
         identity = {"name": self.backbone, "sha256": backbone.sha256, "revision": backbone.revision}
+        identity["fingerprint"] = backbone.fingerprint
         saved = folders.SavedDetector(
             self.name, self.get_params(), identity, tensors, self.words_, self.model_card()
         )
@@ -265,9 +287,22 @@ class EmbeddingDetector(Detector):
                 f"{saved.backbone.get('sha256')}, but '{detector.backbone}' has {backbone.sha256}; use the "
                 "weights it was fitted on, or fit it again"
             )
+        if backbone.fingerprint != saved.backbone.get("fingerprint"):
+            raise DetectorError(
+                f"backbone '{detector.backbone}' has the weights the detector was fitted on, but not its "
+                "configuration, preprocessing and tokenizer; restore its folder, or fit the detector again"
+            )
+        try:
+            detector._check_maps(backbone)
+        except UsageError as error:
+            raise DetectorError(
+                f"the saved parameters of detector '{saved.detector}' are wrong: {error}"
+            ) from error
         detector.backbone_ = backbone
         detector.words_ = saved.words
-        detector.heads_ = _fill(detector._empty_heads(backbone.embed_dim), saved.tensors)
+        with torch.device("meta"):  # shapes are compared before memory is taken
+            empty = detector._empty_heads(backbone.embed_dim)
+        detector.heads_ = _fill(empty, saved.tensors)
         return detector
 
     def model_card(self) -> str:
@@ -311,9 +346,8 @@ def check_range(name: str, value: Any, low: float, high: float, *, whole: bool =
     """Refuse a value that is not a number from ``low`` to ``high``, whole where that is wanted."""
     kinds = (int,) if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        raise UsageError(
-            f"{name} must be a {'whole ' if whole else ''}number from {low:g} to {high:g}, got {value!r}"
-        )
+        number = "whole number" if whole else "number"
+        raise UsageError(f"{name} must be a {number} from {low:,} to {high:,}, got {value!r}")
 
 
 def _fill(heads: dict[str, nn.Module], tensors: Mapping[str, Tensor]) -> dict[str, nn.Module]:
@@ -333,8 +367,7 @@ def _fill(heads: dict[str, nn.Module], tensors: Mapping[str, Tensor]) -> dict[st
                 f"tensor '{key}' of head.safetensors has shape {list(tensors[key].shape)}, not {list(shape)}"
             )
     for name, head in heads.items():
-        head.load_state_dict(
-            {k.split(".", 1)[1]: v for k, v in tensors.items() if k.split(".", 1)[0] == name}
-        )
+        mine = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.split(".", 1)[0] == name}
+        head.load_state_dict(mine, assign=True)
         head.eval().requires_grad_(False)
     return heads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from zeroflaw._version import __version__
 from zeroflaw.detectors.contract import SCHEMA
-from zeroflaw.errors import DetectorError
+from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.files import whole_folder
 
+FILES = {"config.json", "head.safetensors", "words.json", "README.md", "calibration.json"}
 LARGEST_HEAD = 512 * 2**20  # bytes; no head of ours comes near it
 
 
@@ -44,25 +46,44 @@ class SavedDetector:
 
 
 def require_target(folder: str | Path) -> Path:
-    """Return the folder as a path if a detector may be saved there.
+    """Return the folder as a path if a detector may be saved there: a new, an empty or a detector's folder.
 
     Raises:
-        DetectorError: something else than a detector is there.
+        UsageError: something else is there, or nothing can be written there.
     """
-    target = Path(folder)
-    is_detector = (target / "config.json").is_file()
-    if target.exists() and not is_detector and (not target.is_dir() or any(target.iterdir())):
-        raise DetectorError(
-            f"a new, empty or detector folder was wanted to save into, but {target} holds something else"
+    target = Path(folder).resolve()
+    try:
+        free = not target.exists() or (target.is_dir() and (not any(target.iterdir()) or _is_ours(target)))
+        if free:
+            parent = next(path for path in target.parents if path.exists())
+            tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        raise UsageError(
+            f"a detector cannot be written to {folder}: {error.strerror or error}; choose another folder"
+        ) from error
+    if not free:
+        raise UsageError(
+            f"a new, empty or detector folder was wanted to save into, but {folder} holds something else"
         )
     return target
+
+
+def _is_ours(folder: Path) -> bool:
+    if not {path.name for path in folder.iterdir()} <= FILES:
+        return False
+    try:
+        _read_config(folder)
+    except DetectorError:
+        return False
+    return True
 
 
 def write_folder(folder: str | Path, saved: SavedDetector) -> None:
     """Write a detector folder; it appears whole or not at all.
 
     Raises:
-        DetectorError: the folder exists and is not a detector folder, or cannot be written.
+        UsageError: something else is there.
+        DetectorError: the folder cannot be written.
     """
     target = require_target(folder)
     head = save_tensors({k: v.detach().cpu().contiguous() for k, v in saved.tensors.items()})
@@ -117,10 +138,12 @@ def read_folder(folder: str | Path) -> SavedDetector:
     try:
         tensors = load_tensors(parts["head.safetensors"])
         words = json.loads(parts["words.json"])
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise DetectorError(
             f"{root} is not a complete detector folder ({error}); save the detector again"
         ) from error
+    if not isinstance(words, dict):
+        raise DetectorError(f"{root / 'words.json'} must hold an object, got a {type(words).__name__}")
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise DetectorError(
@@ -147,7 +170,7 @@ def _read_config(root: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(_read(root / "config.json"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DetectorError(f"{root / 'config.json'} is not JSON: {error}") from error
     wanted = {"detector": str, "parameters": dict, "backbone": dict, "sha256": dict}
     if not isinstance(config, dict) or not all(isinstance(config.get(k), t) for k, t in wanted.items()):

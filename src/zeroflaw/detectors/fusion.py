@@ -37,17 +37,23 @@ def parse_fusion(text: str, known: Sequence[str], head: str = "head") -> dict[st
         UsageError: an unknown score, a weight that is not a positive number, or nothing at all.
     """
     if text in READINGS:
-        weights = dict.fromkeys(READINGS[text], 1.0)
+        pairs = [(name, 1.0) for name in READINGS[text]]
     elif "=" not in text:
-        weights = dict.fromkeys(text.split("+"), 1.0)
+        pairs = [(name, 1.0) for name in text.split("+")]
     else:
-        weights = dict(_weight(part) for part in text.split(","))
-    weights = {_named(name, head): weight for name, weight in weights.items()}
-    for name in weights:
+        pairs = [_weight(part) for part in text.split(",")]
+    weights: dict[str, float] = {}
+    for given, weight in pairs:
+        name = _named(given, head)
         if name not in known:
             raise UsageError(
                 f"fusion wants A, B or scores out of {', '.join(known)}, got '{name}'{closest(name, known)}"
             )
+        if name in weights:
+            raise UsageError(
+                f"fusion wants every score once, got '{name}' twice in '{text}'; add its weights up"
+            )
+        weights[name] = weight
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
 
@@ -63,9 +69,10 @@ def _weight(part: str) -> tuple[str, float]:
         weight = float(number)
     except ValueError:
         weight = float("nan")
-    if not 0 < weight < float("inf"):
+    if not 1e-6 <= weight <= 1e6:
         raise UsageError(
-            f"fusion wants NAME=WEIGHT with a weight above 0, got '{part}'; for example prompt=0.3,fnn=0.7"
+            f"fusion wants NAME=WEIGHT with a weight from 1e-6 to 1e6, got '{part}'; "
+            "for example prompt=0.3,fnn=0.7"
         )
     return name, weight
 

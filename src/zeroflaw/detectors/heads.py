@@ -151,6 +151,7 @@ def train_fnn(
     section 3.
 
     Args:
+        head: the network; whatever weights it has are replaced.
         noise: standard deviation of Gaussian noise added to the embeddings before they are normalised again.
         label_smoothing: moves the targets from 0 and 1 towards one half.
 
@@ -158,6 +159,7 @@ def train_fnn(
         UsageError: the loss is not finite; the message names the step, the rate and the seed.
     """
     generator = torch.Generator().manual_seed(seed)
+    head = head.to_empty(device="cpu")
     _initialise(head, generator)
     x = torch.cat([normal, anomalous])
     y = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
@@ -165,7 +167,7 @@ def train_fnn(
     optimiser = torch.optim.Adam(head.parameters(), lr=learning_rate, weight_decay=weight_decay)
     # Dropout draws from the global generator; it is put back afterwards so that a fit leaves no trace.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         head.train()
         for epoch in range(epochs):
             for step, rows in enumerate(torch.randperm(len(x), generator=generator).split(batch_size)):
@@ -181,13 +183,20 @@ def train_fnn(
                 optimiser.step()
             if progress is not None:
                 progress(epoch + 1, epochs)
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in head.parameters()):
+        raise UsageError(
+            f"training ended with weights that are not finite (seed {seed}, learning rate {learning_rate}); "
+            "use a smaller learning_rate"
+        )
     return head.eval().requires_grad_(False)
 
 
 def _initialise(head: nn.Module, generator: torch.Generator) -> None:
-    """PyTorch's default initialisation of linear layers, drawn from a local generator."""
+    """PyTorch's default initialisation, drawn from a local generator."""
     for module in head.modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
             bound = 1 / math.sqrt(module.in_features)
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)

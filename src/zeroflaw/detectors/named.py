@@ -129,8 +129,13 @@ def load(folder: str | Path, **overrides: Any) -> Detector:
                 f"a saved detector can take another backbone, device or dtype, not '{name}'; fit a new one"
             )
     root = Path(folder)
-    if not root.exists() and (READY / str(folder)).is_dir():
-        root = READY / str(folder)
+    if isinstance(folder, str) and folder in PRESETS:
+        root = READY / folder
+        if not root.is_dir():
+            raise UsageError(
+                f"a saved or ready detector was wanted, but '{folder}' is a kind that must be fitted first; "
+                f"fit and save it, or write ./{folder} for a folder"
+            )
     saved = read_folder(root)
     kinds = {chosen.kind_name: chosen for chosen in PRESETS.values()}
     for chosen in kinds.values():

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from zeroflaw.detectors.contract import Needs, Progress
-from zeroflaw.detectors.embedding import EmbeddingDetector, check_range, one_of
+from zeroflaw.detectors.embedding import EmbeddingDetector, check_range
 from zeroflaw.detectors.fusion import parse_fusion
 from zeroflaw.detectors.heads import (
     FNN,
-    HEADS,
     HeadName,
     LinearHead,
     Normalization,
@@ -126,8 +125,10 @@ class RWDA(EmbeddingDetector):
         super().validate()
         self._vocabulary()
         self._random_words()
-        one_of("head", self.head, HEADS)
-        one_of("normalization", self.normalization, ("none", "layer", "batch"))
+        if self.trailing_object and self.object is not None:
+            raise UsageError(
+                f"trailing_object is for an unknown object, got the object '{self.object}' too; give only one"
+            )
         check_range("n_pairs", self.n_pairs, 1, 10_000_000, whole=True)
         check_range("epochs", self.epochs, 1, 100_000, whole=True)
         check_range("batch_size", self.batch_size, 2, 1_000_000, whole=True)
@@ -201,7 +202,8 @@ class RWDA(EmbeddingDetector):
             return self._tempered(logistic_regression(normal, anomalous))
         if self.head == "lda":
             return self._tempered(lda(normal, anomalous))
-        network = FNN(normal.shape[1], self.hidden, normalization=self.normalization, dropout=self.dropout)
+        with torch.device("meta"):  # nothing is drawn from the global generator
+            network = self._empty_network(normal.shape[1])
         trained = train_fnn(
             network,
             normal,
@@ -225,12 +227,11 @@ class RWDA(EmbeddingDetector):
             parameter.div_(self.temperature)
         return head
 
+    def _empty_network(self, width: int) -> FNN:
+        return FNN(width, self.hidden, normalization=self.normalization, dropout=self.dropout)
+
     def _empty_heads(self, width: int) -> dict[str, nn.Module]:
-        network: nn.Module = (
-            FNN(width, self.hidden, normalization=self.normalization, dropout=self.dropout)
-            if self.head == "fnn"
-            else empty_linear(width)
-        )
+        network = self._empty_network(width) if self.head == "fnn" else empty_linear(width)
         return {"prompt": empty_linear(width), self.head: network}
 
     def _card(self) -> str:

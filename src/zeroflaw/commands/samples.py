@@ -12,7 +12,12 @@ from zeroflaw.commands.common import prepare_output, say
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Another seed, other samples."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Another seed, other samples.",
 )
 @click.option("--overwrite", is_flag=True, help="Write into a folder that already holds samples.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -21,8 +26,10 @@ def samples(folder: Path, seed: int, overwrite: bool, quiet: bool) -> None:
 
     They are drawings, not photographs: good for a first try, no evidence of accuracy.
     """
+    from zeroflaw.finding import shown
     from zeroflaw.samples import render_samples
 
     prepare_output(folder, "README.txt", overwrite)
     render_samples(folder, seed=seed)
-    say(f"rendered samples are in {folder}; try: zeroflaw detect '{folder}/*/test' -o results", quiet)
+    name = shown(folder)
+    say(f"rendered samples are in {name}; try: zeroflaw detect '{name}/*/test' -o results", quiet)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..errors import UsageError
 from ..files import atomic, write_text
+from ..finding import shown
 from .canvas import canvas, exposed
 from .products import PRODUCTS
 
@@ -42,8 +43,10 @@ def render(
     """Return one picture ``(352, 352, 3)`` and the mask ``(352, 352)`` of its flaw, always the same one.
 
     Raises:
-        UsageError: no such product or flaw.
+        UsageError: no such product or flaw, or the seed or index is negative.
     """
+    if seed < 0 or index < 0:
+        raise UsageError(f"seed and index must be 0 or more, got seed={seed}, index={index}")
     if product not in PRODUCTS:
         raise UsageError(f"no product '{product}'; choose from {', '.join(PRODUCTS)}")
     made = PRODUCTS[product]
@@ -63,24 +66,33 @@ def render_samples(folder: Path, *, seed: int = 0, good: int = 6, flawed: int = 
     a README.txt says that the pictures are rendered. Pictures of an earlier run are replaced.
 
     Raises:
-        UsageError: a number is negative, or ``folder`` holds something else.
+        UsageError: a number is negative, or ``folder`` holds something else or cannot be written to.
     """
+    if seed < 0:
+        raise UsageError(f"seed must be 0 or more, got {seed}")
     if good < 0 or flawed < 0 or good + flawed == 0:
         raise UsageError(
             f"wanted how many pictures of each kind, got good={good}, flawed={flawed}; ask for some"
         )
-    _check_folder(folder)
-    write_text(folder / "README.txt", _README)
-    written = []
-    for product, flaw, index in _plan(good, flawed):
-        picture, mask = render(product, flaw, seed=seed, index=index)
-        written.append(folder / product / "test" / (flaw or "good") / f"{index:03}.png")
-        _save(written[-1], picture)
-        if flaw is not None:
-            _save(
-                folder / product / "ground_truth" / flaw / f"{index:03}_mask.png", mask.astype(np.uint8) * 255
-            )
-    return written
+    try:
+        _check_folder(folder)
+        write_text(folder / "README.txt", _README)
+        return [_write(folder, *planned, seed=seed) for planned in _plan(good, flawed)]
+    except OSError as error:
+        raise UsageError(
+            f"samples could not be written to '{shown(folder)}' ({error.strerror or error}); "
+            "give a new or empty folder"
+        ) from error
+
+
+def _write(folder: Path, product: str, flaw: str | None, index: int, *, seed: int) -> Path:
+    picture, mask = render(product, flaw, seed=seed, index=index)
+    path = folder / product / "test" / (flaw or "good") / f"{index:03}.png"
+    _save(path, picture)
+    if flaw is not None:
+        white = mask.astype(np.uint8) * 255
+        _save(folder / product / "ground_truth" / flaw / f"{index:03}_mask.png", white)
+    return path
 
 
 def _plan(good: int, flawed: int) -> Iterator[tuple[str, str | None, int]]:
@@ -96,7 +108,7 @@ def _check_folder(folder: Path) -> None:
     note = folder / "README.txt"
     ours = note.is_file() and note.read_text(encoding="utf-8", errors="replace").startswith(_MARK)
     if not folder.is_dir() or (not ours and any(folder.iterdir())):
-        raise UsageError(f"'{folder}' holds something else already; give a new or empty folder")
+        raise UsageError(f"'{shown(folder)}' holds something else already; give a new or empty folder")
 
 
 def _save(path: Path, picture: NDArray[np.uint8]) -> None:

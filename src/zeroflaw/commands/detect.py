@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,10 @@ from zeroflaw.commands.common import (
 from zeroflaw.errors import ImageError, InputError, UsageError
 
 if TYPE_CHECKING:
+    from zeroflaw.commands.earlier import Earlier
+    from zeroflaw.commands.results import FolderResults, StdoutResults
     from zeroflaw.detectors import Prediction
+    from zeroflaw.finding import Found
 
 ANOMALOUS = 1
 GIVEN = "given with --threshold"
@@ -29,11 +33,57 @@ GIVEN = "given with --threshold"
 
 @dataclass
 class Run:
-    """What happened in one run of ``detect``."""
+    """What happens in one run of ``detect``.
 
+    Attributes:
+        results: where rows go, in the order of the images.
+        bar: progress, one step for each image whether it could be read or not.
+        images: how many were judged.
+        anomalous: how many of them are anomalous.
+        unreadable: how many could not be judged.
+    """
+
+    results: StdoutResults | FolderResults
+    bar: Any
     images: int = 0
     anomalous: int = 0
-    unreadable: list[ImageError] = field(default_factory=list)
+    unreadable: int = 0
+    _waiting: dict[str, ImageError] = field(default_factory=dict)
+
+    def refuse(self, error: ImageError) -> None:
+        """Report an unreadable image; its row waits for those of the images before it, which are in work."""
+        self._tell(error)
+        self._waiting[error.source] = error
+
+    def write(self, paths: Iterable[Path], predictions: Iterable[Prediction]) -> None:
+        """Write a row for each of the images that the predictions are about."""
+        names = map(str, paths)
+        for prediction in predictions:
+            for name in names:
+                if name == prediction.source:
+                    break
+                self.results.error(self._waiting.pop(name))
+            self._add(prediction)
+        for name in names:
+            self.results.error(self._waiting.pop(name))
+
+    def _add(self, prediction: Prediction) -> None:
+        try:
+            self.results.add(prediction)
+        except ImageError as error:
+            self._tell(error)
+            self.results.error(error)
+            return
+        self.images += 1
+        self.anomalous += bool(prediction.label)
+        self.bar.update()
+
+    def _tell(self, error: ImageError) -> None:
+        from zeroflaw.finding import shown
+
+        self.unreadable += 1
+        self.bar.write(f"zeroflaw: {shown(error.source)}: {error.reason}", file=sys.stderr)
+        self.bar.update()
 
     @property
     def exit_code(self) -> int:
@@ -96,33 +146,42 @@ def detect(
     Without -o, one JSON object per image goes to stdout. Images that cannot be read are reported, the others
     go on, and the exit code is 3.
     """
-    from zeroflaw.commands.results import RESULTS, open_results
+    from zeroflaw.commands.results import open_results
     from zeroflaw.images import find_images
 
     _check(threshold, fail_on_anomaly)
-    found = find_images(paths)
+    found, earlier = find_images(paths), None
     if output is not None:
-        prepare_output(output, RESULTS, overwrite)
-    for path in found.skipped:
-        say(f"zeroflaw: {path}: skipped, it is not an image file", quiet)
+        earlier = _prepare(output, overwrite)
+        found = earlier.left_out(found)
+    _tell_skipped(found, quiet)
     ready = open_detector(detector, take_options(options, seed), quiet=quiet)
     maps = output is not None and not no_maps
-    run, start = Run(), time.perf_counter()
-    with open_results(output, ready, threshold, GIVEN) as results:
-        predictions = ready.predict(
-            found.paths, maps=maps, batch_size=batch_size, on_error=run.unreadable.append
-        )
-        bar = with_bar(predictions, total=len(found.paths), title="detect", quiet=quiet)
-        reported = 0
-        for prediction in _judged(bar, threshold):
-            reported = _report(run, reported, results.error)
-            run.images += 1
-            run.anomalous += bool(prediction.label)
-            results.add(prediction)
-        _report(run, reported, results.error)
+    start = time.perf_counter()
+    bar: Any = with_bar((), total=len(found), title="detect", quiet=quiet)
+    with bar, open_results(earlier, ready, threshold, GIVEN) as results:
+        run = Run(results, bar)
+        predictions = ready.predict(found.paths, maps=maps, batch_size=batch_size, on_error=run.refuse)
+        run.write(found.paths, _judged(predictions, threshold))
         results.finish()
     _summarise(run, results.written, time.perf_counter() - start, quiet)
     return run.exit_code if fail_on_anomaly or run.unreadable else 0
+
+
+def _prepare(output: Path, overwrite: bool) -> Earlier:
+    from zeroflaw.commands.earlier import RESULTS, look_at
+
+    prepare_output(output, RESULTS, overwrite)
+    return look_at(output)
+
+
+def _tell_skipped(found: Found, quiet: bool) -> None:
+    from zeroflaw.finding import shown
+
+    for path in found.skipped:
+        link = path.is_symlink() and path.is_dir()
+        reason = "it is a link to a folder, which is not followed" if link else "it is not an image file"
+        say(f"zeroflaw: {shown(path)}: skipped, {reason}", quiet)
 
 
 def _check(threshold: float | None, fail_on_anomaly: bool) -> None:
@@ -137,18 +196,10 @@ def _judged(predictions: Iterable[Prediction], threshold: float | None) -> Itera
         yield prediction if threshold is None else prediction.judged(threshold, GIVEN)
 
 
-def _report(run: Run, reported: int, write: Any) -> int:
-    """Report the unreadable images that came up since ``reported`` of them were."""
-    for error in run.unreadable[reported:]:
-        say(f"zeroflaw: {error}")
-        write(error)
-    return len(run.unreadable)
-
-
 def _summarise(run: Run, written: list[str], seconds: float, quiet: bool) -> None:
     parts = [f"{run.images} image{'s' * (run.images != 1)} in {seconds:.1f} s"]
     if run.unreadable:
-        parts.append(f"{len(run.unreadable)} could not be read")
+        parts.append(f"{run.unreadable} could not be read")
     if run.anomalous:
         parts.append(f"{run.anomalous} anomalous")
     say("; ".join(parts), quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from zeroflaw._version import __version__
+from zeroflaw.commands.earlier import MAPS, RESULTS, UNFINISHED, Earlier
 from zeroflaw.errors import ImageError, UsageError
 from zeroflaw.images import read_image, shown
 from zeroflaw.report import ContactSheet, draw_heatmap, safe_name, write_png
@@ -18,24 +20,23 @@ from zeroflaw.report import ContactSheet, draw_heatmap, safe_name, write_png
 if TYPE_CHECKING:
     from zeroflaw.detectors import Detector, Prediction
 
-RESULTS = "predictions.jsonl"
-MAPS = "maps"
 SCHEMA = 1
+_WORK = ".zeroflaw-unfinished"
 
 
 class StdoutResults:
-    """Writes one JSON object per image to stdout."""
+    """Writes one JSON object per image to stdout, as UTF-8 whatever the terminal's encoding."""
 
     def __init__(self) -> None:
         self.written: list[str] = []
 
     def add(self, prediction: Prediction) -> None:
         """Write a prediction."""
-        click.echo(_line(prediction.to_dict()))
+        click.echo(_line(prediction.to_dict()).encode())
 
     def error(self, error: ImageError) -> None:
         """Write that an image could not be read."""
-        click.echo(_line({"source": error.source, "error": error.reason}))
+        click.echo(_line({"source": error.source, "error": error.reason}).encode())
 
     def finish(self) -> None:
         """Nothing is left to do."""
@@ -44,21 +45,28 @@ class StdoutResults:
 class FolderResults:
     """Writes ``predictions.jsonl``, heat maps and the contact sheet; memory does not grow with the images.
 
-    Lines go to ``predictions.jsonl.part``, which takes its final name at the end: a run that is stopped
-    leaves whole lines there and never half a result under the final name.
+    Lines go to ``predictions.jsonl.part`` and pictures to a hidden folder; `finish` puts them in place of
+    what an earlier run left. A run that is stopped leaves its lines, each of them whole, under that name,
+    without its pictures, and the earlier results as they were.
     """
 
-    def __init__(self, folder: Path, stream: IO[str], sheet: ContactSheet) -> None:
-        self.folder = folder
+    def __init__(self, earlier: Earlier, work: Path, stream: IO[str], sheet: ContactSheet) -> None:
+        self.folder = earlier.folder
         self.written: list[str] = []
+        self._earlier = earlier
+        self._work = work
         self._stream = stream
         self._sheet = sheet
-        self._taken: set[str] = set()
-        self._maps = 0
+        self._taken = {Path(name).stem.casefold() for name in earlier.strangers}
+        self._maps: list[str] = []
 
     def add(self, prediction: Prediction) -> None:
-        """Write a prediction, and its heat map where it has a map."""
-        image = read_image(prediction.source)
+        """Write a prediction, and its heat map where it has a map.
+
+        Raises:
+            ImageError: the image, which is read once more to be drawn, is gone; nothing is written.
+        """
+        image = read_image(prediction.source, name=prediction.source)
         row = prediction.to_dict()
         if prediction.map is not None:
             row["heat_map"] = self._draw(prediction, image)
@@ -83,8 +91,8 @@ class FolderResults:
             label=prediction.label,
             title=shown(prediction.source),
         )
-        write_png(self.folder / name, picture)
-        self._maps += 1
+        write_png(self._work / name, picture)
+        self._maps.append(name)
         return name
 
     def error(self, error: ImageError) -> None:
@@ -95,16 +103,24 @@ class FolderResults:
         self._stream.write(_line(row) + "\n")
 
     def finish(self) -> None:
-        """Give the results their final name and draw the contact sheet."""
-        self._stream.flush()
-        part = self.folder / f"{RESULTS}.part"
-        part.replace(self.folder / RESULTS)
-        self.written.append(str(self.folder / RESULTS))
+        """Draw the contact sheet, and put everything in place of what an earlier run left."""
+        pages = [page.name for page in self._sheet.write(self._work)]
+        self._stream.close()
+        # In this order the folder holds, at any time, no picture that its results do not speak of.
+        self._earlier.remove()
+        (self.folder / UNFINISHED).replace(self.folder / RESULTS)
         if self._maps:
-            self.written.append(f"{self._maps} heat maps in {self.folder / MAPS}")
-        if len(self._sheet):
-            pages = self._sheet.write(self.folder)
-            self.written += [str(page) for page in pages]
+            (self.folder / MAPS).mkdir(exist_ok=True)
+        for name in (*self._maps, *pages):
+            (self._work / name).replace(self.folder / name)
+        self._tell(pages)
+
+    def _tell(self, pages: list[str]) -> None:
+        self.written.append(shown(self.folder / RESULTS))
+        if self._maps:
+            number = f"{len(self._maps)} heat map{'s' * (len(self._maps) != 1)}"
+            self.written.append(f"{number} in {shown(self.folder / MAPS)}")
+        self.written += [shown(self.folder / page) for page in pages]
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -115,17 +131,17 @@ def _line(row: dict[str, Any]) -> str:
 
 @contextmanager
 def open_results(
-    folder: Path | None, detector: Detector, threshold: float | None, origin: str
+    earlier: Earlier | None, detector: Detector, threshold: float | None, origin: str
 ) -> Iterator[StdoutResults | FolderResults]:
-    """Open the place for results: ``folder``, or stdout where there is none.
+    """Open the place for results: a folder in which there is something ``earlier`` or not, or else stdout.
 
     Raises:
         UsageError: the folder cannot be written to.
     """
-    if folder is None:
+    if earlier is None:
         yield StdoutResults()
         return
-    _clear(folder)
+    folder = earlier.folder
     backbone = str(detector.get_params().get("backbone", "none"))
     sheet = ContactSheet(
         detector=detector.name,
@@ -136,17 +152,25 @@ def open_results(
     try:
         with (
             sheet,
-            (folder / f"{RESULTS}.part").open("w", encoding="utf-8") as stream,
+            _workplace(folder) as work,
+            (folder / UNFINISHED).open("w", encoding="utf-8", buffering=1) as stream,  # whole lines
         ):
-            yield FolderResults(folder, stream, sheet)
+            yield FolderResults(earlier, work, stream, sheet)
     except OSError as error:
         raise UsageError(
-            f"results could not be written to {folder}: {error.strerror or error}; choose another with -o"
+            f"results could not be written to '{shown(folder)}' ({error.strerror or error}); "
+            "choose another folder with -o"
         ) from error
 
 
-def _clear(folder: Path) -> None:
-    """Remove what an earlier run wrote, so that no stale picture lies beside new results."""
-    for pattern in (RESULTS, f"{RESULTS}.part", "contact-sheet-*.png", f"{MAPS}/*.png"):
-        for path in folder.glob(pattern):
-            path.unlink()
+@contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder for unfinished pictures; it goes in the end, and so does that of a killed run."""
+    work = folder / _WORK
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -23,6 +23,7 @@ from .colours import Pixels
 from .heatmap import overlay
 
 PER_PAGE = 40
+SHEETS = "contact-sheet-*.png"
 _SIDE = 180  # longest side of a thumbnail
 _GAP = 16
 _TEXT = 46  # below a tile: two lines
@@ -30,6 +31,13 @@ _HEAD = 92
 _EDGE = 24
 
 Span: TypeAlias = "tuple[int, int]"
+
+
+def page_names(photos: int) -> list[str]:
+    """Return the file names of a contact sheet of so many photos."""
+    pages = math.ceil(photos / PER_PAGE)
+    digits = max(2, len(str(pages)))
+    return [SHEETS.replace("*", f"{number:0{digits}}") for number in range(1, pages + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +138,9 @@ class ContactSheet:
     def write(self, folder: Path) -> list[Path]:
         """Write ``contact-sheet-01.png`` and so on into ``folder`` and return their paths."""
         written = []
-        digits = max(2, len(str(self._pages())))
-        for number, page in enumerate(self.pages(), 1):
-            path = folder / f"contact-sheet-{number:0{digits}}.png"
-            drawing.write_png(path, page)
-            written.append(path)
+        for name, page in zip(page_names(len(self)), self.pages(), strict=True):
+            drawing.write_png(folder / name, page)
+            written.append(folder / name)
         return written
 
     def pages(self) -> Iterator[Pixels]:

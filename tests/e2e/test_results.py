@@ -1,0 +1,319 @@
+"""What `detect` and `samples` do to folders that already hold something, and to names that are odd."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroflaw.cli import main
+from zeroflaw.commands import common, results
+from zeroflaw.commands.earlier import look_at
+from zeroflaw.errors import UsageError
+from zeroflaw.images import read_image
+from zeroflaw.report import draw_heatmap
+from zeroflaw.samples import render, render_samples
+
+LONG = "x" * 300
+FINISHED = ["contact-sheet-01.png", "maps", "predictions.jsonl"]
+
+
+def picture(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def saved(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fitted detector on the tiny backbone."""
+    folder = tmp_path_factory.mktemp("detector") / "saved"
+    fast = ["--set", "n_pairs=40", "--set", "epochs=2"]
+    assert run("fit", "--backbone", f"local-dir:{tiny_backbone}", *fast, "-o", folder, "-q") == 0
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number, name in enumerate(("a.png", "b.png", "c.png")):
+        picture(tmp_path / "photos" / name, number)
+    return tmp_path / "photos"
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("name", ["maps/mine.png", "contact-sheet-01.png", "contact-sheet-holiday.png"])
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_pictures_of_the_user_are_never_replaced(
+    name: str, flags: list[str], photos: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    picture(out / name)
+    before = content(out)
+    assert run("detect", photos, "--detector", saved, "-o", out, *flags) == 2
+    assert "not written by an earlier run" in capsys.readouterr().err
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("text", ['{"source": "mine"}\n', "no JSON\n", '{"schema": 1}\n'])
+def test_other_results_are_never_replaced(text: str, photos: Path, saved: Path, tmp_path: Path) -> None:
+    for name in ("predictions.jsonl", "predictions.jsonl.part"):
+        out = tmp_path / f"out of {name}"
+        out.mkdir()
+        if name.endswith(".part") and text.startswith('{"schema"'):
+            continue  # looks like an unfinished run of ours
+        (out / name).write_text(text)
+        assert run("detect", photos, "--detector", saved, "-o", out, "--overwrite") == 2
+        assert content(out) == {name: text.encode()}
+
+
+def test_a_new_run_replaces_the_old_one_and_nothing_else(photos: Path, saved: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("detect", photos, "--detector", saved, "-o", out, "-q") == 0
+    mine = [picture(out / "maps" / "d.png"), out / "maps" / "note.txt", out / "readme.txt"]
+    for path in mine[1:]:
+        path.write_text("mine")
+    before = [path.read_bytes() for path in mine]
+    (photos / "a.png").rename(photos / "d.png")
+    assert run("detect", photos, "--detector", saved, "-o", out, "-q", "--overwrite") == 0
+    assert [path.read_bytes() for path in mine] == before
+    maps = [row["heat_map"] for row in rows(out / "predictions.jsonl")]
+    assert maps == ["maps/b.png", "maps/c.png", "maps/d-photos.png"]
+    assert sorted(p.name for p in (out / "maps").iterdir()) == sorted(
+        ["d.png", "note.txt", *(Path(name).name for name in maps)]
+    )
+    assert run("detect", photos, "--detector", saved, "-o", out, "-q", "--overwrite", "--no-maps") == 0
+    assert sorted(p.name for p in (out / "maps").iterdir()) == ["d.png", "note.txt"]
+
+
+def test_only_what_results_speak_of_counts_as_theirs(tmp_path: Path) -> None:
+    row = {"schema": 1, "zeroflaw": "0", "source": "a", "heat_map": "../victim.png"}
+    bad = {"schema": 1, "zeroflaw": "0", "source": "a", "error": "gone"}
+    lines = [json.dumps(row)] * 41 + [json.dumps(bad)] * 40  # 41 photos are two pages
+    out = tmp_path / "out"
+    pages = [picture(out / f"contact-sheet-0{number}.png").name for number in (1, 2)]
+    (out / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    victim = picture(tmp_path / "victim.png")
+    earlier = look_at(out)
+    assert earlier.pictures == set(pages)
+    earlier.remove()
+    assert victim.exists()
+    assert [p.name for p in out.iterdir()] == ["predictions.jsonl"]
+    picture(out / "contact-sheet-03.png")
+    with pytest.raises(UsageError, match="contact-sheet-03.png' was not written"):
+        look_at(out)
+
+
+def test_own_results_are_no_input(
+    photos: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    for out in ("out", "."):
+        for flags in ([], ["--overwrite"]):
+            assert run("detect", "*.png", "--detector", saved, "-o", out, *flags) == 0
+            found = rows(Path(out, "predictions.jsonl"))
+            assert [row["source"] for row in found] == ["a.png", "b.png", "c.png"]
+        assert sorted(p.name for p in Path("out").iterdir()) == FINISHED
+    capsys.readouterr()
+    assert run("detect", "out", "--detector", saved, "-o", "out", "--overwrite") == 3
+    assert "only results of an earlier run" in capsys.readouterr().err
+
+
+def test_a_whole_folder_with_its_results_inside_is_judged_again(
+    photos: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    for flags in ([], ["--overwrite"]):
+        assert run("detect", ".", "--detector", saved, "-o", "out", *flags) == 0
+        assert [row["source"] for row in rows(Path("out/predictions.jsonl"))] == ["a.png", "b.png", "c.png"]
+        assert "skipped" not in capsys.readouterr().err
+    assert sorted(p.name for p in Path("out").iterdir()) == FINISHED
+
+
+def test_a_stopped_run_leaves_its_lines_and_the_old_results(
+    photos: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q") == 0
+    before = content(out)
+    draw, drawn = draw_heatmap, []
+
+    def stopping(*given: Any, **named: Any) -> Any:
+        drawn.append(named["title"])
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        # What is done is on disk already, as it must be for a run that is killed outright.
+        assert len(rows(out / "predictions.jsonl.part")) == len(drawn) - 1
+        return draw(*given, **named)
+
+    monkeypatch.setattr(results, "draw_heatmap", stopping)
+    assert run("detect", photos, "--detector", saved, "-o", out, "-q", "--overwrite") == 130
+    after = content(out)
+    part = after.pop("predictions.jsonl.part").decode()
+    assert [Path(json.loads(line)["source"]).name for line in part.splitlines()] == ["a.png", "b.png"]
+    assert after == before
+    monkeypatch.setattr(results, "draw_heatmap", draw)
+    (out / ".zeroflaw-unfinished" / "maps").mkdir(parents=True)  # as a killed run leaves it
+    assert run("detect", photos, "--detector", saved, "-o", out, "-q", "--overwrite") == 0
+    assert sorted(p.name for p in out.iterdir()) == FINISHED
+    assert len(rows(out / "predictions.jsonl")) == 3
+
+
+def test_an_image_that_vanishes_before_it_is_drawn_is_unreadable(
+    photos: Path,
+    saved: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    read = read_image
+
+    def vanishing(source: str, **named: Any) -> Any:
+        if source.endswith("b.png"):
+            Path(source).unlink()
+        return read(source, **named)
+
+    monkeypatch.setattr(results, "read_image", vanishing)
+    out = tmp_path / "out"
+    assert run("detect", photos, "--detector", saved, "-o", out, "--threshold", "0") == 3
+    found = rows(out / "predictions.jsonl")
+    assert [Path(row["source"]).name for row in found] == ["a.png", "b.png", "c.png"]
+    assert "no such file" in found[1]["error"]
+    err = capsys.readouterr().err
+    assert "2 images in" in err
+    assert "1 could not be read; 2 anomalous" in err
+
+
+def test_rows_come_in_the_order_of_the_images(
+    photos: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("0.png", "bb.png", "z.png"):
+        (photos / name).write_bytes(b"no picture")
+    assert run("detect", photos, "--detector", saved, "--batch-size", "2") == 3
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(row["source"]).name for row in found] == [
+        "0.png",
+        "a.png",
+        "b.png",
+        "bb.png",
+        "c.png",
+        "z.png",
+    ]
+    assert ["error" in row for row in found] == [True, False, False, True, False, True]
+
+
+def test_the_bar_counts_unreadable_images_and_gives_way_to_messages(
+    photos: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "b.png").write_bytes(b"no picture")
+    monkeypatch.setattr(common, "bars_shown", lambda quiet: True)
+    assert run("detect", photos, "--detector", saved) == 3
+    err = capsys.readouterr().err
+    assert "3/3" in err
+    (message,) = [line for line in err.replace("\r", "\n").splitlines() if "b.png" in line]
+    assert message.startswith("zeroflaw: ")
+    assert message.endswith("allowed are PNG, JPEG, WebP, BMP, TIFF")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows takes no control characters in names")
+def test_odd_names_and_links_in_messages(
+    photos: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "red\x1b[31m.txt").write_text("")
+    (photos / "bad\n.png").write_text("")
+    (tmp_path / "elsewhere").mkdir()
+    (photos / "link").symlink_to(tmp_path / "elsewhere")
+    assert run("detect", photos, "--detector", saved) == 3
+    err = capsys.readouterr().err
+    assert "red\\x1b[31m.txt: skipped, it is not an image file\n" in err
+    assert "link: skipped, it is a link to a folder, which is not followed\n" in err
+    assert "bad\\n.png: the file is empty" in err
+
+
+def test_lines_are_utf8_whatever_the_encoding_of_stdout(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "日.png")
+    (tmp_path / "月.png").write_bytes(b"")
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="latin-1"))
+    assert run("detect", tmp_path, "--detector", saved, "-q") == 3
+    found = [json.loads(line) for line in out.getvalue().decode("utf-8").splitlines()]
+    assert [Path(row["source"]).name for row in found] == ["日.png", "月.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["samples", LONG], 2),
+        (["detect", LONG], 3),
+        (["detect", f"{LONG}/*.png"], 3),
+        (["detect", "photos", "-o", LONG], 2),
+        (["samples", "new", "--seed", "-1"], 2),
+    ],
+)
+def test_refusals_in_one_sentence(
+    arguments: list[str],
+    code: int,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    assert run(*arguments) == code
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
+    assert sorted(p.name for p in Path().iterdir()) == ["photos"]
+
+
+def test_samples_where_a_file_is_in_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    render_samples(tmp_path / "set", good=1, flawed=0)
+    product = next(p for p in (tmp_path / "set").iterdir() if p.is_dir())
+    (tmp_path / "set" / product.name).rename(tmp_path / "moved")
+    product.write_text("mine")
+    with pytest.raises(UsageError, match="samples could not be written to"):
+        render_samples(tmp_path / "set", good=1, flawed=0)
+    assert run("samples", tmp_path / "set", "--overwrite") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert product.read_text() == "mine"
+
+
+def test_samples_want_a_seed_from_zero_on(tmp_path: Path) -> None:
+    for attempt in (
+        lambda: render("washer", seed=-1),
+        lambda: render("washer", index=-1),
+        lambda: render_samples(tmp_path / "new", seed=-1),
+    ):
+        with pytest.raises(UsageError, match="0 or more"):
+            attempt()
+    assert not (tmp_path / "new").exists()
+
+
+def test_stdout_of_a_process_is_utf8(saved: Path, tmp_path: Path) -> None:
+    photo = picture(tmp_path / "日.png")
+    command = [sys.executable, "-m", "zeroflaw", "detect", str(photo), "--detector", str(saved), "-q"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert json.loads(done.stdout.decode("utf-8"))["source"] == str(photo)

@@ -121,7 +121,7 @@ def test_only_what_results_speak_of_counts_as_theirs(tmp_path: Path) -> None:
     assert victim.exists()
     assert [p.name for p in out.iterdir()] == ["predictions.jsonl"]
     picture(out / "contact-sheet-03.png")
-    with pytest.raises(UsageError, match="contact-sheet-03.png' was not written"):
+    with pytest.raises(UsageError, match=r"contact-sheet-03\.png' was not written"):
         look_at(out)
 
 

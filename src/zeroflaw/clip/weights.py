@@ -7,6 +7,7 @@ open_clip's or of Hugging Face's layout.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def load_backbone(
 
 def _bundle(name: str, offline: bool | None) -> Bundle:
     if name.startswith(LOCAL):
-        return load_folder(Path(name.removeprefix(LOCAL)).expanduser())
+        # Path.expanduser raises where there is no such user; this leaves the name alone.
+        return load_folder(Path(os.path.expanduser(name.removeprefix(LOCAL))))  # noqa: PTH111
     record = find_record(name)
     if name == MINI:
         return _bundled()

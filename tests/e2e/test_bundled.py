@@ -81,3 +81,10 @@ def test_words_decide() -> None:
     )
     assert one.logit == pytest.approx(-other.logit, abs=1e-5)
     assert abs(one.logit) > 0.05
+
+
+def test_the_bundled_model_runs_in_bfloat16(samples: Path) -> None:
+    paths = sorted(samples.glob("*/test/*/*.png"))[:6]
+    full = [p.logit for p in load("rwda").predict(paths)]
+    half = [p.logit for p in load("rwda", dtype="bfloat16").predict(paths, maps=True)]
+    assert np.corrcoef(full, half)[0, 1] > 0.98

@@ -104,6 +104,11 @@ def resident(process: int) -> int:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")), 0)
 
 
+def done(lines: Path) -> int:
+    """How many images have their line."""
+    return lines.read_bytes().count(b"\n") if lines.is_file() else 0
+
+
 def run(folder: Path, out: Path) -> tuple[list[tuple[int, int]], int, str]:
     """Run the command; return (images done, KiB) samples, its exit code and its stderr."""
     command = [sys.executable, "-m", "zeroflaw", "detect", str(folder / "photos"), "-o", str(out)]
@@ -111,8 +116,7 @@ def run(folder: Path, out: Path) -> tuple[list[tuple[int, int]], int, str]:
     with (folder / "stderr").open("w+") as errors:
         process = subprocess.Popen(command, stderr=errors, env={**os.environ, "PYTHONUNBUFFERED": "1"})
         while process.poll() is None:
-            maps = out / "maps"
-            samples.append((len(list(maps.iterdir())) if maps.is_dir() else 0, resident(process.pid)))
+            samples.append((done(out / "predictions.jsonl.part"), resident(process.pid)))
             time.sleep(0.2)
         errors.seek(0)
         return samples, process.returncode, errors.read()
@@ -133,7 +137,7 @@ def main() -> None:
         seconds = time.perf_counter() - start
         rows = [json.loads(line) for line in (folder / "out" / "predictions.jsonl").read_text().splitlines()]
     reported = [row for row in rows if "error" in row]
-    working = [(done, size) for done, size in samples if 100 <= done < given.count - 25 and size]
+    working = [(count, size) for count, size in samples if 100 <= count < given.count - 25 and size]
     half = len(working) // 2
     first, last = max(s for _, s in working[:half]), max(s for _, s in working[half:])
     result = {

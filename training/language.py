@@ -24,13 +24,13 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.corpus import held_out_texts, tokenizer_texts, training_families
 from training.probes import probe
 from training.teacher import EMBED_DIM, Teacher, embed_cached, lexicon
@@ -214,11 +214,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write tower, moments and step, atomically."""
-        tensors = {f"tower.{name}": value.detach() for name, value in self.tower.named_parameters()}
-        for name, state in zip(self.names, self.optimiser.state.values(), strict=True):
-            tensors |= {f"mean.{name}": state["exp_avg"], f"square.{name}": state["exp_avg_sq"]}
-        with atomic(self.checkpoint) as temporary:
-            save_file(tensors, temporary, {"step": str(self.step), "recipe": str(asdict(self.recipe))})
+        parameters = dict(self.tower.named_parameters())
+        save_checkpoint(self.checkpoint, parameters, self.optimiser, self.step, self.recipe)
 
     def resume(self) -> None:
         """Continue from the checkpoint.
@@ -226,20 +223,8 @@ class Trainer:
         Raises:
             ValueError: the checkpoint was written with another recipe.
         """
-        with safe_open(self.checkpoint, "pt") as file:
-            found = file.metadata()
-            if found["recipe"] != str(asdict(self.recipe)):
-                raise ValueError(
-                    f"{self.checkpoint}: wanted {asdict(self.recipe)}, got {found['recipe']}; remove the file"
-                )
-            self.step = int(found["step"])
-            for name, value in self.tower.named_parameters():
-                value.data.copy_(file.get_tensor(f"tower.{name}"))
-                self.optimiser.state[value] = {
-                    "step": torch.tensor(float(self.step)),
-                    "exp_avg": file.get_tensor(f"mean.{name}"),
-                    "exp_avg_sq": file.get_tensor(f"square.{name}"),
-                }
+        parameters = dict(self.tower.named_parameters())
+        self.step = load_checkpoint(self.checkpoint, parameters, self.optimiser, self.recipe)
 
 
 def fold_head(tower: TextTower, embed_dim: int = OUTPUT_DIM) -> dict[str, Tensor]:

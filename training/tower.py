@@ -16,7 +16,6 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from training.bank import build_bank
 from training.bank_states import Bank, load_student, make_bank
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.features import SHARD, Batch, Shards
 from training.language import CONFIG as TEXT
 from training.language import OUTPUT_DIM
@@ -231,12 +231,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write parameters, moments and step, atomically."""
-        tensors = {f"value.{name}": value.detach() for name, value in self.trained.items()}
-        for name, value in self.trained.items():
-            state = self.optimiser.state[value]
-            tensors |= {f"mean.{name}": state["exp_avg"], f"square.{name}": state["exp_avg_sq"]}
-        with atomic(self.checkpoint) as temporary:
-            save_file(tensors, temporary, {"step": str(self.step), "recipe": str(asdict(self.recipe))})
+        save_checkpoint(self.checkpoint, self.trained, self.optimiser, self.step, self.recipe)
 
     def resume(self) -> None:
         """Continue from the checkpoint.
@@ -244,20 +239,7 @@ class Trainer:
         Raises:
             ValueError: the checkpoint was written with another recipe.
         """
-        with safe_open(self.checkpoint, "pt") as file:
-            found = file.metadata()
-            if found["recipe"] != str(asdict(self.recipe)):
-                raise ValueError(
-                    f"{self.checkpoint}: wanted {asdict(self.recipe)}, got {found['recipe']}; remove the file"
-                )
-            self.step = int(found["step"])
-            for name, value in self.trained.items():
-                value.data.copy_(file.get_tensor(f"value.{name}"))
-                self.optimiser.state[value] = {
-                    "step": torch.tensor(float(self.step)),
-                    "exp_avg": file.get_tensor(f"mean.{name}"),
-                    "exp_avg_sq": file.get_tensor(f"square.{name}"),
-                }
+        self.step = load_checkpoint(self.checkpoint, self.trained, self.optimiser, self.recipe)
 
 
 def train(recipe: Recipe, work: Path, folder: Path) -> dict[str, float]:

@@ -8,24 +8,18 @@ not been taught.
 
 from __future__ import annotations
 
+from zeroflaw.words import ENSEMBLE_ANOMALOUS as ENSEMBLE_ANOMALOUS
+from zeroflaw.words import ENSEMBLE_NORMAL as ENSEMBLE_NORMAL
+
 
 def listed(text: str) -> tuple[str, ...]:
     """Split a comma-separated list that may run over lines; an entry stands on one line."""
     return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
 
-ENSEMBLE_NORMAL = (
-    "{}",
-    "flawless {}",
-    "perfect {}",
-    "unblemished {}",
-    "{} without flaw",
-    "{} without defect",
-    "{} without damage",
-)
-ENSEMBLE_ANOMALOUS = ("damaged {}", "{} with flaw", "{} with defect", "{} with damage")
 PAIR = ("a photo of a normal {}", "a photo of an anomalous {}")
 
+# The same templates as `zeroflaw.words` has, in the order that seeded captions were drawn in.
 ENSEMBLE_TEMPLATES = (
     "a cropped photo of the {}",
     "a cropped photo of a {}",

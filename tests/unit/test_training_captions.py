@@ -201,3 +201,11 @@ def test_encode_pads_and_cuts_long_texts_at_the_end_token(tokenizer):
     assert ends[1] == 19
     assert [int(row[e]) for row, e in zip(ids, ends, strict=True)] == [end, end]
     assert not ids[0, ends[0] + 1 :].any()
+
+
+def test_captions_teach_the_ensemble_that_detectors_use() -> None:
+    from training import vocabulary
+
+    from zeroflaw import words
+
+    assert sorted(vocabulary.ENSEMBLE_TEMPLATES) == sorted(words.ENSEMBLE_TEMPLATES)

@@ -86,6 +86,16 @@ _OPTIONS = (
 )
 
 
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1, 1024),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Images at a time.",
+)
+
+
 def detector_options(command: F) -> F:
     """Add the options of `DetectorOptions` except the seed, which some verbs take several times."""
     for option in reversed(_OPTIONS):

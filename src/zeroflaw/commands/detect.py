@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zeroflaw.commands.common import (
+    batch_size_option,
     detector_options,
     open_detector,
     prepare_output,
@@ -118,14 +119,7 @@ class Run:
     help="Write results, heat maps, contact sheet.",
 )
 @click.option("--no-maps", is_flag=True, help="With -o: no heat maps, which is faster.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1, 1024),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Images at a time.",
-)
+@batch_size_option
 @click.option("--overwrite", is_flag=True, help="Replace results that are already in the output folder.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def detect(

@@ -11,6 +11,7 @@ import click
 
 from zeroflaw.commands.common import (
     DetectorOptions,
+    batch_size_option,
     detector_options,
     open_detector,
     prepare_output,
@@ -46,14 +47,7 @@ COLUMNS = {
 )
 @click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Seed (0); may be repeated.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write metrics.json.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1, 1024),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Images at a time.",
-)
+@batch_size_option
 @click.option("--overwrite", is_flag=True, help="Replace a metrics.json that is already there.")
 @click.option("-q", "--quiet", is_flag=True, help="No table, no progress bar.")
 def evaluate(

@@ -64,8 +64,9 @@ class ClipPair(EmbeddingDetector):
         return parse_fusion(self.fusion, ("prompt", "prompt_part"), "prompt")
 
     def _vocabulary(self) -> Vocabulary:
-        base = Vocabulary().updated(normal=self.normal, anomalous=self.anomalous, templates=self.templates)
-        return base.updated(object=self.object)
+        return Vocabulary().updated(
+            normal=self.normal, anomalous=self.anomalous, templates=self.templates, object=self.object
+        )
 
     def _fit_heads(
         self, backbone: Backbone, progress: Progress | None

@@ -153,8 +153,9 @@ class RWDA(EmbeddingDetector):
         return parse_fusion(self.fusion, known, self.head)
 
     def _vocabulary(self) -> Vocabulary:
-        base = Vocabulary().updated(normal=self.normal, anomalous=self.anomalous, templates=(self.template,))
-        return base.updated(object=self.object)
+        return Vocabulary().updated(
+            normal=self.normal, anomalous=self.anomalous, templates=(self.template,), object=self.object
+        )
 
     def _random_words(self) -> RandomWords:
         return RandomWords(

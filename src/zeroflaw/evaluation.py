@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from zeroflaw.clip.model import ImageFeatures
 from zeroflaw.datasets import Category, Record, read_mask
-from zeroflaw.detectors.embedding import EmbeddingDetector, Request, backbone_key
+from zeroflaw.detectors.base import BackboneDetector, Request
 from zeroflaw.errors import ImageError, InputError
 from zeroflaw.images import read_image
 from zeroflaw.metrics import Metric, PixelMetrics, image_aupr, image_auroc, image_f1max
@@ -44,7 +45,16 @@ class Entry:
 
     name: str
     seed: int
-    detector: EmbeddingDetector
+    detector: BackboneDetector
+
+
+@dataclass
+class _Waiting:
+    """Images whose detector judges only when the whole batch is there."""
+
+    records: list[Record]
+    sizes: list[tuple[int, int]]
+    features: ImageFeatures
 
 
 @dataclass
@@ -54,6 +64,8 @@ class _Tally:
     labels: list[int] = field(default_factory=list)
     logits: list[float] = field(default_factory=list)
     pixels: PixelMetrics | None = None
+
+    waiting: list[_Waiting] = field(default_factory=list)
 
     def add(self, label: int, mask: Mask | None, prediction: Prediction) -> None:
         self.labels.append(label)
@@ -84,6 +96,8 @@ def evaluate_category(
     readable = _read(category.test, left_out, on_image)
     while batch := list(islice(readable, batch_size)):
         _score(batch, entries, tallies, left_out, maps=category.has_masks)
+    for entry, tally in zip(entries, tallies, strict=True):
+        _judge_waiting(entry, tally)
     return [_row(category, entry, tally, left_out) for entry, tally in zip(entries, tallies, strict=True)]
 
 
@@ -133,15 +147,34 @@ def _score(
             request = request | entries[number].detector.request(maps)
         features = entries[members[0]].detector.embed(images, request)
         for number in members:
-            found = entries[number].detector.predict_features(features, request, sizes, maps=maps)
+            detector = entries[number].detector
+            if detector.needs.whole_batch:
+                tallies[number].waiting.append(_Waiting(records, sizes, detector.keep(features)))
+                continue
+            found = detector.predict_features(features, request, sizes, maps=maps)
             for record, mask, prediction in zip(records, masks, found, strict=True):
                 tallies[number].add(record.label, mask, prediction)
+
+
+def _judge_waiting(entry: Entry, tally: _Tally) -> None:
+    """Judge a whole category at once; masks are read a second time rather than kept."""
+    if not tally.waiting:
+        return
+    features = ImageFeatures.join([part.features for part in tally.waiting])
+    records = [record for part in tally.waiting for record in part.records]
+    sizes = [size for part in tally.waiting for size in part.sizes]
+    tally.waiting = []
+    maps = tally.pixels is not None
+    found = entry.detector.predict_features(features, entry.detector.request(maps), sizes, maps=maps)
+    for record, size, prediction in zip(records, sizes, found, strict=True):
+        # What cannot be read was named in the first pass.
+        tally.add(record.label, _mask(record, size, _LeftOut()) if maps else None, prediction)
 
 
 def _by_backbone(entries: Sequence[Entry]) -> dict[tuple[str, ...], list[int]]:
     groups: dict[tuple[str, ...], list[int]] = {}
     for number, entry in enumerate(entries):
-        groups.setdefault(backbone_key(entry.detector), []).append(number)
+        groups.setdefault(entry.detector.share_key, []).append(number)
     return groups
 
 
@@ -156,7 +189,7 @@ def _row(category: Category, entry: Entry, tally: _Tally, left_out: _LeftOut) ->
         "category": category.name,
         "detector": entry.name,
         "backbone": entry.detector.backbone,
-        "object": entry.detector.object,
+        "object": getattr(entry.detector, "object", None),
         "seed": entry.seed,
         "images": len(tally.labels),
         "anomalous": sum(tally.labels),

@@ -88,6 +88,23 @@ class ImageFeatures:
     patches: Tensor | None = None
     layers: dict[int, Tensor] = field(default_factory=dict)
 
+    @classmethod
+    def join(cls, parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        """Put batches of equal kind behind one another."""
+        first = parts[0]
+        return cls(
+            image=torch.cat([part.image for part in parts]),
+            grid=first.grid,
+            windows=[torch.cat(sets) for sets in zip(*(part.windows for part in parts), strict=True)],
+            patches=None if first.patches is None else torch.cat([_there(part.patches) for part in parts]),
+            layers={block: torch.cat([part.layers[block] for part in parts]) for block in first.layers},
+        )
+
+
+def _there(patches: Tensor | None) -> Tensor:
+    assert patches is not None
+    return patches
+
 
 class QuickGELU(nn.Module):
     """The sigmoid approximation of GELU that OpenAI's weights were trained with."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zeroflaw.detectors.contract import Array, Detector, Prediction
-from zeroflaw.errors import ImageError, NotFittedError
+from zeroflaw.errors import ImageError, NotFittedError, UsageError
 
 CLOSE = 1e-4  # how far log-odds may move when the same image comes in another batch
 
@@ -19,6 +19,7 @@ def check_detector(
     make: Callable[[], Detector],
     *,
     load: Callable[[Path], Detector],
+    fit: Mapping[str, Any] | None = None,
     normal: Sequence[Array] = (),
     anomalous: Sequence[Array] = (),
 ) -> None:
@@ -27,23 +28,28 @@ def check_detector(
     Args:
         make: returns a new, unfitted detector with fixed parameters each time.
         load: opens a folder that the detector saved.
+        fit: what ``fit`` must be given: ``reference`` images, an ``auxiliary`` data set.
         normal: pictures of good products, uint8 (H, W, 3); with ``anomalous`` they test the sign.
         anomalous: pictures of flawed ones.
 
     Raises:
         AssertionError: with a sentence that names the broken rule.
     """
+    given = dict(fit or {})
     _check_unfitted(make())
+    _check_needs(make, given)
     detector = make()
     before = detector.get_params()
-    _require(detector.fit() is detector, "fit must return the detector itself")
+    _require(detector.fit(**given) is detector, "fit must return the detector itself")
     _require(detector.get_params() == before, "fit must not change parameters")
     images = _pictures()
     first = list(detector.predict(images, maps=True))
     _check_records(detector, images, first)
     _check_odd_inputs(detector)
     _check_batches(detector, images, first)
-    _check_same(first, list(make().fit().predict(images, maps=True)), "two fits with one seed must agree")
+    _check_same(
+        first, list(make().fit(**given).predict(images, maps=True)), "two fits with one seed must agree"
+    )
     _check_saved(detector, load, images, first)
     if normal and anomalous:
         _check_sign(detector, normal, anomalous)
@@ -71,6 +77,26 @@ def _check_unfitted(detector: Detector) -> None:
         except NotFittedError:
             continue
         raise AssertionError(f"{name} must raise NotFittedError before fit")
+
+
+def _check_needs(make: Callable[[], Detector], given: Mapping[str, Any]) -> None:
+    needs = make().needs
+    wanted = {"reference": needs.reference_images, "auxiliary": needs.auxiliary_set}
+    for name, need in wanted.items():
+        _require(need == (name in given), f"fit must be given '{name}' exactly where the detector needs it")
+        if need:
+            _require_refusal(
+                lambda name=name: make().fit(**{k: v for k, v in given.items() if k != name}),  # type: ignore[misc]
+                f"fit must refuse to work without '{name}'",
+            )
+
+
+def _require_refusal(call: Callable[[], object], rule: str) -> None:
+    try:
+        call()
+    except UsageError:
+        return
+    raise AssertionError(rule)
 
 
 def _check_records(detector: Detector, images: Sequence[Array], found: Sequence[Prediction]) -> None:
@@ -111,23 +137,32 @@ def _sigmoid(logit: float) -> float:
 
 def _check_odd_inputs(detector: Detector) -> None:
     _require(list(detector.predict([])) == [], "no image, no prediction")
+    # A detector that judges by the batch gets its odd images among others, and refuses one alone.
+    others = _pictures() * 4 if detector.needs.whole_batch else []
+    if others:
+        _require_refusal(
+            lambda: list(detector.predict(others[:1])), "a detector that needs a batch must refuse one image"
+        )
     for name, image in {
         "a constant image": np.full((32, 32, 3), 128, dtype=np.uint8),
         "a black image": np.zeros((32, 32, 3), dtype=np.uint8),
         "a one-pixel image": np.full((1, 1, 3), 7, dtype=np.uint8),
     }.items():
-        (found,) = detector.predict([image], maps=True)
+        found, *_ = detector.predict([image, *others], maps=True)
         _require(bool(np.isfinite(found.logit)), f"{name} must get a finite score")
         _require(
             found.map is not None and bool(np.isfinite(found.map).all()), f"{name} must get a finite map"
         )
     errors: list[ImageError] = []
     equal = [np.full((16, 16, 3), 90, dtype=np.uint8)] * 2
-    found_equal = list(detector.predict([equal[0], b"no picture", equal[1]], on_error=errors.append))
+    odd = [equal[0], b"no picture", equal[1], *others]
+    found_equal = list(detector.predict(odd, on_error=errors.append))
     _require(
-        len(errors) == 1 and len(found_equal) == 2,
+        len(errors) == 1 and len(found_equal) == 2 + len(others),
         "an unreadable image must be reported and the others go on",
     )
+    same = list(detector.predict([equal[0]] * max(2, len(others))))
+    _require(all(np.isfinite(p.logit) for p in same), "a batch of equal images must get finite scores")
     moved = abs(found_equal[0].logit - found_equal[1].logit)
     _require(moved < CLOSE, f"equal images must get equal scores, log-odds differ by {moved:.2g}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
@@ -69,7 +70,7 @@ class ClipPair(EmbeddingDetector):
         )
 
     def _fit_heads(
-        self, backbone: Backbone, progress: Progress | None
+        self, backbone: Backbone, checkpoint: Path | None, progress: Progress | None
     ) -> tuple[dict[str, nn.Module], dict[str, Any]]:
         vocabulary = self._vocabulary()
         normal, anomalous = sentences(vocabulary, articles=self.articles, unknown=self.unknown)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,8 @@ from zeroflaw.images import read_image
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from zeroflaw.datasets import Dataset
 
 Array = npt.NDArray[Any]
 OnError = Callable[[ImageError], None]
@@ -125,10 +127,29 @@ class Detector(ABC):
     name: ClassVar[str]
     needs: ClassVar[Needs]
     source: ClassVar[str]
+    resumable: ClassVar[bool] = False  # whether an interrupted fit goes on from a checkpoint
 
     @abstractmethod
-    def fit(self, *, progress: Progress | None = None) -> Self:
-        """Learn what prediction needs, and return self."""
+    def fit(
+        self,
+        *,
+        reference: Sequence[Any] | None = None,
+        auxiliary: Dataset | None = None,
+        checkpoint: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn what prediction needs, and return self.
+
+        Args:
+            reference: photos of good products: paths, bytes, PIL images or uint8 arrays.
+            auxiliary: a data set of other products.
+            checkpoint: a file that keeps the state of a long fit; where it exists, the fit goes on from it.
+            progress: called with what is being done, steps done and steps in all.
+
+        Raises:
+            UsageError: something that `needs` names is missing, or something was given that it does not name;
+                nothing has been computed then.
+        """
 
     @abstractmethod
     def _predict_batch(self, images: list[Array], maps: bool) -> list[Prediction]:
@@ -197,7 +218,7 @@ class Detector(ABC):
     def _predict_all(
         self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
     ) -> Iterator[Prediction]:
-        readable = _read_ahead(images, on_error)
+        readable = read_ahead(images, on_error)
         while batch := list(islice(readable, batch_size)):
             found = self._predict_batch([pixels for _, pixels in batch], maps)
             for (name, _), prediction in zip(batch, found, strict=True):
@@ -215,7 +236,7 @@ def _is_one_picture(images: Any) -> bool:
     return isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
 
 
-def _read_ahead(images: Iterable[Any], on_error: OnError | None) -> Iterator[tuple[str, Array]]:
+def read_ahead(images: Iterable[Any], on_error: OnError | None) -> Iterator[tuple[str, Array]]:
     """Decode one image ahead of the network, in a thread."""
     from concurrent.futures import ThreadPoolExecutor
 

@@ -34,6 +34,7 @@ class SavedDetector:
         backbone: name, sha256 and revision of the weights it was fitted on.
         tensors: learned tensors by name.
         words: all words used, by what they were used for.
+        seen: images that it was fitted on, as counts and names; empty where there were none.
         card: model card, Markdown.
     """
 
@@ -42,6 +43,7 @@ class SavedDetector:
     backbone: dict[str, Any]
     tensors: dict[str, Tensor]
     words: dict[str, Any]
+    seen: dict[str, Any] = field(default_factory=dict)
     card: str = field(default="", repr=False)
 
 
@@ -94,6 +96,7 @@ def write_folder(folder: str | Path, saved: SavedDetector) -> None:
         "detector": saved.detector,
         "parameters": saved.parameters,
         "backbone": saved.backbone,
+        "seen": saved.seen,
         "sha256": {"head.safetensors": _digest(head), "words.json": _digest(words)},
     }
     files = {
@@ -149,7 +152,9 @@ def read_folder(folder: str | Path) -> SavedDetector:
             raise DetectorError(
                 f"{root / 'head.safetensors'}: tensor '{name}' has values that are not finite numbers"
             )
-    return SavedDetector(config["detector"], config["parameters"], config["backbone"], tensors, words)
+    return SavedDetector(
+        config["detector"], config["parameters"], config["backbone"], tensors, words, config["seen"]
+    )
 
 
 def _read(path: Path) -> bytes:
@@ -172,7 +177,7 @@ def _read_config(root: Path) -> dict[str, Any]:
         config = json.loads(_read(root / "config.json"))
     except (ValueError, RecursionError) as error:
         raise DetectorError(f"{root / 'config.json'} is not JSON: {error}") from error
-    wanted = {"detector": str, "parameters": dict, "backbone": dict, "sha256": dict}
+    wanted = {"detector": str, "parameters": dict, "backbone": dict, "seen": dict, "sha256": dict}
     if not isinstance(config, dict) or not all(isinstance(config.get(k), t) for k, t in wanted.items()):
         raise DetectorError(
             f"{root / 'config.json'} is not the config of a detector: it needs {', '.join(wanted)}"

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from zeroflaw.detectors.contract import Needs, Progress
-from zeroflaw.detectors.embedding import EmbeddingDetector, check_range
+from zeroflaw.detectors.embedding import EmbeddingDetector
 from zeroflaw.detectors.fusion import parse_fusion
 from zeroflaw.detectors.heads import (
     FNN,
@@ -30,6 +31,7 @@ from zeroflaw.detectors.heads import (
     prototype_pair,
     train_fnn,
 )
+from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import UsageError
 from zeroflaw.words import (
     TEMPLATE_PHOTO,
@@ -166,7 +168,7 @@ class RWDA(EmbeddingDetector):
         )
 
     def _fit_heads(
-        self, backbone: Backbone, progress: Progress | None
+        self, backbone: Backbone, checkpoint: Path | None, progress: Progress | None
     ) -> tuple[dict[str, nn.Module], dict[str, Any]]:
         vocabulary, random_words = self._vocabulary(), self._random_words()
         pair = sentences(vocabulary, articles=self.articles, unknown=self.unknown)

@@ -184,6 +184,11 @@ def _row(category: Category, entry: Entry, tally: _Tally, left_out: _LeftOut) ->
     notes += [f"left out, not readable: {error}" for error in left_out.images]
     notes += [f"left out of pixel metrics: {error}" for error in left_out.masks]
     notes += list(category.problems)
+    if category.name in (entry.detector.seen_ or {}).get("auxiliary", {}).get("categories", {}):
+        notes.append(
+            f"{entry.name} learned from a category that is called {category.name} too: where it is the same "
+            "product, this is no zero-shot result"
+        )
     return {
         "dataset": category.dataset,
         "category": category.name,

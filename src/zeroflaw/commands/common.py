@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +31,8 @@ class DetectorOptions:
     anomalous: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     seed: int | None = None
+    reference: tuple[str, ...] = ()
+    auxiliary: Path | None = None
 
     def parameters(self, detector: str) -> dict[str, Any]:
         """Return the parameters of the named kind of detector that were set; later sources win: file, flags,
@@ -55,16 +57,59 @@ class DetectorOptions:
         return found | parse_settings(detector, self.settings)
 
     def only_for(self, detector: str, others: Sequence[str]) -> DetectorOptions:
-        """Leave out settings that this kind of detector does not have but another one of ``others`` does."""
+        """Leave out what this kind of detector does not have or need but another one of ``others`` does."""
         from zeroflaw.detectors import is_folder, make
 
         if is_folder(detector):
             return self
-        mine = make(detector).get_params()
-        theirs = {name for other in others if not is_folder(other) for name in make(other).get_params()}
-        names = (setting.partition("=")[0] for setting in self.settings)
-        kept = [name in mine or name not in theirs for name in names]
-        return replace(self, settings=tuple(s for s, keep in zip(self.settings, kept, strict=True) if keep))
+        mine, kinds = make(detector), [make(other) for other in others if not is_folder(other)]
+        params, theirs = mine.get_params(), {name for kind in kinds for name in kind.get_params()}
+        kept = tuple(s for s in self.settings if _name(s) in params or _name(s) not in theirs)
+        left_out: dict[str, Any] = {
+            flag: empty
+            for flag, empty in {"object": None, "normal": (), "anomalous": ()}.items()
+            if flag not in params and flag in theirs
+        }
+        if not mine.needs.reference_images and any(kind.needs.reference_images for kind in kinds):
+            left_out["reference"] = ()
+        if not mine.needs.auxiliary_set and any(kind.needs.auxiliary_set for kind in kinds):
+            left_out["auxiliary"] = None
+        return replace(self, settings=kept, **left_out)
+
+    def check_given(self, detector: str, *, reference: bool = False) -> None:
+        """Compare what is given beside words with what the kind of detector needs; nothing is read yet.
+
+        ``reference`` says that reference images will come from elsewhere.
+
+        Raises:
+            UsageError: something is missing, or is of no use.
+        """
+        from zeroflaw.detectors import make
+        from zeroflaw.detectors.given import require
+
+        has_reference, has_auxiliary = reference or bool(self.reference), self.auxiliary is not None
+        require(detector, make(detector).needs, reference=has_reference, auxiliary=has_auxiliary)
+
+    def given(self) -> dict[str, Any]:
+        """Return what `Detector.fit` is given beside words: found images, a listed data set.
+
+        Raises:
+            InputError: a path does not exist, holds no image, or is no data set.
+        """
+        found: dict[str, Any] = {}
+        if self.reference:
+            from zeroflaw.images import find_images
+
+            found["reference"] = find_images(self.reference).paths
+        if self.auxiliary is not None:
+            from zeroflaw.datasets import open_auxiliary
+
+            found["auxiliary"] = open_auxiliary(self.auxiliary)
+        return found
+
+
+def _name(setting: str) -> str:
+    return setting.partition("=")[0]
 
 
 _OPTIONS = (
@@ -82,6 +127,18 @@ _OPTIONS = (
     ),
     click.option(
         "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any parameter of the detector."
+    ),
+    click.option(
+        "--reference",
+        multiple=True,
+        metavar="PATH",
+        help="Photos of good products, for detectors that need them; may be repeated.",
+    ),
+    click.option(
+        "--auxiliary",
+        type=click.Path(path_type=Path),
+        metavar="ROOT",
+        help="Data set of other products, for detectors that learn from one.",
     ),
 )
 
@@ -105,12 +162,14 @@ def detector_options(command: F) -> F:
 
 def take_options(values: dict[str, Any], seed: int | None) -> DetectorOptions:
     """Move the detector's options out of a verb's keyword arguments."""
-    names = ("backbone", "object", "device", "words", "normal", "anomalous", "settings")
+    names = [field.name for field in fields(DetectorOptions) if field.name != "seed"]
     return DetectorOptions(seed=seed, **{name: values.pop(name) for name in names})
 
 
-def open_detector(name: str, options: DetectorOptions, *, quiet: bool = False) -> Detector:
-    """Load a saved detector, take a ready one, or fit one from its words.
+def open_detector(name: str, options: DetectorOptions, *, quiet: bool = False, **given: Any) -> Detector:
+    """Load a saved detector, take a ready one, or fit one from its words and what else it needs.
+
+    ``given`` is handed to `Detector.fit` beside what the options say.
 
     Raises:
         UsageError: the name is unknown, or parameters were given for a saved detector.
@@ -119,8 +178,10 @@ def open_detector(name: str, options: DetectorOptions, *, quiet: bool = False) -
 
     if is_folder(name):
         return _open_saved(name, options)
+    parameters = options.parameters(name)
+    options.check_given(name, reference="reference" in given)
     with fit_bar(quiet) as progress:
-        return open_fitted(name, options.parameters(name), progress=progress)
+        return open_fitted(name, parameters, progress=progress, **options.given(), **given)
 
 
 def _open_saved(folder: str, options: DetectorOptions) -> Detector:
@@ -133,6 +194,8 @@ def _open_saved(folder: str, options: DetectorOptions) -> Detector:
         "--anomalous": options.anomalous,
         "--set": options.settings,
         "--seed": options.seed,
+        "--reference": options.reference,
+        "--auxiliary": options.auxiliary,
     }
     for flag, value in fixed.items():
         if value not in (None, ()):

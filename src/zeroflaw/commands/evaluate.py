@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,12 @@ COLUMNS = {
 @detector_options
 @click.option("--known-object", is_flag=True, help="Tell the detector each category's name.")
 @click.option(
+    "--shots",
+    type=click.IntRange(1, 1000),
+    metavar="K",
+    help="Give detectors that need them K good images of each category's training set, drawn by the seed.",
+)
+@click.option(
     "--category", "wanted", multiple=True, metavar="NAME", help="Only this category; may be repeated."
 )
 @click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Seed (0); may be repeated.")
@@ -54,6 +61,7 @@ def evaluate(
     root: Path,
     names: tuple[str, ...],
     known_object: bool,
+    shots: int | None,
     wanted: tuple[str, ...],
     seeds: tuple[int, ...],
     output: Path | None,
@@ -78,12 +86,16 @@ def evaluate(
         raise UsageError(
             "--known-object fits a detector for each category; name a kind of detector, not a saved one"
         )
+    chosen = take_options(options, None)
+    if shots is not None and chosen.reference:
+        raise UsageError("--shots draws reference images and --reference names them; use only one of them")
     dataset = _chosen(open_mvtec(root), wanted)
+    plan = _Plan(names or ("rwda",), seeds or (None,), chosen, known_object, shots, quiet)
+    plan.check(dataset)
     if output is not None:
         prepare_output(output, RESULTS, overwrite)
     for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
         say(f"zeroflaw: {problem}", quiet)
-    plan = _Plan(names or ("rwda",), seeds or (None,), take_options(options, None), known_object, quiet)
     rows = _run(dataset, plan, batch_size)
     _report(rows, quiet)
     if output is not None:
@@ -101,47 +113,87 @@ def _chosen(dataset: Dataset, wanted: Sequence[str]) -> Dataset:
     return replace(dataset, categories=tuple(c for c in dataset if c.name in wanted))
 
 
+@dataclass
 class _Plan:
     """Which detectors to run, and the fitted ones so far."""
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        seeds: Sequence[int | None],
-        options: DetectorOptions,
-        known_object: bool,
-        quiet: bool,
-    ) -> None:
-        self.names = names
-        self.seeds = seeds
-        self.options = options
-        self.known_object = known_object
-        self.quiet = quiet
-        self._fitted: dict[str | None, list[Entry]] = {}
+    names: Sequence[str]
+    seeds: Sequence[int | None]
+    options: DetectorOptions
+    known_object: bool
+    shots: int | None
+    quiet: bool
+    _fitted: dict[tuple[str | None, ...], Entry] = field(default_factory=dict)
+
+    def check(self, dataset: Dataset) -> None:
+        """Check every name, setting and need before the first fit, which takes time.
+
+        Raises:
+            UsageError: what is wrong.
+        """
+        from zeroflaw.detectors import is_folder
+
+        _labels(self.names)
+        few_shot = []
+        for name in self.names:
+            if not is_folder(name):
+                options = self.options.only_for(name, self.names)
+                options.parameters(name)
+                options.check_given(name, reference=self._draws(name))
+                few_shot += [name] * self._draws(name)
+        if self.shots is not None and not few_shot:
+            raise UsageError("--shots is for detectors that need reference images, and none of these does")
+        if few_shot:
+            _require_training_images(dataset, self.shots or 0)
+
+    def _draws(self, name: str) -> bool:
+        """Whether this detector gets reference images that are drawn for each category."""
+        from zeroflaw.detectors import is_folder, make
+
+        return self.shots is not None and not is_folder(name) and make(name).needs.reference_images
 
     def entries(self, category: Category) -> list[Entry]:
-        """Fit what a category needs; with unknown objects that is the same for all."""
-        name = category.name if self.known_object else self.options.object
-        if name not in self._fitted:
-            self._fitted[name] = list(self._fit(name))
-        return self._fitted[name]
-
-    def _fit(self, object_name: str | None) -> list[Entry]:
+        """Fit what a category needs; what does not depend on the category is fitted once."""
         from zeroflaw.detectors import is_folder
+
+        return [
+            self._entry(name, label, seed, category)
+            for name, label in zip(self.names, _labels(self.names), strict=True)
+            for seed in (self.seeds if not is_folder(name) else (None,))
+        ]
+
+    def _entry(self, name: str, label: str, seed: int | None, category: Category) -> Entry:
+        from zeroflaw.detectors import is_folder, make
         from zeroflaw.evaluation import Entry
 
-        plans = []  # every name and setting is checked before the first fit, which takes time
-        for name, label in zip(self.names, _labels(self.names), strict=True):
-            options = self.options.only_for(name, self.names)
-            for seed in self.seeds if not is_folder(name) else (None,):
-                plans.append((name, label, replace(options, object=object_name, seed=seed)))
-                if not is_folder(name):
-                    plans[-1][2].parameters(name)
-        entries = []
-        for name, label, options in plans:
-            detector: Any = open_detector(name, options, quiet=self.quiet)
-            entries.append(Entry(label, detector.seed, detector))
-        return entries
+        options = replace(self.options.only_for(name, self.names), seed=seed)
+        object_name = options.object
+        if self.known_object and not is_folder(name) and "object" in make(name).get_params():
+            object_name = category.name
+        given = {"reference": _drawn(category, self.shots or 0, seed or 0)} if self._draws(name) else {}
+        key = (name, str(seed), object_name, category.name if given else None)
+        if key not in self._fitted:
+            options = replace(options, object=object_name)
+            detector: Any = open_detector(name, options, quiet=self.quiet, **given)
+            self._fitted[key] = Entry(label, detector.seed, detector)
+        return self._fitted[key]
+
+
+def _require_training_images(dataset: Dataset, shots: int) -> None:
+    short = [
+        f"{category.name} ({len(category.train)})" for category in dataset if len(category.train) < shots
+    ]
+    if short:
+        raise UsageError(
+            f"--shots {shots} wants as many images in train/good of every category, but some have fewer: "
+            f"{', '.join(short)}; choose others with --category, or lower --shots"
+        )
+
+
+def _drawn(category: Category, shots: int, seed: int) -> list[Path]:
+    """Draw training images of a category; the same seed draws the same ones."""
+    names = [record.image for record in category.train]
+    return sorted(random.Random(f"{seed} {category.name}").sample(names, shots))
 
 
 def _labels(names: Sequence[str]) -> list[str]:

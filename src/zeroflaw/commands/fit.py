@@ -1,4 +1,4 @@
-"""``zeroflaw fit``: train a detector on words and save it."""
+"""``zeroflaw fit``: train a detector, on words or on what else it needs, and save it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,22 @@ from zeroflaw.errors import UsageError
     help="Folder to save into.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a detector that is already there.")
+@click.option("--restart", is_flag=True, help="Forget an interrupted fit instead of going on with it.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-def fit(detector: str, output: Path, overwrite: bool, quiet: bool, seed: int | None, **options: Any) -> None:
-    """Train a detector on words alone and save it as a folder."""
-    from zeroflaw.detectors import is_folder
+def fit(
+    detector: str,
+    output: Path,
+    overwrite: bool,
+    restart: bool,
+    quiet: bool,
+    seed: int | None,
+    **options: Any,
+) -> None:
+    """Train a detector and save it as a folder; most need words alone ('zeroflaw detectors' says which).
+
+    Long fits keep a checkpoint beside the folder: the same command goes on where it was interrupted.
+    """
+    from zeroflaw.detectors import is_folder, make
     from zeroflaw.detectors.folder import require_target
 
     if is_folder(detector):
@@ -38,7 +50,27 @@ def fit(detector: str, output: Path, overwrite: bool, quiet: bool, seed: int | N
     require_target(output)
     if (output / "config.json").exists() and not overwrite:
         raise UsageError(f"{output} already holds a detector; give another folder or --overwrite")
+    checkpoint = _checkpoint(output, restart, quiet) if make(detector).resumable else None
     start = time.perf_counter()
-    fitted = open_detector(detector, take_options(options, seed), quiet=quiet)
+    try:
+        given = {} if checkpoint is None else {"checkpoint": checkpoint}
+        fitted = open_detector(detector, take_options(options, seed), quiet=quiet, **given)
+    except KeyboardInterrupt:
+        if checkpoint is not None and checkpoint.exists():
+            say(f"interrupted; the same command goes on from {checkpoint}", quiet)
+        raise
     fitted.save(output)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     say(f"detector '{detector}' fitted in {time.perf_counter() - start:.1f} s and saved to {output}", quiet)
+
+
+def _checkpoint(output: Path, restart: bool, quiet: bool) -> Path:
+    """Return the file beside the output folder that keeps the state of a long fit."""
+    whole = output.resolve()
+    path = whole.with_name(f"{whole.name}.checkpoint")
+    if restart:
+        path.unlink(missing_ok=True)
+    if path.exists():
+        say(f"going on with the interrupted fit in {path}", quiet)
+    return path

@@ -25,6 +25,21 @@ _MISSING = {
 }
 
 
+def require(detector: str, needs: Needs, *, reference: bool, auxiliary: bool) -> None:
+    """Compare what was given with what a detector needs.
+
+    Raises:
+        UsageError: something is missing, or is of no use to this detector.
+    """
+    present = {"reference": reference, "auxiliary": auxiliary}
+    wanted = {"reference": needs.reference_images, "auxiliary": needs.auxiliary_set}
+    for name, need in wanted.items():
+        if need and not present[name]:
+            raise UsageError(f"detector '{detector}' needs {_MISSING[name]}")
+        if present[name] and not need:
+            raise UsageError(f"detector '{detector}' has no use for {name} images; leave them out")
+
+
 @dataclass(frozen=True)
 class Given:
     """Inputs of a fit, checked against what the detector needs.
@@ -53,16 +68,8 @@ class Given:
             raise UsageError(
                 f"reference wants a list of images, got one {type(reference).__name__}; write [image]"
             )
-        present = {
-            "reference": reference is not None and len(reference) > 0,
-            "auxiliary": auxiliary is not None,
-        }
-        wanted = {"reference": needs.reference_images, "auxiliary": needs.auxiliary_set}
-        for name, need in wanted.items():
-            if need and not present[name]:
-                raise UsageError(f"detector '{detector}' needs {_MISSING[name]}")
-            if present[name] and not need:
-                raise UsageError(f"detector '{detector}' has no use for {name} images; leave them out")
+        has_reference = reference is not None and len(reference) > 0
+        require(detector, needs, reference=has_reference, auxiliary=auxiliary is not None)
         pictures = tuple(read_image(image) for image in reference or ())
         return cls(pictures, tuple(_digest(picture) for picture in pictures), auxiliary)
 

@@ -93,9 +93,17 @@ def make(name: str, **parameters: Any) -> Detector:
     return kind(**{**chosen.parameters, **parameters})
 
 
-def open_fitted(name: str, parameters: Mapping[str, Any], *, progress: Progress | None = None) -> Detector:
+def open_fitted(
+    name: str, parameters: Mapping[str, Any], *, progress: Progress | None = None, **given: Any
+) -> Detector:
     """Return a fitted detector: the ready one of the package where no parameter differs, a newly fitted one
     elsewhere.
+
+    Args:
+        name: of the kind of detector.
+        parameters: that differ from its defaults.
+        progress: see `Detector.fit`.
+        given: what else `Detector.fit` takes: reference, auxiliary, checkpoint.
 
     Raises:
         UsageError: the name or a parameter is wrong.
@@ -104,9 +112,13 @@ def open_fitted(name: str, parameters: Mapping[str, Any], *, progress: Progress 
     detector = make(name, **parameters)
     ready = READY / name
     device = {"device": parameters["device"]} if "device" in parameters else {}
-    if ready.is_dir() and {**detector.get_params(), "device": "auto"} == make(name).get_params():
+    if (
+        ready.is_dir()
+        and not given
+        and {**detector.get_params(), "device": "auto"} == make(name).get_params()
+    ):
         return load(ready, **device)
-    return detector.fit(progress=progress)
+    return detector.fit(progress=progress, **given)
 
 
 def load(folder: str | Path, **overrides: Any) -> Detector:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zeroflaw.clip.cache import load_texts, save_texts, text_key
+from zeroflaw.clip.local import LocalPath, local_features
 from zeroflaw.clip.model import CLIP, CLIPConfig, ImageFeatures, TextConfig
 from zeroflaw.clip.preprocess import Pixels, Preprocess
 from zeroflaw.clip.records import WeightsRecord
@@ -155,11 +157,35 @@ class Backbone:
         if any(not 1 <= block <= depth for block in layers):
             raise UsageError(f"the blocks of {self.name} are counted from 1 to {depth}, got {list(layers)}")
         sets = [make_windows(self.grid, size, stride) for size, stride in windows]
-        pixels = self.preprocess(images).to(device=self.device, dtype=self.dtype)
-        # Convolutions on CUDA round to TF32 unless told otherwise: float32 must mean float32.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        pixels = self._pixels(images)
+        with _exact():
             found = self.model.vision(pixels, windows=sets, patches=patches, layers=layers)
         return _to_cpu(found)
+
+    def embed_local(
+        self, images: Sequence[Pixels], path: LocalPath, *, patches: bool = True
+    ) -> ImageFeatures:
+        """Embed RGB images and, along the local path, their patches (see `zeroflaw.clip.local`).
+
+        Args:
+            images: uint8 (H, W, 3) of any sizes, one batch.
+            path: which blocks take the local path.
+            patches: embed the patch tokens as well.
+
+        Returns:
+            Features as float32 on the CPU.
+
+        Raises:
+            UsageError: the path does not fit the image tower.
+        """
+        path.check(self.name, self.model.config.vision.layers)
+        pixels = self._pixels(images)
+        with _exact():
+            found = local_features(self.model.vision, pixels, path, patches=patches)
+        return _to_cpu(found)
+
+    def _pixels(self, images: Sequence[Pixels]) -> Tensor:
+        return self.preprocess(images).to(device=self.device, dtype=self.dtype)
 
     def embed_texts(
         self, texts: Sequence[str], *, batch_size: int = 256, progress: Progress | None = None
@@ -254,6 +280,13 @@ def alike(ids: Tensor, ends: Tensor, size: int) -> Iterator[Tensor]:
     order = np.lexsort((ends.numpy(), *columns[::-1]))
     for start in range(0, len(order), size):
         yield torch.from_numpy(order[start : start + size])
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """No gradients; and convolutions on CUDA, which round to TF32 unless told otherwise, keep to float32."""
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def _to_cpu(found: ImageFeatures) -> ImageFeatures:

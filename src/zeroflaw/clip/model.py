@@ -21,6 +21,7 @@ from zeroflaw.clip.stem import Stem, StemConfig
 from zeroflaw.clip.windows import Windows
 
 Activation = Literal["gelu", "quick_gelu"]
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class ImageFeatures:
         windows: embeddings of token windows, one (B, W, E) per window set asked for.
         patches: embeddings of the patch tokens, (B, P, E), if asked for.
         layers: patch tokens after the blocks asked for, {block, counted from 1: (B, P, C)}, before
-            ``ln_post``.
+            ``ln_post``; of the local path (`zeroflaw.clip.local`) their embeddings, (B, P, E).
         grid: patches (rows, columns).
     """
 
@@ -278,22 +279,22 @@ class VisionTower(nn.Module):
         """Patches (rows, columns) of images (B, 3, Y, X)."""
         return images.shape[-2] // self.config.patch_size, images.shape[-1] // self.config.patch_size
 
-    def tokens(self, images: Tensor) -> Tensor:
+    def tokens(self, images: Tensor, interpolation: Interpolation = "bicubic") -> Tensor:
         """Embed the patches and add their positions: (B, 3, Y, X) -> (B, P, C)."""
-        return self.patch_embedding(images) + self.patch_positions(self.grid(images))  # type: ignore[no-any-return]
+        positions = self.patch_positions(self.grid(images), interpolation)
+        return self.patch_embedding(images) + positions  # type: ignore[no-any-return]
 
-    def patch_positions(self, grid: tuple[int, int]) -> Tensor:
-        """Position embeddings of a patch grid, (P, C); other grids than the native one are interpolated
-        bicubically.
-        """
+    def patch_positions(self, grid: tuple[int, int], interpolation: Interpolation = "bicubic") -> Tensor:
+        """Position embeddings of a patch grid, (P, C), interpolated for other grids than the native one."""
         native = self.positions[1:]
         if grid == self.config.grid:
             return native
         square = native.T.unflatten(1, self.config.grid)[None].float()  # (1, C, rows, columns)
-        resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
+        resized = F.interpolate(square, size=grid, mode=interpolation, align_corners=False)
         return resized[0].flatten(1).T.to(native.dtype)
 
-    def _start(self, tokens: Tensor) -> Tensor:
+    def start(self, tokens: Tensor) -> Tensor:
+        """Put the class token before patch tokens (B, P, C): (B, 1 + P, C), as the first block takes them."""
         first = (self.class_embedding + self.positions[0]).expand(len(tokens), 1, -1)
         return self.ln_pre(torch.cat([first, tokens], 1))  # type: ignore[no-any-return]
 
@@ -301,24 +302,24 @@ class VisionTower(nn.Module):
         """Embed the class token beside patch tokens (B, T, C); the last block is computed for the class token
         only.
         """
-        x = self._start(tokens)
+        x = self.start(tokens)
         for block in self.blocks[:-1]:
             x = block(x)
         x = self.blocks[-1](x, only=torch.zeros(len(x), dtype=torch.long, device=x.device))
-        return _unit(self.ln_post(x[:, 0]) @ self.projection)
+        return unit(self.ln_post(x[:, 0]) @ self.projection)
 
     def all_tokens(self, tokens: Tensor, layers: Sequence[int]) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
         """Embed class and patch tokens, and keep the patch tokens after the blocks in ``layers`` (counted
         from 1).
         """
-        x, kept = self._start(tokens), {}
+        x, kept = self.start(tokens), {}
         for number, block in enumerate(self.blocks, 1):
             x = block(x)
             if number in layers:
                 kept[number] = x[:, 1:]
         x = self.ln_post(x)
         projection = self.projection if self.patch_projection is None else self.patch_projection
-        return _unit(x[:, 0] @ self.projection), _unit(x[:, 1:] @ projection), kept
+        return unit(x[:, 0] @ self.projection), unit(x[:, 1:] @ projection), kept
 
     def window_embeddings(self, tokens: Tensor, windows: Windows, chunk: int = 512) -> Tensor:
         """Embed all windows of patch tokens (B, P, C): (B, W, E).
@@ -379,7 +380,7 @@ class TextTower(nn.Module):
         *blocks, last = self._blocks()
         for block in blocks:
             x = block.over_prefixes(x, prefixes)
-        return self._project(last.over_prefixes(x, prefixes, ends=ends))
+        return self.project(last.over_prefixes(x, prefixes, ends=ends))
 
     def from_vectors(self, vectors: Tensor, ends: Tensor) -> Tensor:
         """Embed word vectors (B, T, C) in place of token ids; gradients flow back to the vectors."""
@@ -389,13 +390,14 @@ class TextTower(nn.Module):
         *blocks, last = self._blocks()
         for block in blocks:
             x = block(x, mask=causal)
-        return self._project(last(x, mask=until_end[:, None, None], only=ends)[:, 0])
+        return self.project(last(x, mask=until_end[:, None, None], only=ends)[:, 0])
 
     def _blocks(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def _project(self, x: Tensor) -> Tensor:
-        return _unit(self.ln_final(x) @ self.projection)
+    def project(self, x: Tensor) -> Tensor:
+        """Turn the states at the end-of-text tokens (B, C) into embeddings (B, E)."""
+        return unit(self.ln_final(x) @ self.projection)
 
 
 class CLIP(nn.Module):
@@ -410,5 +412,6 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(4.6052))
 
 
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
+    """Scale vectors (..., E) to L2 norm one, in float32."""
     return F.normalize(x.float(), dim=-1)

@@ -61,7 +61,7 @@ def test_a_detector_without_changes_is_not_fitted_again(monkeypatch: pytest.Monk
 
 def test_flawed_samples_rank_above_good_ones(samples: Path) -> None:
     detector = load("rwda")
-    rows = [evaluate_category(c, [Entry("rwda", 0, detector)])[0] for c in open_mvtec(samples)]  # type: ignore[arg-type]
+    rows = [evaluate_category(c, [Entry("rwda", 0, detector)])[0].row for c in open_mvtec(samples)]  # type: ignore[arg-type]
     assert np.mean([row["image_auroc"] for row in rows]) > 0.9
     assert np.mean([row["pixel_auroc"] for row in rows]) > 0.9
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,9 +43,13 @@ def entry(name: str, backbone: Path, seed: int = 0, **parameters: object) -> Ent
     return Entry(name, seed, detector)  # type: ignore[arg-type]
 
 
+def rows_of(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
+    return [outcome.row for outcome in evaluate_category(*arguments, **options)]
+
+
 def test_the_figures_are_those_of_the_predictions(category: Category, tiny_backbone: Path) -> None:
     one = entry("rwda", tiny_backbone)
-    (row,) = evaluate_category(category, [one], batch_size=3)
+    (row,) = rows_of(category, [one], batch_size=3)
     found = list(one.detector.predict([r.image for r in category.test], maps=True))
     labels = [r.label for r in category.test]
     assert row["image_auroc"] == pytest.approx(roc_auc_score(labels, [p.logit for p in found]), abs=1e-9)
@@ -73,9 +78,9 @@ def test_sharing_a_pass_changes_nothing(
         entry("clip", tiny_backbone, window_sizes=(3,)),
         entry("rwda-lda", tiny_aligned_backbone, map_from="windows"),
     ]
-    together = evaluate_category(category, entries)
+    together = rows_of(category, entries)
     for row, one in zip(together, entries, strict=True):
-        (alone,) = evaluate_category(category, [one])
+        (alone,) = rows_of(category, [one])
         for name in METRICS:
             assert row[name] == pytest.approx(alone[name], abs=1e-6), (one.name, name)
 
@@ -84,15 +89,16 @@ def test_undefined_metrics_are_null_with_a_reason(tmp_path: Path, tiny_backbone:
     (tmp_path / "part" / "test" / "good").mkdir(parents=True)
     Image.new("RGB", (20, 20)).save(tmp_path / "part" / "test" / "good" / "0.png")
     (category,) = open_mvtec(tmp_path)
-    (row,) = evaluate_category(category, [entry("clip", tiny_backbone)])
+    (row,) = rows_of(category, [entry("clip", tiny_backbone)])
     assert all(row[name] is None for name in METRICS)
-    assert any(note.startswith("image_auroc: ") for note in row["notes"])
+    assert any(note.startswith("undefined are image_auroc, image_aupr") for note in row["notes"])
 
 
 def test_summaries_average_categories_first_and_seeds_then() -> None:
     def row(category: str, seed: int, value: float | None) -> dict[str, object]:
         rest = dict.fromkeys(METRICS, None)
-        facts = {"detector": "d", "category": category, "seed": seed, "unreadable": 0, "without_mask": 0}
+        facts = {"detector": "d", "backbone": "b", "corruption": "none", "dataset": "s", "error": None}
+        facts |= {"category": category, "seed": seed, "unreadable": 0, "without_mask": 0}
         return {**rest, **facts, "image_auroc": value}
 
     rows = [row("a", 0, 0.5), row("b", 0, 0.7), row("a", 1, 0.7), row("b", 1, 0.9), row("c", 1, None)]
@@ -107,7 +113,7 @@ def test_a_bad_mask_is_named_and_the_rest_goes_on(category: Category, tiny_backb
     masks = [record.mask for record in category.test if record.mask is not None]
     masks[0].write_text("no mask")
     Image.new("L", (10, 90)).save(masks[1])
-    (row,) = evaluate_category(category, [entry("clip", tiny_backbone)])
+    (row,) = rows_of(category, [entry("clip", tiny_backbone)])
     assert (row["images"], row["without_mask"]) == (8, 3)
     assert row["pixel_auroc"] is not None
     assert sum("left out of pixel metrics" in note for note in row["notes"]) == 3

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from zeroflaw.commands.common import (
     take_options,
     with_bar,
 )
+from zeroflaw.commands.metrics_table import metrics_table
 from zeroflaw.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from zeroflaw.evaluation import Entry
 
 RESULTS = "metrics.json"
-COLUMNS = {
-    "image_auroc": "I-AUROC",
-    "image_aupr": "I-AUPR",
-    "image_f1max": "I-F1max",
-    "pixel_auroc": "P-AUROC",
-    "pixel_pro": "PRO",
-}
 
 
 @click.command()
@@ -53,6 +46,20 @@ COLUMNS = {
     "--category", "wanted", multiple=True, metavar="NAME", help="Only this category; may be repeated."
 )
 @click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Seed (0); may be repeated.")
+@click.option(
+    "--corruption",
+    "corruptions",
+    multiple=True,
+    metavar="NAME:SEVERITY",
+    help="Corrupt the images first, gaussian_noise:3 for example, or 'none'; may be repeated.",
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    metavar="N",
+    help="Draws for a 95 % interval of the image AUROC (none).",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write metrics.json.")
 @batch_size_option
 @click.option("--overwrite", is_flag=True, help="Replace a metrics.json that is already there.")
@@ -64,6 +71,8 @@ def evaluate(
     shots: int | None,
     wanted: tuple[str, ...],
     seeds: tuple[int, ...],
+    corruptions: tuple[str, ...],
+    bootstrap: int,
     output: Path | None,
     batch_size: int,
     overwrite: bool,
@@ -96,11 +105,18 @@ def evaluate(
         prepare_output(output, RESULTS, overwrite)
     for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
         say(f"zeroflaw: {problem}", quiet)
-    rows = _run(dataset, plan, batch_size)
-    _report(rows, quiet)
+    rows = _run(dataset, plan, _corruptions(corruptions), batch_size, bootstrap)
+    for line in metrics_table(rows):
+        say(line, quiet)
     if output is not None:
         _write(output, rows)
         say(f"wrote {output / RESULTS}", quiet)
+
+
+def _corruptions(names: Sequence[str]) -> list[tuple[str, int] | None]:
+    from zeroflaw.corruptions import parse_corruption
+
+    return [None if name == "none" else parse_corruption(name) for name in dict.fromkeys(names or ("none",))]
 
 
 def _chosen(dataset: Dataset, wanted: Sequence[str]) -> Dataset:
@@ -132,6 +148,7 @@ class _Plan:
             UsageError: what is wrong.
         """
         from zeroflaw.detectors import is_folder
+        from zeroflaw.evaluation.reference import draw_reference
 
         _labels(self.names)
         few_shot = []
@@ -144,7 +161,8 @@ class _Plan:
         if self.shots is not None and not few_shot:
             raise UsageError("--shots is for detectors that need reference images, and none of these does")
         if few_shot:
-            _require_training_images(dataset, self.shots or 0)
+            for category in dataset:
+                draw_reference(category, self.shots or 0, 0)
 
     def _draws(self, name: str) -> bool:
         """Whether this detector gets reference images that are drawn for each category."""
@@ -165,35 +183,21 @@ class _Plan:
     def _entry(self, name: str, label: str, seed: int | None, category: Category) -> Entry:
         from zeroflaw.detectors import is_folder, make
         from zeroflaw.evaluation import Entry
+        from zeroflaw.evaluation.reference import draw_reference
 
         options = replace(self.options.only_for(name, self.names), seed=seed)
         object_name = options.object
         if self.known_object and not is_folder(name) and "object" in make(name).get_params():
             object_name = category.name
-        given = {"reference": _drawn(category, self.shots or 0, seed or 0)} if self._draws(name) else {}
+        given = (
+            {"reference": draw_reference(category, self.shots or 0, seed or 0)} if self._draws(name) else {}
+        )
         key = (name, str(seed), object_name, category.name if given else None)
         if key not in self._fitted:
             options = replace(options, object=object_name)
             detector: Any = open_detector(name, options, quiet=self.quiet, **given)
             self._fitted[key] = Entry(label, detector.seed, detector)
         return self._fitted[key]
-
-
-def _require_training_images(dataset: Dataset, shots: int) -> None:
-    short = [
-        f"{category.name} ({len(category.train)})" for category in dataset if len(category.train) < shots
-    ]
-    if short:
-        raise UsageError(
-            f"--shots {shots} wants as many images in train/good of every category, but some have fewer: "
-            f"{', '.join(short)}; choose others with --category, or lower --shots"
-        )
-
-
-def _drawn(category: Category, shots: int, seed: int) -> list[Path]:
-    """Draw training images of a category; the same seed draws the same ones."""
-    names = [record.image for record in category.train]
-    return sorted(random.Random(f"{seed} {category.name}").sample(names, shots))
 
 
 def _labels(names: Sequence[str]) -> list[str]:
@@ -204,49 +208,28 @@ def _labels(names: Sequence[str]) -> list[str]:
     return [label if short.count(label) == 1 else name for name, label in zip(names, short, strict=True)]
 
 
-def _run(dataset: Dataset, plan: _Plan, batch_size: int) -> list[dict[str, Any]]:
+def _run(
+    dataset: Dataset, plan: _Plan, corruptions: Sequence[tuple[str, int] | None], batch_size: int, draws: int
+) -> list[dict[str, Any]]:
     from zeroflaw.evaluation import evaluate_category
 
     rows = []
     for category in dataset:
         entries = plan.entries(category)
-        total = len(category.test)
+        total = len(category.test) * len(corruptions)
         bar: Any = with_bar((), total=total, title=category.name, quiet=plan.quiet)
-        rows += evaluate_category(category, entries, batch_size=batch_size, on_image=bar.update)
+        for corruption in corruptions:
+            outcomes = evaluate_category(
+                category,
+                entries,
+                corruption=corruption,
+                batch_size=batch_size,
+                intervals=draws,
+                on_image=bar.update,
+            )
+            rows += [row for outcome in outcomes for row in (*outcome.domains, outcome.row)]
         bar.close()
     return rows
-
-
-def _report(rows: Sequence[Mapping[str, Any]], quiet: bool) -> None:
-    from zeroflaw.evaluation import summary_of
-
-    wide = max(len("category"), *(len(str(row["category"])) for row in rows))
-    name = max(len("detector"), *(len(str(row["detector"])) for row in rows))
-    head = "  ".join([f"{'detector':{name}}", f"{'category':{wide}}", "seed", "images", *COLUMNS.values()])
-    say(head, quiet)
-    for row in rows:
-        cells = [_cell(row[key], len(title)) for key, title in COLUMNS.items()]
-        star = "*" if row["unreadable"] or row["without_mask"] else " "
-        left = [
-            f"{row['detector']:{name}}",
-            f"{row['category']:{wide}}",
-            f"{row['seed']:>4}",
-            f"{row['images']:>5}{star}",
-        ]
-        say("  ".join([*left, *cells]), quiet)
-    for line in summary_of(rows):
-        cells = [_cell(line[key]["mean"], len(title), line[key]["std"]) for key, title in COLUMNS.items()]
-        seeds = f"{len(line['seeds'])} seed{'s' * (len(line['seeds']) > 1)}"
-        say("  ".join([f"{line['detector']:{name}}", f"{'mean':{wide}}", f"{seeds:>12}", *cells]), quiet)
-    for note in dict.fromkeys(note for row in rows for note in row["notes"]):
-        say(f"note: {note}", quiet)
-    if any(row["unreadable"] or row["without_mask"] for row in rows):
-        say("* computed on a part of the images only; see the notes", quiet)
-
-
-def _cell(value: float | None, width: int, spread: float | None = None) -> str:
-    text = "-" if value is None else f"{value:.3f}"
-    return f"{text}±{spread:.3f}" if spread is not None else f"{text:>{width}}"
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -254,12 +237,14 @@ def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
     from zeroflaw.evaluation import SCHEMA, mean_of, summary_of
     from zeroflaw.files import write_json
 
+    whole = [row for row in rows if row["domain"] is None]
+    one = len({(row["detector"], row["corruption"]) for row in whole}) == 1
     content = {
         "schema": SCHEMA,
         "zeroflaw": __version__,
         "rows": rows,
         # A mean over different detectors would be one of nothing; each has its own in the summary.
-        "mean": mean_of(rows) if len({row["detector"] for row in rows}) == 1 else None,
-        "summary": summary_of(rows),
+        "mean": mean_of(whole) if one else None,
+        "summary": summary_of(whole),
     }
     write_json(folder / RESULTS, content)

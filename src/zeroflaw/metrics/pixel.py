@@ -87,6 +87,15 @@ class PixelMetrics:
         np.add.at(self._overlap, bins, 1.0 / areas[labels[mask]])
         self._regions += count
 
+    def merge(self, other: PixelMetrics) -> None:
+        """Add all images that another collection was given."""
+        self._normal += other._normal
+        self._defective += other._defective
+        self._overlap += other._overlap
+        np.minimum(self._lowest, other._lowest, out=self._lowest)
+        np.maximum(self._highest, other._highest, out=self._highest)
+        self._regions += other._regions
+
     def result(self, *, pro_limit: float = 0.3) -> PixelResult:
         """Return the metrics of what was added so far; undefined ones carry their reason.
 

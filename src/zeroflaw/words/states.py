@@ -33,7 +33,7 @@ from zeroflaw.words._checks import (
     folded,
     shown,
 )
-from zeroflaw.words._toml import read_toml
+from zeroflaw.toml_file import read_toml
 from zeroflaw.words.articles import Articles, fill
 
 TWO_CLASS = ("normal {}", "anomalous {}")
@@ -81,6 +81,103 @@ ENSEMBLE_TEMPLATES = (
     "a photo of the {} for anomaly detection",
 )
 """The twenty-two templates of the compositional ensemble: eleven views, each with "a" and with "the"."""
+
+ENSEMBLE_TEMPLATES_21 = tuple(
+    f"{template}."
+    for template in (
+        *ENSEMBLE_TEMPLATES[1:8],
+        "a jpeg corrupted photo of the {}",
+        *ENSEMBLE_TEMPLATES[9:],
+    )
+)
+"""The list of two public implementations (anomalib, Accurate-WinCLIP), each with a period at its end: "cropped" and
+"jpeg corrupted" are missing with "a", and "jpeg corrupted" stands there twice with "the", so 20 of 21 differ."""
+
+IMAGENET_TEMPLATES = (
+    "a bad photo of a {}.",
+    "a photo of many {}.",
+    "a sculpture of a {}.",
+    "a photo of the hard to see {}.",
+    "a low resolution photo of the {}.",
+    "a rendering of a {}.",
+    "graffiti of a {}.",
+    "a bad photo of the {}.",
+    "a cropped photo of the {}.",
+    "a tattoo of a {}.",
+    "the embroidered {}.",
+    "a photo of a hard to see {}.",
+    "a bright photo of a {}.",
+    "a photo of a clean {}.",
+    "a photo of a dirty {}.",
+    "a dark photo of the {}.",
+    "a drawing of a {}.",
+    "a photo of my {}.",
+    "the plastic {}.",
+    "a photo of the cool {}.",
+    "a close-up photo of a {}.",
+    "a black and white photo of the {}.",
+    "a painting of the {}.",
+    "a painting of a {}.",
+    "a pixelated photo of the {}.",
+    "a sculpture of the {}.",
+    "a bright photo of the {}.",
+    "a cropped photo of a {}.",
+    "a plastic {}.",
+    "a photo of the dirty {}.",
+    "a jpeg corrupted photo of a {}.",
+    "a blurry photo of the {}.",
+    "a photo of the {}.",
+    "a good photo of the {}.",
+    "a rendering of the {}.",
+    "a {} in a video game.",
+    "a photo of one {}.",
+    "a doodle of a {}.",
+    "a close-up photo of the {}.",
+    "a photo of a {}.",
+    "the origami {}.",
+    "the {} in a video game.",
+    "a sketch of a {}.",
+    "a doodle of the {}.",
+    "a origami {}.",
+    "a low resolution photo of a {}.",
+    "the toy {}.",
+    "a rendition of the {}.",
+    "a photo of the clean {}.",
+    "a photo of a large {}.",
+    "a rendition of a {}.",
+    "a photo of a nice {}.",
+    "a photo of a weird {}.",
+    "a blurry photo of a {}.",
+    "a cartoon {}.",
+    "art of a {}.",
+    "a sketch of the {}.",
+    "a embroidered {}.",
+    "a pixelated photo of a {}.",
+    "itap of the {}.",
+    "a jpeg corrupted photo of the {}.",
+    "a good photo of a {}.",
+    "a plushie {}.",
+    "a photo of the nice {}.",
+    "a photo of the small {}.",
+    "a photo of the weird {}.",
+    "the cartoon {}.",
+    "art of the {}.",
+    "a drawing of the {}.",
+    "a photo of the large {}.",
+    "a black and white photo of a {}.",
+    "the plushie {}.",
+    "a dark photo of a {}.",
+    "itap of a {}.",
+    "graffiti of the {}.",
+    "a toy {}.",
+    "itap of my {}.",
+    "a photo of a cool {}.",
+    "a photo of a small {}.",
+    "a tattoo of the {}.",
+)
+"""The eighty templates with which CLIP names the classes of ImageNet (Radford et al., ICML 2021), in the
+authors' spelling and order.
+"""
 
 MAX_OBJECT = 100
 """Longest object name, in characters."""

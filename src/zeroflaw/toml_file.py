@@ -11,7 +11,7 @@ from typing import Any
 from zeroflaw.errors import WordsError
 
 MAX_BYTES = 4 << 20
-"""Largest words file; a dictionary of 100,000 words of usual length needs about 1.5 MB."""
+"""Largest file; a dictionary of 100,000 words of usual length needs about 1.5 MB."""
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Grids of data sets, corruptions, detectors, backbones and seeds: run, resume, report."""

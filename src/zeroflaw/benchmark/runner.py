@@ -1,0 +1,176 @@
+"""Running a plan: every unit once, whatever happens to the process in between.
+
+Each image is decoded once per unit, and embedded once per backbone, for all cells of the unit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from zeroflaw.benchmark.plan import Cell, Plan, Unit, cell_key, digest, find_root
+from zeroflaw.benchmark.store import Result, Store, result_of
+from zeroflaw.datasets import Category, open_auxiliary
+from zeroflaw.detectors import is_folder, load, make
+from zeroflaw.detectors.contract import Progress
+from zeroflaw.errors import ZeroflawError
+from zeroflaw.evaluation import Entry, Outcome, evaluate_category
+from zeroflaw.evaluation.outcome import LeftOut, Tally, row_of
+from zeroflaw.evaluation.reference import draw_reference
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Runner:
+    """Runs a plan and keeps its results in a store.
+
+    Attributes:
+        plan: what to do.
+        store: where results go.
+        roots: folders in which auxiliary data sets are looked for.
+        say: told about every unit.
+        progress: told about fits.
+        retry_failed: measure again what failed before.
+    """
+
+    plan: Plan
+    store: Store
+    roots: Sequence[Path]
+    say: Say
+    progress: Progress | None = None
+    retry_failed: bool = False
+    _fitted: dict[str, Entry | str] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Do what has not been done yet."""
+        start, images_done = time.perf_counter(), 0
+        todo = [(unit, cells) for unit in self.plan.units if (cells := self._open(unit))]
+        images = sum(len(unit.category.test) for unit, _ in todo)
+        if done := self.plan.cells - sum(len(cells) for _, cells in todo):
+            self.say(f"{done} of {self.plan.cells} results are there already")
+        for number, (unit, cells) in enumerate(todo, 1):
+            before = time.perf_counter()
+            failed = self._measure(unit, cells)
+            images_done += len(unit.category.test)
+            now = time.perf_counter()
+            left = (now - start) / images_done * (images - images_done)
+            self.say(
+                f"[{number}/{len(todo)}] {unit.category.dataset} {unit.category.name} {unit.corruption}: "
+                f"{len(unit.category.test)} images x {len(cells)} detectors in {now - before:.1f} s"
+                f"{f', {failed} failed' if failed else ''}; about {_duration(left)} left"
+            )
+
+    def _open(self, unit: Unit) -> list[Cell]:
+        """Return the cells of a unit that have no result yet."""
+        there = self.store.load(unit)
+        return [cell for cell in unit.cells if self._is_open(there.get(cell_key(unit, cell, self.plan.grid)))]
+
+    def _is_open(self, result: Result | None) -> bool:
+        return result is None or (self.retry_failed and result["row"]["error"] is not None)
+
+    def _measure(self, unit: Unit, cells: Sequence[Cell]) -> int:
+        """Measure the open cells of a unit, keep the results, and return how many failed."""
+        ready: list[tuple[Cell, Entry]] = []
+        outcomes: dict[Cell, Outcome] = {}
+        for cell in cells:
+            entry = self._entry(cell, unit.category)
+            if isinstance(entry, str):
+                outcomes[cell] = self._failure(unit, cell, entry)
+            else:
+                ready.append((cell, entry))
+        if ready:
+            found = evaluate_category(
+                unit.category,
+                [entry for _, entry in ready],
+                corruption=self.plan.grid.corruption(unit.corruption),
+                batch_size=self.plan.grid.batch_size,
+                intervals=self.plan.grid.bootstrap,
+                keep_going=True,
+            )
+            outcomes |= {cell: outcome for (cell, _), outcome in zip(ready, found, strict=True)}
+        results = self.store.load(unit)
+        keys = {cell: cell_key(unit, cell, self.plan.grid) for cell in cells}
+        self.store.save(unit, results | {keys[cell]: result_of(outcomes[cell]) for cell in cells})
+        return sum(outcome.row["error"] is not None for outcome in outcomes.values())
+
+    def _failure(self, unit: Unit, cell: Cell, error: str) -> Outcome:
+        named: Any = _Named(cell)
+        entry, tally = Entry(cell.spec.label, cell.seed, named), Tally(failed=error)
+        row = row_of(
+            unit.category, entry, tally, LeftOut(), domain=None, corruption=unit.corruption, intervals=0
+        )
+        return Outcome(row, [], [])
+
+    def _entry(self, cell: Cell, category: Category) -> Entry | str:
+        """Return the fitted detector of a cell, or why there is none; both are remembered."""
+        facts = {"cell": cell.identity, "category": category.name if _is_own(cell) else None}
+        key = digest(facts)
+        if key not in self._fitted:
+            try:
+                detector: Any = self._fit(cell, category, key)
+                self._fitted[key] = Entry(cell.spec.label, cell.seed, detector)
+            except ZeroflawError as error:
+                self._fitted[key] = str(error)
+        found = self._fitted[key]
+        return found if isinstance(found, str) else replace(found, name=cell.spec.label)
+
+    def _fit(self, cell: Cell, category: Category, key: str) -> Any:
+        """Fit a detector, or take the one that was fitted before the process ended."""
+        spec = cell.spec
+        if is_folder(spec.name):
+            return load(spec.name)
+        folder = self.store.detector(spec.name, key)
+        if folder.is_dir():
+            return load(folder)
+        detector: Any = make(spec.name, **_parameters(cell, category))
+        given = self._given(cell, category)
+        if detector.resumable:
+            given["checkpoint"] = folder.with_name(f"{folder.name}.checkpoint")
+        detector.fit(progress=self.progress, **given)
+        detector.save(folder)
+        if detector.resumable:
+            given["checkpoint"].unlink(missing_ok=True)
+        return detector
+
+    def _given(self, cell: Cell, category: Category) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+        if cell.spec.shots:
+            given["reference"] = draw_reference(category, cell.spec.shots, cell.seed)
+        if cell.spec.auxiliary is not None:
+            given["auxiliary"] = open_auxiliary(Path(find_root(cell.spec.auxiliary, self.roots)))
+        return given
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Stands in the row of a detector that could not be made."""
+
+    cell: Cell
+    seen_: None = None
+
+    @property
+    def backbone(self) -> str:
+        return self.cell.backbone
+
+
+def _is_own(cell: Cell) -> bool:
+    """Whether every category has a detector of its own."""
+    return cell.spec.known_object or cell.spec.shots > 0
+
+
+def _parameters(cell: Cell, category: Category) -> dict[str, Any]:
+    found = {**cell.spec.parameters, "backbone": cell.backbone, "seed": cell.seed}
+    found = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    if cell.spec.known_object and "object" in make(cell.spec.name).get_params():
+        found["object"] = category.name
+    return found
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,52 @@
+"""Rows of metrics put together: means over categories, spread over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .outcome import METRICS
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the unweighted mean of every metric over the rows that have it; None where none has."""
+    means: dict[str, float | None] = {}
+    for name in METRICS:
+        values = [row[name] for row in rows if row[name] is not None]
+        means[name] = float(np.mean(values)) if values else None
+    return means
+
+
+def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Summarise rows by detector, backbone and corruption: mean over categories, and its mean and standard
+    deviation over the seeds.
+
+    Rows of whole categories are wanted, not those of domains. The standard deviation is that of the category
+    mean between seeds (divisor n - 1), None with a single seed. ``incomplete`` says that images, masks or
+    whole categories are missing from the mean.
+    """
+    summary = []
+    for key in dict.fromkeys(_key(row) for row in rows):
+        mine = [row for row in rows if _key(row) == key]
+        seeds = sorted({row["seed"] for row in mine})
+        means = [mean_of([row for row in mine if row["seed"] == seed]) for seed in seeds]
+        entry: dict[str, Any] = {
+            "detector": key[0],
+            "backbone": key[1],
+            "corruption": key[2],
+            "seeds": seeds,
+            "categories": len({(row["dataset"], row["category"]) for row in mine}),
+            "incomplete": any(row["unreadable"] or row["without_mask"] or row["error"] for row in mine),
+        }
+        for metric in METRICS:
+            values = [value for mean in means if (value := mean[metric]) is not None]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            entry[metric] = {"mean": float(np.mean(values)) if values else None, "std": spread}
+        summary.append(entry)
+    return summary
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["detector"], row["backbone"], row["corruption"]

@@ -15,6 +15,7 @@ import click
 
 from zeroflaw._version import __version__
 from zeroflaw.commands.convert import convert
+from zeroflaw.commands.corrupt import corrupt
 from zeroflaw.commands.detect import detect
 from zeroflaw.commands.detectors import detectors
 from zeroflaw.commands.evaluate import evaluate
@@ -50,7 +51,7 @@ def cli(debug: bool) -> None:
     )
 
 
-for command in (detect, fit, evaluate, detectors, models, convert, samples):
+for command in (detect, fit, evaluate, detectors, models, convert, corrupt, samples):
     cli.add_command(command)
 
 

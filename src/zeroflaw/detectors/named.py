@@ -12,6 +12,7 @@ from typing import Any
 from zeroflaw.detectors.contract import Detector, Progress
 from zeroflaw.errors import DetectorError, UsageError, closest
 from zeroflaw.words import ENSEMBLE_ANOMALOUS, ENSEMBLE_NORMAL, ENSEMBLE_TEMPLATES, Vocabulary
+from zeroflaw.words.states import ENSEMBLE_TEMPLATES_21
 
 READY = Path(__file__).parent / "ready"
 
@@ -45,6 +46,27 @@ _ENSEMBLE = {
     "articles": "literal",
 }
 
+
+def _winclip(summary: str, **parameters: Any) -> Preset:
+    return Preset("zeroflaw.detectors.winclip", "WinCLIP", summary, parameters)
+
+
+def _winclip_plus(summary: str, **parameters: Any) -> Preset:
+    return Preset("zeroflaw.detectors.winclip_plus", "WinCLIPPlus", summary, parameters)
+
+
+# Facts about public versions of WinCLIP; docs/winclip.md lists them.
+_ANOMALIB = {"templates": ENSEMBLE_TEMPLATES_21, "sentence_mean": "raw", "keep_underscores": True}
+_CAOYUNKANG = {
+    "temperature": 0.01,
+    "sentence_mean": "unnormalised",
+    "keep_underscores": True,
+    "harmonic_over": "normal",
+    "image_in_map": False,
+    "image_score": "map",
+}
+_MALA = {"temperature": 0.01, "non_square": "tile"}
+
 PRESETS: Mapping[str, Preset] = {
     "rwda": _rwda("Random words: network on text embeddings, with the two-prompt score (the default)."),
     "rwda-fnn": _rwda("Random words: the network's score alone.", fusion="head"),
@@ -62,6 +84,17 @@ PRESETS: Mapping[str, Preset] = {
         "AnomalyCLIP",
         "Two prompts learned on a labelled data set of other products, with maps from a local path.",
     ),
+    "winclip": _winclip("Prompt ensemble on the image and its windows; the defaults are the paper's."),
+    "winclip-anomalib": _winclip("WinCLIP with the choices of anomalib.", **_ANOMALIB),
+    "winclip-zqhang": _winclip("WinCLIP with the choices of zqhang/Accurate-WinCLIP.", **_ANOMALIB),
+    "winclip-caoyunkang": _winclip("WinCLIP with the choices of caoyunkang.", **_CAOYUNKANG),
+    "winclip-mala": _winclip("WinCLIP with the choices of mala-lab: tiles where not square.", **_MALA),
+    "winclip-plus": _winclip_plus("WinCLIP and the distance from a few photos of good products."),
+    "winclip-plus-anomalib": _winclip_plus("WinCLIP+ with the choices of anomalib.", **_ANOMALIB),
+    "winclip-plus-caoyunkang": _winclip_plus(
+        "WinCLIP+ with the choices of caoyunkang.", **_CAOYUNKANG, map_fusion="harmonic"
+    ),
+    "winclip-plus-mala": _winclip_plus("WinCLIP+ with the choices of mala-lab.", **_MALA),
 }
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from zeroflaw.errors import WordsError
+from zeroflaw.toml_file import read_toml
 from zeroflaw.words._checks import (
     MAX_DICTIONARY,
     MAX_PHRASES,
@@ -33,7 +34,6 @@ from zeroflaw.words._checks import (
     folded,
     shown,
 )
-from zeroflaw.toml_file import read_toml
 from zeroflaw.words.articles import Articles, fill
 
 TWO_CLASS = ("normal {}", "anomalous {}")
@@ -90,8 +90,11 @@ ENSEMBLE_TEMPLATES_21 = tuple(
         *ENSEMBLE_TEMPLATES[9:],
     )
 )
-"""The list of two public implementations (anomalib, Accurate-WinCLIP), each with a period at its end: "cropped" and
-"jpeg corrupted" are missing with "a", and "jpeg corrupted" stands there twice with "the", so 20 of 21 differ."""
+"""The list of two public implementations (anomalib, Accurate-WinCLIP), each with a period at its end.
+
+"Cropped" and "jpeg corrupted" are missing with "a", and "jpeg corrupted" stands there twice with "the": 21
+entries, 20 of them distinct.
+"""
 
 IMAGENET_TEMPLATES = (
     "a bad photo of a {}.",

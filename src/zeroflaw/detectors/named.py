@@ -79,6 +79,11 @@ PRESETS: Mapping[str, Preset] = {
     "rwda-lda": _rwda("Control: linear discriminant of the same text embeddings.", head="lda", fusion="head"),
     "clip": _clip("Two prompts: a photo of a normal / an anomalous object."),
     "clip-ensemble": _clip("Prompt ensemble: 7 normal and 4 anomalous states in 22 templates.", **_ENSEMBLE),
+    "maeday": Preset(
+        "zeroflaw.detectors.maeday",
+        "MAEDAY",
+        "Masked autoencoder: reconstruction error over random masks (needs weights with a decoder).",
+    ),
     "anomalyclip": Preset(
         "zeroflaw.detectors.anomalyclip",
         "AnomalyCLIP",

@@ -40,20 +40,23 @@ def list_folder(folder: Path) -> Listing:
     return Listing(folders, images, tuple(path for path in entries if path not in taken))
 
 
-def file_names(folder: Path) -> frozenset[str]:
-    """Return the names of the files in a folder, hidden ones left out; a folder that is not there has none.
+def scan(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the folders and of the files in a folder, hidden ones left out, in any order.
 
     Unlike :func:`list_folder` it asks the system once and not once a file: for folders with 100,000 of them.
+    A folder that is not there is empty.
 
     Raises:
         DatasetError: the folder cannot be read.
     """
     try:
-        with os.scandir(folder) as entries:
-            return frozenset(e.name for e in entries if not e.name.startswith(".") and e.is_file())
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".")]
+            folders = tuple(entry.name for entry in entries if entry.is_dir())
+            return folders, tuple(entry.name for entry in entries if entry.is_file())
     except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
-    except OSError as error:
+        return (), ()
+    except (OSError, ValueError) as error:  # ValueError: a table names a folder with a null byte in it
         raise _unreadable(folder, error) from error
 
 
@@ -66,7 +69,7 @@ class Files:
     def find(self, path: Path) -> Path | None:
         """Return the file of that name, or the only one that differs in upper and lower case; else None."""
         if path.parent not in self._folders:
-            there = file_names(path.parent)
+            there = frozenset(scan(path.parent)[1])
             folded: dict[str, list[str]] = {}
             for name in there:
                 folded.setdefault(name.casefold(), []).append(name)
@@ -78,7 +81,7 @@ class Files:
         return path.with_name(alike[0]) if len(alike) == 1 else None
 
 
-def _unreadable(folder: Path, error: OSError) -> DatasetError:
+def _unreadable(folder: Path, error: OSError | ValueError) -> DatasetError:
     return DatasetError(
         f"folder '{shown(folder)}' should be listed but cannot be ({brief(error)}); check its permissions"
     )

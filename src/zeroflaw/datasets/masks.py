@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..errors import DatasetError
 from ..finding import shown
 from ..images import read_image
+from .listing import is_folder, list_folder
 
 _LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".webp"})
 
@@ -23,15 +24,40 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
     the nearest pixel.
 
     Args:
-        path: the mask file, any mode that :func:`zeroflaw.images.read_image` reads.
+        path: the mask file, any mode that :func:`zeroflaw.images.read_image` reads; or a folder of masks of
+            single defects, whose union is returned.
         shape: ``(H, W)`` of the image or map that it belongs to.
 
     Raises:
         ImageError: the file cannot be used.
-        DatasetError: the mask has other proportions than ``shape``.
+        DatasetError: the mask has other proportions than ``shape``, or a folder holds none.
+    """
+    if not is_folder(path):
+        return _fitted(path, shape)
+    masks = list_folder(path).images
+    if not masks:
+        raise DatasetError(
+            f"masks are wanted in '{shown(path)}', but there is none; unpack the data set again"
+        )
+    union = np.zeros(shape, dtype=bool)
+    for mask in masks:
+        union |= _fitted(mask, shape)
+    return union
+
+
+def read_marked(path: Path) -> NDArray[np.bool_]:
+    """Return a mask file at its own size, bool ``(H, W)``; see :func:`read_mask`.
+
+    Raises:
+        ImageError: the file cannot be used.
     """
     lowest = 128 if path.suffix.lower() in _LOSSY else 1
-    mask: NDArray[np.bool_] = np.asarray((read_image(path) >= lowest).any(axis=2))
+    marked: NDArray[np.bool_] = np.asarray((read_image(path) >= lowest).any(axis=2))
+    return marked
+
+
+def _fitted(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = read_marked(path)
     if mask.shape == tuple(shape):
         return mask
     if not _same_proportions(mask.shape, shape):

@@ -190,7 +190,7 @@ def _disk(radius: int, smoothing: float) -> NDArray[np.float64]:
     """Return the disk on a square grid that reaches 8 pixels each way, or ``radius`` where that is more.
 
     It sums to one before its edge is smoothed, with 3 taps in the small grid and 5 in the large one. At the
-    ends of the grid the smoothing sees a mirrored disk, so a disk that touches them sums to one and 1 %.
+    ends of the grid the smoothing sees a mirrored disk, so a disk that touches them sums to 1.01.
     """
     reach = max(8, radius)
     line = np.arange(-reach, reach + 1)

@@ -1,0 +1,186 @@
+"""Published numbers: the file agrees with itself, and says where everything is from."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from statistics import mean
+
+import pytest
+
+from zeroflaw import published as module
+from zeroflaw.corruptions import CORRUPTIONS
+from zeroflaw.errors import UsageError
+from zeroflaw.published import (
+    STATUSES,
+    PublishedNumber,
+    dataset_titles,
+    method_titles,
+    numbers,
+    published,
+)
+
+MVTEC = {
+    *("carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut", "metal_nut"),
+    *("pill", "screw", "toothbrush", "transistor", "zipper"),
+}
+VISA = {
+    *("candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2"),
+    *("pcb1", "pcb2", "pcb3", "pcb4", "pipe_fryum"),
+}
+METRICS = {
+    *("image_auroc", "image_aupr", "image_f1max"),
+    *("pixel_auroc", "pixel_aupr", "pixel_f1max", "pixel_pro"),
+}
+
+
+def test_every_number_is_well_formed() -> None:
+    for number in numbers():
+        assert 0 <= number.value <= 100
+        assert number.source.strip() == number.source != ""
+        assert number.status in STATUSES
+        assert number.metric in METRICS
+        assert number.method in method_titles()
+        assert number.dataset in dataset_titles()
+        assert number.category is None or number.category in {"mvtec": MVTEC, "visa": VISA}[number.dataset]
+        assert number.corruption in (None, "mean", *CORRUPTIONS)
+        assert number.severity is None or number.corruption is not None
+        assert number.shots >= 0
+
+
+def test_no_number_is_there_twice() -> None:
+    def key(number: PublishedNumber) -> tuple[object, ...]:
+        said = dataclasses.asdict(number)
+        for name in ("value", "approximate", "source", "status", "note"):
+            del said[name]
+        return tuple(said.values())
+
+    keys = [key(number) for number in numbers()]
+    assert len(set(keys)) == len(keys) > 400
+
+
+def test_titles_are_all_of_use() -> None:
+    assert set(method_titles()) == {number.method for number in numbers()}
+    assert set(dataset_titles()) == {number.dataset for number in numbers()}
+
+
+def test_poster_means_agree_with_its_columns() -> None:
+    rows = 0
+    for printed in published(table="poster", corruption="mean"):
+        parts = [
+            n.value
+            for n in published(table="poster", method=printed.method, dataset=printed.dataset)
+            if n.corruption in CORRUPTIONS
+        ]
+        assert len(parts) == 4
+        assert abs(mean(parts) - printed.value) < 0.05 + 1e-9, printed
+        rows += 1
+    assert rows == 8 * 2
+    assert len(published(table="poster")) == 8 * 13 - 1  # ACR has no other class to learn from on AeBAD
+
+
+@pytest.mark.parametrize(
+    ("table", "dataset", "metric", "categories", "exact", "printed_in"),
+    [
+        ("winclip-mvtec", "mvtec", "image_auroc", MVTEC, 91.81, "winclip"),
+        ("winclip-mvtec", "mvtec", "pixel_auroc", MVTEC, 85.12, "winclip"),
+        ("winclip-visa", "visa", "image_auroc", VISA, 78.06, "winclip"),
+        ("winclip-visa", "visa", "pixel_auroc", VISA, 79.59, "winclip"),
+        ("winclip-zqhang-mvtec", "mvtec", "image_auroc", MVTEC, 90.37, "winclip-zqhang"),
+        ("anomalyclip-log-mvtec", "mvtec", "image_auroc", MVTEC, 91.56, "anomalyclip-log"),
+        ("anomalyclip-log-mvtec", "mvtec", "pixel_auroc", MVTEC, 91.07, "anomalyclip-log"),
+        ("anomalyclip-log-visa", "visa", "image_auroc", VISA, 81.97, "anomalyclip-log"),
+        ("anomalyclip-log-visa", "visa", "pixel_auroc", VISA, 95.51, "anomalyclip-log"),
+        ("maeday-mvtec", "mvtec", "image_auroc", MVTEC, 74.51, "maeday"),
+        ("maeday-huweiyu-mvtec", "mvtec", "image_auroc", MVTEC, 57.62, "maeday-huweiyu"),
+    ],
+)
+def test_categories_agree_with_the_printed_mean(
+    table: str, dataset: str, metric: str, categories: set[str], exact: float, printed_in: str
+) -> None:
+    rows = published(table=table, dataset=dataset, metric=metric)
+    assert {row.category for row in rows} == categories
+    average = mean(row.value for row in rows)
+    assert round(average, 2) == exact
+    (printed,) = published(table=printed_in, dataset=dataset, metric=metric)
+    assert abs(average - printed.value) < 0.05 + 1e-9
+
+
+def test_the_poster_repeats_the_papers_where_it_says_so() -> None:
+    for method, dataset in (
+        ("winclip", "mvtec"),
+        ("winclip", "visa"),
+        ("anomalyclip", "mvtec"),
+        ("acr", "mvtec"),
+    ):
+        paper, poster = (
+            published(table=t, method=method, dataset=dataset, metric="image_auroc", corruption=None)
+            for t in (method, "poster")
+        )
+        assert paper[0].value == poster[0].value
+
+
+def test_what_is_only_remembered_is_marked() -> None:
+    recalled = {
+        (n.method, n.variant, n.dataset, n.metric, n.value) for n in numbers() if n.status == "recalled"
+    }
+    assert {n.status for n in published(table="winclip-clip-ac")} == {"recalled"}
+    assert {n.status for n in published(table="anomalyclip-clip")} == {"recalled"}
+    assert {
+        ("alfa", "", "mvtec", "image_auroc", 93.2),
+        ("anovl", "", "visa", "image_auroc", 79.2),
+        ("fade", "", "mvtec", "image_auroc", 90.0),
+        ("filo", "", "visa", "pixel_auroc", 95.9),
+        ("vcp-clip", "", "mvtec", "pixel_auroc", 92.0),
+        ("faprompt", "", "visa", "pixel_auroc", 95.9),
+        ("winclip-plus", "", "mvtec", "pixel_auroc", 96.0),
+        ("winclip-plus", "", "visa", "image_auroc", 84.6),
+    } <= recalled
+    shots = published(table="winclip-few-shot", status="recalled")
+    assert [(n.shots, n.value) for n in shots] == [(2, 96.0), (2, 84.6), (2, 96.8)]
+    assert {n.status for n in published(table="poster")} == {"published"}
+    assert len(recalled) == 16 + 4 + 2 + 2 + 2 + 2 + 4 + 3
+
+
+def test_about_is_kept() -> None:
+    about = {(n.method, n.variant, n.dataset) for n in numbers() if n.approximate}
+    assert about == {
+        ("winclip", "mala", "mvtec"),
+        ("fade", "", "mvtec"),
+        ("fade", "", "visa"),
+        ("aa-clip", "re-run", "visa"),
+    }
+
+
+def test_numbers_can_be_asked_for() -> None:
+    (number,) = published(table="winclip", dataset="visa", metric="image_auroc")
+    assert (number.value, number.category, number.detector) == (78.1, None, "winclip")
+    (screw,) = published(variant="zqhang", category="screw")
+    assert (screw.value, screw.status, screw.detector) == (71.7, "reproduced", "winclip-zqhang")
+    assert published(method="nobody") == ()
+    assert published() == numbers()
+    assert len(published(category=None)) + len([n for n in numbers() if n.category]) == len(numbers())
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(UsageError, match="did you mean 'dataset'"):
+        published(data_set="mvtec")
+
+
+@pytest.mark.parametrize("cell", ["about 90", "90 R", "r", "", "~", "-1", "90 r r"])
+def test_another_kind_of_cell_is_refused(cell: str) -> None:
+    with pytest.raises(ValueError, match="is wanted in a cell"):
+        module._cell(cell)
+
+
+def test_a_row_of_another_length_is_refused() -> None:
+    table = {"name": "t", "labels": ["method"], "columns": [{}], "rows": [["a", 1, 2]]}
+    with pytest.raises(ValueError, match="table 't': 2 cells wanted"):
+        list(module._read(table))
+
+
+def test_the_file_is_read_without_torch_or_numpy() -> None:
+    code = "import sys, zeroflaw.published as p; p.numbers(); print({'torch', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "set()"

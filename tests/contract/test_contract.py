@@ -13,7 +13,18 @@ from zeroflaw import check_detector, load
 from zeroflaw.detectors import PRESETS, make
 from zeroflaw.detectors.contract import Detector, Needs
 
-SMALL = {"n_pairs": 40, "epochs": 2}
+SMALL = {
+    "n_pairs": 40,
+    "epochs": 2,
+    "n_styles": 3,
+    "style_iterations": 2,
+    "steps": 2,
+    "n_diversity": 3,
+    "n_distribution": 7,
+    "word_batch": 4,
+    "distribution_length": 16,  # the tiny vocabulary spells descriptions letter by letter
+    "least_order": 0,  # a tower of random numbers has no sense of what a prompt says
+}
 WORDS_ONLY = [name for name in PRESETS if make(name).needs == Needs()]
 
 
@@ -37,7 +48,7 @@ def test_every_detector_holds_the_contract(name: str, fusion: str | None, tiny_b
 @pytest.mark.parametrize("map_from", ["auto", "windows", "patches"])
 def test_maps_from_aligned_patches_and_from_windows(map_from: str, tiny_aligned_backbone: Path) -> None:
     def new() -> Detector:
-        return make("rwda", backbone=f"local-dir:{tiny_aligned_backbone}", map_from=map_from, **SMALL)
+        return make("rwda", backbone=f"local-dir:{tiny_aligned_backbone}", map_from=map_from, **small("rwda"))
 
     check_detector(new, load=load)
 
@@ -59,7 +70,7 @@ def test_maps_from_aligned_patches_and_from_windows(map_from: str, tiny_aligned_
 def test_the_random_word_detector_with_other_parameters(
     settings: dict[str, object], tiny_backbone: Path
 ) -> None:
-    parameters = {**SMALL, **settings, "backbone": f"local-dir:{tiny_backbone}"}
+    parameters = {**small("rwda"), **settings, "backbone": f"local-dir:{tiny_backbone}"}
     if settings.get("dtype") == "bfloat16":
         detector = make("rwda", **parameters).fit()
         assert detector.is_fitted

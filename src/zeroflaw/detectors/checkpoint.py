@@ -87,8 +87,8 @@ def generator_state(generator: torch.Generator) -> Tensor:
     return generator.get_state()
 
 
-def total_loss(terms: Mapping[str, Tensor], *, step: int, seed: int) -> Tensor:
-    """Return the sum of the loss terms of a step.
+def total_loss(terms: Mapping[str, Tensor], *, step: int, seed: int, rate: str = "learning_rate") -> Tensor:
+    """Return the sum of the loss terms of a step; ``rate`` is the parameter of which less may help.
 
     Raises:
         UsageError: it is not a finite number; the message names the step, the terms and the seed. What was
@@ -99,6 +99,6 @@ def total_loss(terms: Mapping[str, Tensor], *, step: int, seed: int) -> Tensor:
         shown = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in terms.items())
         raise UsageError(
             f"training stopped at step {step}: the loss is not a finite number ({shown}; seed {seed}); use a "
-            "smaller learning_rate"
+            f"smaller {rate}"
         )
     return total

@@ -67,6 +67,11 @@ _CAOYUNKANG = {
 }
 _MALA = {"temperature": 0.01, "non_square": "tile"}
 
+
+def _shift(summary: str, **parameters: Any) -> Preset:
+    return Preset("zeroflaw.detectors.shift_words", "ShiftWords", summary, parameters)
+
+
 PRESETS: Mapping[str, Preset] = {
     "rwda": _rwda("Random words: network on text embeddings, with the two-prompt score (the default)."),
     "rwda-fnn": _rwda("Random words: the network's score alone.", fusion="head"),
@@ -77,6 +82,17 @@ PRESETS: Mapping[str, Preset] = {
         "Control: logistic regression on the same text embeddings.", head="logistic", fusion="head"
     ),
     "rwda-lda": _rwda("Control: linear discriminant of the same text embeddings.", head="lda", fusion="head"),
+    "shift-words": _shift("Learned words for distribution shift, guided by the hand-made prompts (K1)."),
+    "shift-words-k2": _shift(
+        "Learned words, guided by shooting conditions that are named in prompts.", reading="K2"
+    ),
+    "shift-words-k3": _shift("Learned words: mixtures of named shooting conditions.", reading="K3"),
+    "shift-words-diversity": _shift(
+        "Control: learned words that are only pushed apart.", losses=("diversity",)
+    ),
+    "shift-words-no-distribution": _shift(
+        "Control: learned words without the mixture guidance.", losses=("diversity", "semantic")
+    ),
     "clip": _clip("Two prompts: a photo of a normal / an anomalous object."),
     "clip-ensemble": _clip("Prompt ensemble: 7 normal and 4 anomalous states in 22 templates.", **_ENSEMBLE),
     "maeday": Preset(

@@ -20,6 +20,7 @@ from zeroflaw.words import (
     object_phrase,
     sentences,
 )
+from zeroflaw.words.states import IMAGENET_TEMPLATES
 
 
 def write(tmp_path: Path, text: str | bytes) -> Path:
@@ -91,6 +92,42 @@ def test_agreeing_articles_in_the_ensemble() -> None:
     assert "a photo of an unblemished apple" in normal
     assert "a photo of a small apple" in normal
     assert "a photo of a damaged apple" in anomalous
+
+
+def test_the_imagenet_templates_have_the_published_size() -> None:
+    assert len(IMAGENET_TEMPLATES) == len(set(IMAGENET_TEMPLATES)) == 80
+    assert all(t.count("{}") == 1 and t.endswith(".") and t == t.lower() for t in IMAGENET_TEMPLATES)
+    assert IMAGENET_TEMPLATES[0] == "a bad photo of a {}."
+    assert IMAGENET_TEMPLATES[-1] == "a tattoo of the {}."
+
+
+def test_imagenet_templates_pair_a_with_the() -> None:
+    """All but the countable ones and "my" come once with "a" and once with "the"."""
+    apart = {t for t in IMAGENET_TEMPLATES if {"many", "one", "my"} & set(t.split())}
+    assert apart == {
+        "a photo of many {}.",
+        "a photo of one {}.",
+        "a photo of my {}.",
+        "itap of my {}.",
+    }
+    last = [t.replace(" of the ", " of a ") for t in IMAGENET_TEMPLATES if t not in apart]
+    firm = ["a" + t[3:] if t.startswith("the ") else t for t in last]
+    assert {firm.count(t) for t in firm} == {2}
+    assert len(set(firm)) == 38
+
+
+def test_sentences_of_the_imagenet_templates() -> None:
+    normal, anomalous = sentences(Vocabulary(templates=IMAGENET_TEMPLATES), "metal_nut")
+    assert (len(normal), len(anomalous)) == (80, 80)
+    assert "a photo of the hard to see normal metal nut." in normal
+    assert "a origami anomalous metal nut." in anomalous
+    assert "the anomalous metal nut in a video game." in anomalous
+
+
+def test_the_bare_template_is_the_state_alone() -> None:
+    words = Vocabulary(templates=("{}",))
+    assert sentences(words) == (["normal object"], ["anomalous object"])
+    assert sentences(words, "metal_nut", articles="agree")[1] == ["anomalous metal nut"]
 
 
 # --- the object -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 from zeroflaw.detectors.contract import Detector, Progress
 from zeroflaw.errors import DetectorError, UsageError, closest
 from zeroflaw.words import ENSEMBLE_ANOMALOUS, ENSEMBLE_NORMAL, ENSEMBLE_TEMPLATES, Vocabulary
-from zeroflaw.words.states import ENSEMBLE_TEMPLATES_21
+from zeroflaw.words.states import ENSEMBLE_TEMPLATES_21, IMAGENET_TEMPLATES
 
 READY = Path(__file__).parent / "ready"
 
@@ -94,6 +94,16 @@ PRESETS: Mapping[str, Preset] = {
         "Control: learned words without the mixture guidance.", losses=("diversity", "semantic")
     ),
     "clip": _clip("Two prompts: a photo of a normal / an anomalous object."),
+    "clip-ac": _clip(
+        "Two bare prompts, normal / anomalous object: CLIP-AC as WinCLIP's paper uses the name.",
+        templates=("{}",),
+        articles="literal",
+    ),
+    "clip-ac-templates": _clip(
+        "The pair in CLIP's 80 ImageNet templates: CLIP-AC as AnomalyCLIP's paper uses the name.",
+        templates=IMAGENET_TEMPLATES,
+        articles="literal",
+    ),
     "clip-ensemble": _clip("Prompt ensemble: 7 normal and 4 anomalous states in 22 templates.", **_ENSEMBLE),
     "maeday": Preset(
         "zeroflaw.detectors.maeday",

@@ -110,6 +110,11 @@ PRESETS: Mapping[str, Preset] = {
         "MAEDAY",
         "Masked autoencoder: reconstruction error over random masks (needs weights with a decoder).",
     ),
+    "promptstyler": Preset(
+        "zeroflaw.detectors.promptstyler",
+        "PromptStyler",
+        "Learned style words: linear classifier of sentences in 80 styles.",
+    ),
     "anomalyclip": Preset(
         "zeroflaw.detectors.anomalyclip",
         "AnomalyCLIP",

@@ -1,0 +1,231 @@
+"""Style words against the paper's formulas in plain numpy: the tower, the losses, the learning, ArcFace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from zeroflaw import load_backbone
+from zeroflaw.detectors.promptstyler import PromptStyler, arcface_loss, train_arcface, two_class_head
+from zeroflaw.words.styles import StylePrompts, content_loss, style_loss
+
+Vector = np.ndarray[Any, np.dtype[np.float64]]
+CONTENTS = ["normal nut", "anomalous toothbrush"]  # of unequal length in tokens
+
+
+class PlainTower:
+    """A causal text transformer, token by token and head by head."""
+
+    def __init__(self, backbone: Any) -> None:
+        self.weights = {k: v.double().numpy() for k, v in backbone.model.text.state_dict().items()}
+        self.config = backbone.model.config.text
+        self.tokenizer = backbone.tokenizer
+
+    def words(self, text: str) -> list[Vector]:
+        ids, ends = self.tokenizer.encode([text])
+        return [self.weights["token_embedding.weight"][int(i)] for i in ids[0, 1 : int(ends[0])]]
+
+    def sentence(self, *pieces: str | Vector) -> Vector:
+        """Embed texts and vectors between the start and the end token."""
+        ids, ends = self.tokenizer.encode([""])
+        table = self.weights["token_embedding.weight"]
+        tokens = [table[int(ids[0, 0])]]
+        for piece in pieces:
+            tokens += self.words(piece) if isinstance(piece, str) else [piece]
+        tokens.append(table[int(ids[0, int(ends[0])])])
+        x = [token + self.weights["positions"][place] for place, token in enumerate(tokens)]
+        for block in range(self.config.layers):
+            x = self.block(x, f"blocks.{block}.")
+        found = self.norm(x[-1], "ln_final.") @ self.weights["projection"]
+        return found / math.sqrt(sum(value * value for value in found))
+
+    def linear(self, x: Vector, name: str) -> Vector:
+        return self.weights[f"{name}weight"] @ x + self.weights[f"{name}bias"]
+
+    def norm(self, x: Vector, name: str) -> Vector:
+        centred = x - x.mean()
+        scaled = centred / math.sqrt((centred * centred).mean() + 1e-5)
+        return scaled * self.weights[f"{name}weight"] + self.weights[f"{name}bias"]
+
+    def block(self, x: list[Vector], name: str) -> list[Vector]:
+        width, size = self.config.width, self.config.width // self.config.heads
+        qkv = [self.linear(self.norm(token, f"{name}ln_1."), f"{name}attn.qkv.") for token in x]
+        out = []
+        for here, token in enumerate(x):
+            mixed = np.zeros(width)
+            for head in range(self.config.heads):
+                part = slice(head * size, (head + 1) * size)
+                query = qkv[here][:width][part]
+                scores = [query @ qkv[t][width : 2 * width][part] / math.sqrt(size) for t in range(here + 1)]
+                shares = [math.exp(s - max(scores)) for s in scores]
+                for t in range(here + 1):
+                    mixed[part] += shares[t] / sum(shares) * qkv[t][2 * width :][part]
+            token = token + self.linear(mixed, f"{name}attn.out.")
+            hidden = self.linear(self.norm(token, f"{name}ln_2."), f"{name}mlp.0.")
+            hidden = np.array([h * 0.5 * (1 + math.erf(h / math.sqrt(2))) for h in hidden])
+            out.append(token + self.linear(hidden, f"{name}mlp.2."))
+        return out
+
+    def style(self, vector: Vector) -> Vector:
+        return self.sentence("a", vector, "style of a")
+
+    def styled(self, vector: Vector) -> list[Vector]:
+        return [self.sentence("a", vector, f"style of a {content}") for content in CONTENTS]
+
+
+def plain_style_loss(style: Vector, earlier: Sequence[Vector]) -> float:
+    total = 0.0
+    for other in earlier:
+        total += abs(sum(a * b for a, b in zip(style, other, strict=True)))
+    return total / len(earlier) if earlier else 0.0
+
+
+def plain_content_loss(styled: Sequence[Vector], contents: Sequence[Vector], temperature: float) -> float:
+    total = 0.0
+    for m in range(len(contents)):
+        z = [float(styled[m] @ contents[n]) / temperature for n in range(len(contents))]
+        total -= math.log(math.exp(z[m]) / sum(math.exp(value) for value in z))
+    return total / len(contents)
+
+
+def plain_arcface(weight: Vector, features: Vector, labels: Sequence[int], s: float, m: float) -> float:
+    total = 0.0
+    for x, label in zip(features, labels, strict=True):
+        logits = []
+        for number, w in enumerate(weight):
+            cosine = (x @ w) / (math.sqrt(x @ x) * math.sqrt(w @ w))
+            logits.append(s * math.cos(math.acos(cosine) + (m if number == label else 0.0)))
+        total -= math.log(math.exp(logits[label]) / sum(math.exp(z) for z in logits))
+    return total / len(features)
+
+
+def slope(loss: Callable[[Vector], float], at: Vector, step: float = 1e-5) -> Vector:
+    """The gradient by central differences."""
+    found = np.zeros_like(at)
+    for place in np.ndindex(*at.shape):
+        moved = np.zeros_like(at)
+        moved[place] = step
+        found[place] = (loss(at + moved) - loss(at - moved)) / (2 * step)
+    return found
+
+
+def descend(loss: Callable[[Vector], float], at: Vector, rate: float, momentum: float, steps: int) -> Vector:
+    speed = np.zeros_like(at)
+    for _ in range(steps):
+        speed = momentum * speed + slope(loss, at)
+        at = at - rate * speed
+    return at
+
+
+def units(rows: int, width: int, seed: int) -> torch.Tensor:
+    random = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(random, dim=-1)
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_backbone: Path) -> Any:
+    return load_backbone(f"local-dir:{tiny_backbone}", device="cpu")
+
+
+def test_prompts_with_a_style_word(backbone: Any) -> None:
+    plain, prompts = PlainTower(backbone), StylePrompts(backbone.model.text, backbone.tokenizer, CONTENTS)
+    vector = torch.randn(1, 32, generator=torch.Generator().manual_seed(3))
+    style, styled = prompts.embed(vector)
+    word = vector[0].double().numpy()
+    np.testing.assert_allclose(style.numpy(), plain.style(word), atol=2e-6)
+    np.testing.assert_allclose(styled.numpy(), plain.styled(word), atol=2e-6)
+    contents = [plain.sentence(content) for content in CONTENTS]
+    np.testing.assert_allclose(prompts.contents.numpy(), contents, atol=2e-6)
+    assert prompts.texts == [
+        "a S style of a",
+        "a S style of a normal nut",
+        "a S style of a anomalous toothbrush",
+    ]
+
+
+@pytest.mark.parametrize("earlier", [0, 1, 4])
+def test_the_style_loss(earlier: int) -> None:
+    style, others = units(1, 7, 0)[0], units(earlier, 7, 1)
+    expected = plain_style_loss(style.double().numpy(), list(others.double().numpy()))
+    assert float(style_loss(style, others)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+def test_the_content_loss(temperature: float) -> None:
+    styled, contents = units(3, 7, 2), units(3, 7, 3)
+    expected = plain_content_loss(list(styled.double().numpy()), list(contents.double().numpy()), temperature)
+    assert float(content_loss(styled, contents, temperature)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "margin"), [(5.0, 0.5), (1.0, 0.0), (30.0, 1.2)])
+def test_the_arcface_loss(scale: float, margin: float) -> None:
+    weight, features = 3 * torch.randn(2, 7, generator=torch.Generator().manual_seed(4)), units(6, 7, 5)
+    labels = [0, 1, 1, 0, 1, 0]
+    expected = plain_arcface(weight.double().numpy(), features.double().numpy(), labels, scale, margin)
+    found = arcface_loss(weight, features, torch.tensor(labels), scale, margin)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_training_the_classifier() -> None:
+    features, labels = units(6, 5, 6), [0, 1, 1, 0, 1, 0]
+
+    def train(epochs: int) -> Vector:
+        weight = train_arcface(
+            features,
+            torch.tensor(labels),
+            generator=torch.Generator().manual_seed(1),
+            epochs=epochs,
+            batch_size=6,
+            learning_rate=0.1,
+            momentum=0.9,
+            scale=5.0,
+            margin=0.5,
+            seed=1,
+        )
+        return weight.double().numpy()
+
+    rows = features.double().numpy()
+    expected = descend(lambda w: plain_arcface(w, rows, labels, 5.0, 0.5), train(0), 0.1, 0.9, 4)
+    assert np.abs(train(4) - train(0)).max() > 0.05
+    np.testing.assert_allclose(train(4), expected, atol=1e-5)
+
+
+def test_the_score_is_the_softmax_over_scaled_cosines() -> None:
+    weight, images = 2 * torch.randn(2, 7, generator=torch.Generator().manual_seed(7)), units(4, 7, 8)
+    logits = two_class_head(weight, 5.0)(images)
+    for x, logit in zip(images.double().numpy(), logits, strict=True):
+        z = [5.0 * (x @ w) / math.sqrt(w @ w) for w in weight.double().numpy()]
+        expected = math.exp(z[1]) / (math.exp(z[0]) + math.exp(z[1]))
+        assert float(torch.sigmoid(logit)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_styles_learned_one_after_the_other(backbone: Any, tiny_backbone: Path) -> None:
+    """Two styles, two steps each; the second one is pushed off the final first one."""
+    settings: dict[str, Any] = {"n_styles": 2, "style_learning_rate": 0.05, "epochs": 1, "temperature": 0.5}
+    settings |= {"normal": ("normal nut",), "anomalous": ("anomalous toothbrush",), "unknown": "omit"}
+    where = f"local-dir:{tiny_backbone}"
+    start = PromptStyler(backbone=where, style_iterations=0, **settings).fit().styles_
+    learned = PromptStyler(backbone=where, style_iterations=2, **settings).fit().styles_
+    assert start is not None
+    assert learned is not None
+    plain = PlainTower(backbone)
+    contents = [plain.sentence(content) for content in CONTENTS]
+    earlier: list[Vector] = []
+
+    def loss(vector: Vector) -> float:
+        return plain_style_loss(plain.style(vector), earlier) + plain_content_loss(
+            plain.styled(vector), contents, 0.5
+        )
+
+    for number in range(2):
+        expected = descend(loss, start[number, 0].double().numpy(), 0.05, 0.9, 2)
+        moved = float((learned[number] - start[number]).abs().max())
+        assert moved > 1e-3
+        np.testing.assert_allclose(learned[number, 0].numpy(), expected, atol=moved * 1e-3)
+        earlier.append(plain.style(expected))

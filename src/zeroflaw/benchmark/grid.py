@@ -9,7 +9,7 @@
     bootstrap = 1000                          # draws for intervals; default 0
     batch_size = 8
 
-    [[datasets]]
+    [[datasets]]                              # default: whatever the folders given by --root hold
     root = "mvtec_ad"                         # beside the grid file, or in a folder given by --root
     layout = "auto"                           # default; see 'zeroflaw datasets'
     categories = ["bottle", "leather"]        # default: all
@@ -78,7 +78,7 @@ class DetectorSpec:
 class Grid:
     """Everything that a benchmark measures; see the text of this module."""
 
-    datasets: tuple[DataSpec, ...]
+    datasets: tuple[DataSpec, ...] = ()
     detectors: tuple[DetectorSpec, ...]
     title: str = "Benchmark"
     backbones: tuple[str, ...] = ("mini",)
@@ -111,9 +111,9 @@ def grid_of(content: Mapping[str, Any]) -> Grid:
     """
     top = {"title": str, "backbones": list, "corruptions": list, "seeds": list, "bootstrap": int}
     top |= {"batch_size": int, "datasets": list, "detectors": list}
-    found = _checked(content, top, "a grid", needed=("datasets", "detectors"))
+    found = _checked(content, top, "a grid", needed=("detectors",))
     seeds = _whole(found.pop("seeds", [0]), "seeds")
-    datasets = tuple(_data(entry) for entry in found.pop("datasets"))
+    datasets = tuple(_data(entry) for entry in found.pop("datasets", []))
     detectors = tuple(spec for entry in found.pop("detectors") for spec in _detectors(entry, seeds))
     rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
     grid = Grid(datasets=datasets, detectors=detectors, **rest)

@@ -88,7 +88,7 @@ def make_plan(grid: Grid, roots: Sequence[Path]) -> Plan:
     cells = tuple(_cells(grid))
     units: list[Unit] = []
     missing: list[Missing] = []
-    for spec in grid.datasets:
+    for spec in grid.datasets or [DataSpec(root=str(root)) for root in data_sets_in(roots)]:
         categories, lacking = _categories(spec, roots)
         missing += lacking
         units += [Unit(c, corruption, cells) for c in categories for corruption in grid.corruptions]
@@ -120,6 +120,33 @@ def _categories(spec: DataSpec, roots: Sequence[Path]) -> tuple[list[Category], 
         if name not in there
     ]
     return [there[name] for name in wanted if name in there], lacking
+
+
+def data_sets_in(roots: Sequence[Path]) -> Iterator[Path]:
+    """Yield the folders that are data sets: the roots themselves, or else the folders in them.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = False
+    for root in roots:
+        for folder in (root,) if _is_data_set(root) else sorted(p for p in root.iterdir() if p.is_dir()):
+            if _is_data_set(folder):
+                found = True
+                yield folder
+    if not found:
+        raise UsageError(
+            "a grid without data sets of its own measures those given by --root, and none of the folders "
+            f"({', '.join(map(str, roots)) or 'none'}) is a data set or holds one; see 'zeroflaw datasets'"
+        )
+
+
+def _is_data_set(folder: Path) -> bool:
+    try:
+        open_dataset(folder)
+    except (InputError, UsageError):
+        return False
+    return True
 
 
 def find_root(name: str, roots: Sequence[Path]) -> str:

@@ -74,27 +74,26 @@ class Runner:
 
     def _measure(self, unit: Unit, cells: Sequence[Cell]) -> int:
         """Measure the open cells of a unit, keep the results, and return how many failed."""
-        ready: list[tuple[Cell, Entry]] = []
-        outcomes: dict[Cell, Outcome] = {}
+        ready: dict[str, Entry] = {}
+        outcomes: dict[str, Outcome] = {}
         for cell in cells:
-            entry = self._entry(cell, unit.category)
+            key, entry = cell_key(unit, cell, self.plan.grid), self._entry(cell, unit.category)
             if isinstance(entry, str):
-                outcomes[cell] = self._failure(unit, cell, entry)
+                outcomes[key] = self._failure(unit, cell, entry)
             else:
-                ready.append((cell, entry))
+                ready[key] = entry
         if ready:
             found = evaluate_category(
                 unit.category,
-                [entry for _, entry in ready],
+                list(ready.values()),
                 corruption=self.plan.grid.corruption(unit.corruption),
                 batch_size=self.plan.grid.batch_size,
                 intervals=self.plan.grid.bootstrap,
                 keep_going=True,
             )
-            outcomes |= {cell: outcome for (cell, _), outcome in zip(ready, found, strict=True)}
-        results = self.store.load(unit)
-        keys = {cell: cell_key(unit, cell, self.plan.grid) for cell in cells}
-        self.store.save(unit, results | {keys[cell]: result_of(outcomes[cell]) for cell in cells})
+            outcomes |= dict(zip(ready, found, strict=True))
+        fresh = {key: result_of(outcome) for key, outcome in outcomes.items()}
+        self.store.save(unit, self.store.load(unit) | fresh)
         return sum(outcome.row["error"] is not None for outcome in outcomes.values())
 
     def _failure(self, unit: Unit, cell: Cell, error: str) -> Outcome:

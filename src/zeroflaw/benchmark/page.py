@@ -1,0 +1,256 @@
+"""What a benchmark found, as one HTML page with tables and plots; it needs no network and no script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from zeroflaw.benchmark.plots import COLOURS, Axis, Series, curves, histogram, legend, nice_ticks
+from zeroflaw.benchmark.store import Result
+from zeroflaw.benchmark.tables import NAMES, cell, name_of
+from zeroflaw.metrics import image_auroc
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8885; --soft: #8881; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+h1 { margin-bottom: 0; }
+h2 { margin-top: 2.5rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
+td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+td.best { font-weight: 700; }
+td.worse { color: #b33; }
+td.better { color: #283; }
+figure { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top; }
+figcaption { font-size: 13px; max-width: 26rem; }
+svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
+svg .grid { stroke: var(--line); stroke-width: .7; }
+.legend span { margin-right: 1.2rem; white-space: nowrap; }
+details { margin: .4rem 0; background: var(--soft); padding: .4rem .8rem; }
+summary { cursor: pointer; }
+.note { color: #a40; }
+@media (prefers-color-scheme: dark) { .note, td.worse { color: #fa6; } td.better { color: #7d8; } }
+"""
+
+_MOST_HISTOGRAMS = 8  # of one category; more would bury the page
+
+
+def page_of(content: Mapping[str, Any], results: Sequence[Result]) -> str:
+    """Return the page.
+
+    Args:
+        content: see `zeroflaw.benchmark.content.content_of`.
+        results: with the score of every image, for the curves.
+    """
+    parts = [*_head(content), *_means(content), *_severities(content), *_sweeps(content)]
+    parts += [*_categories(content, results), *_notes(content)]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(content['title'])}</title>"
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>\n'
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def _head(content: Mapping[str, Any]) -> Iterator[str]:
+    rows = [row for row in content["rows"] if row["domain"] is None]
+    yield f"<h1>{escape(content['title'])}</h1>"
+    yield (
+        f"<p>{len(rows)} results, zeroflaw {escape(content['zeroflaw'])}. Higher is better everywhere. A "
+        "star marks figures from which images, masks or categories are missing; ± is the standard deviation "
+        "between seeds.</p>"
+    )
+    if content["open"]:
+        yield f'<p class="note">{content["open"]} results are not there yet; run the same command again.</p>'
+    if any(row["error"] for row in rows) or content["missing"]:
+        yield '<p class="note">Something is missing or failed: see the notes at the end.</p>'
+
+
+def _means(content: Mapping[str, Any]) -> Iterator[str]:
+    lines = content["summary"]
+    detectors = list(dict.fromkeys(name_of(line, content) for line in lines))
+    corruptions = list(dict.fromkeys(line["corruption"] for line in lines))
+    by = {(name_of(line, content), line["corruption"]): line for line in lines}
+    for metric, title in NAMES.items():
+        if all(line[metric]["mean"] is None for line in lines):
+            continue
+        best = {c: max(_value(by.get((d, c)), metric) for d in detectors) for c in corruptions}
+        yield f"<h2>{title}, mean over categories</h2>"
+        rows = []
+        for detector in detectors:
+            cells = []
+            for corruption in corruptions:
+                line = by.get((detector, corruption))
+                text = (
+                    "–"
+                    if line is None
+                    else cell(line[metric]["mean"], line[metric]["std"], star=line["incomplete"])
+                )
+                cells.append((text, _value(line, metric) == best[corruption] > -1))
+            rows.append((detector, cells))
+        yield _table(["detector", *corruptions], rows)
+
+
+def _value(line: Mapping[str, Any] | None, metric: str) -> float:
+    mean = None if line is None else line[metric]["mean"]
+    return -1.0 if mean is None else float(mean)
+
+
+def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[tuple[str, bool]]]]) -> str:
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        f"<tr><td>{escape(name)}</td>"
+        + "".join(f"<td{' class=best' if best else ''}>{escape(text)}</td>" for text, best in cells)
+        + "</tr>"
+        for name, cells in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _severities(content: Mapping[str, Any]) -> Iterator[str]:
+    """One plot per corruption that was measured at two severities or more; severity 0 is the clean image."""
+    lines = content["summary"]
+    kinds = dict.fromkeys(line["corruption"].partition(":")[0] for line in lines)
+    figures = []
+    for kind in kinds:
+        points: dict[str, list[tuple[float, float, float | None]]] = {}
+        for line in lines:
+            name, _, severity = line["corruption"].partition(":")
+            mean = line["image_auroc"]["mean"]
+            if name in (kind, "none") and kind != "none" and mean is not None:
+                at = points.setdefault(name_of(line, content), [])
+                at.append((float(severity or 0), mean, line["image_auroc"]["std"]))
+        if max((len(at) for at in points.values()), default=0) > 2:
+            figures.append((kind, points))
+    if figures:
+        yield "<h2>Severity</h2>"
+        yield legend(list(figures[0][1]))
+        for kind, points in figures:
+            yield _figure(kind, points, "severity of " + kind.replace("_", " "), logarithmic=False)
+
+
+def _figure(
+    title: str,
+    points: Mapping[str, Sequence[tuple[float, float, float | None]]],
+    across: str,
+    *,
+    logarithmic: bool,
+) -> str:
+    series = [
+        Series(name, [(x, y) for x, y, _ in sorted(at)], [bar for _, _, bar in sorted(at)])
+        for name, at in points.items()
+    ]
+    xs = sorted({x for line in series for x, _ in line.points})
+    ys = [y for line in series for _, y in line.points]
+    low, high = math.floor(min(ys) * 20) / 20, math.ceil(max(ys) * 20) / 20
+    y = Axis("mean image AUROC", low, max(high, low + 0.05), nice_ticks(low, max(high, low + 0.05)))
+    x = Axis(across, xs[0], xs[-1], xs, logarithmic)
+    return f"<figure>{curves(series, x, y, title)}</figure>"
+
+
+def _sweeps(content: Mapping[str, Any]) -> Iterator[str]:
+    """One plot for detectors that differ in nothing but one number."""
+    groups: dict[str, dict[str, list[tuple[float, float, float | None]]]] = {}
+    for line in content["summary"]:
+        spec = next(s for s in content["grid"]["detectors"] if s["label"] == line["detector"])
+        swept = _swept(spec, content["grid"]["detectors"])
+        if swept is None or line["image_auroc"]["mean"] is None:
+            continue
+        name = f"{spec['name']}, {line['corruption']}, {line['backbone']}"
+        point = (float(spec["parameters"][swept]), line["image_auroc"]["mean"], line["image_auroc"]["std"])
+        groups.setdefault(swept, {}).setdefault(name, []).append(point)
+    for parameter, points in groups.items():
+        xs = [x for at in points.values() for x, _, _ in at]
+        yield f"<h2>Sweep of {escape(parameter)}</h2>" + legend(list(points))
+        logarithmic = min(xs) > 0 and max(xs) / min(xs) >= 20
+        yield _figure(parameter, points, parameter, logarithmic=logarithmic)
+
+
+def _swept(spec: Mapping[str, Any], specs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the one numeric parameter in which other detectors of the grid differ from this one."""
+    for key, value in spec["parameters"].items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        others = [
+            other
+            for other in specs
+            if other["name"] == spec["name"] and {**other["parameters"], key: value} == spec["parameters"]
+        ]
+        if len(others) > 2:
+            return str(key)
+    return None
+
+
+def _categories(content: Mapping[str, Any], results: Sequence[Result]) -> Iterator[str]:
+    """ROC curves and histograms of every category, those of the first seed."""
+    if results:
+        yield "<h2>Categories</h2><p>ROC curves and scores of the first seed of each detector.</p>"
+    places: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        row = result["row"]
+        if row["error"] is None:
+            places.setdefault((row["dataset"], row["category"], row["corruption"]), []).append(result)
+    for (dataset, category, corruption), mine in places.items():
+        first: dict[str, Result] = {}
+        for result in mine:
+            first.setdefault(name_of(result["row"], content), result)
+        row = mine[0]["row"]
+        count = f"{row['images'] - row['anomalous']} good, {row['anomalous']} flawed"
+        shown = f"{escape(dataset)} / {escape(category)}, {escape(corruption)} ({count})"
+        yield f"<details><summary>{shown}</summary>{''.join(_plots(first, content))}</details>"
+
+
+def _plots(first: Mapping[str, Result], content: Mapping[str, Any]) -> Iterator[str]:
+    lines = [Series(_with_auroc(name, result), roc(result["scored"])) for name, result in first.items()]
+    lines = [line for line in lines if line.points]
+    if lines:
+        ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
+        x, y = Axis("false-positive rate", 0, 1, ticks), Axis("true-positive rate", 0, 1, ticks)
+        yield legend([line.name for line in lines])
+        picture = curves(lines, x, y, "ROC curves", dots=False)
+        yield f"<figure>{picture}<figcaption>ROC curves</figcaption></figure>"
+    for name, result in list(first.items())[:_MOST_HISTOGRAMS]:
+        good = [logit for _, label, logit in result["scored"] if label == 0]
+        bad = [logit for _, label, logit in result["scored"] if label == 1]
+        key = f'<b style="color:{COLOURS[0]}">good</b> and <b style="color:{COLOURS[1]}">flawed</b>'
+        picture = histogram(good, bad, f"scores by {name}")
+        yield f"<figure>{picture}<figcaption>{escape(name)}: {key} images</figcaption></figure>"
+    if (more := len(first) - _MOST_HISTOGRAMS) > 0:
+        yield f"<p>Histograms of {more} more detectors are left out.</p>"
+
+
+def _with_auroc(name: str, result: Result) -> str:
+    return f"{name} {cell(result['row']['image_auroc'])}"
+
+
+def roc(scored: Sequence[tuple[str, int, float]]) -> list[tuple[float, float]]:
+    """Return the points of the ROC curve from (0, 0) to (1, 1); empty where a kind of image is missing."""
+    labels = [label for _, label, _ in scored]
+    if image_auroc(labels, [logit for *_, logit in scored]).value is None:
+        return []
+    ordered = sorted(((logit, label) for _, label, logit in scored), reverse=True)
+    bad, good = sum(labels), len(labels) - sum(labels)
+    points, hits, alarms = [(0.0, 0.0)], 0, 0
+    for number, (logit, label) in enumerate(ordered):
+        hits, alarms = hits + label, alarms + 1 - label
+        if number + 1 == len(ordered) or ordered[number + 1][0] != logit:  # ties are one step
+            points.append((alarms / good, hits / bad))
+    return points
+
+
+def _notes(content: Mapping[str, Any]) -> Iterator[str]:
+    lines = [f"missing: {missing['root']}: {missing['reason']}" for missing in content["missing"]]
+    errors: dict[str, set[str]] = {}
+    for row in content["rows"]:
+        if row["error"] and row["domain"] is None:
+            errors.setdefault(row["error"], set()).add(f"{name_of(row, content)} on {row['category']}")
+    lines += [f"failed: {', '.join(sorted(where))}: {error}" for error, where in errors.items()]
+    lines += list(dict.fromkeys(note for row in content["rows"] for note in row["notes"]))
+    if lines:
+        items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+        yield f"<h2>Notes</h2><ul>{items}</ul>"

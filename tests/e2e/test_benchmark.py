@@ -1,0 +1,183 @@
+"""Grids: a run that is killed and goes on ends with the bytes of one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroflaw.cli import main
+
+GRID = """
+title = "Tiny"
+backbones = ["local-dir:{backbone}"]
+corruptions = ["none", "gaussian_noise:3"]
+seeds = [0, 1]
+bootstrap = 50
+
+[[datasets]]
+root = "set"
+
+[[detectors]]
+name = "rwda"
+parameters = {{epochs = 1}}
+sweep = {{n_pairs = [20, 40, 400]}}
+
+[[detectors]]
+name = "clip"
+object = "known"
+seeds = [0]
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path, tiny_backbone: Path) -> Path:
+    """A grid file beside a data set of two categories with masks."""
+    random = np.random.default_rng(0)
+    for category in ("cloth", "nut"):
+        root = tmp_path / "set" / category
+        for kind in ("good", "hole"):
+            (root / "test" / kind).mkdir(parents=True)
+            for number in range(4):
+                picture = random.integers(60, 200, (36, 52, 3), dtype=np.uint8)
+                if kind == "hole":
+                    picture[8:20, 10:30] = 0
+                Image.fromarray(picture).save(root / "test" / kind / f"{number}.png")
+        (root / "ground_truth" / "hole").mkdir(parents=True)
+        mask = np.zeros((36, 52), dtype=np.uint8)
+        mask[8:20, 10:30] = 255
+        for number in range(4):
+            Image.fromarray(mask).save(root / "ground_truth" / "hole" / f"{number}_mask.png")
+    path = tmp_path / "grid.toml"
+    path.write_text(GRID.format(backbone=tiny_backbone))
+    return path
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
+
+
+def test_a_grid_writes_its_reports(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run("benchmark", grid, "-o", out) == 0
+    content = json.loads((out / "metrics.json").read_text())
+    assert len(content["rows"]) == 2 * 2 * (3 * 2 + 1)
+    assert content["open"] == 0
+    assert all(row["image_auroc_interval"][0] <= row["image_auroc"] for row in content["rows"])
+    assert {row["object"] for row in content["rows"] if row["detector"] == "clip"} == {"cloth", "nut"}
+    lines = (out / "metrics.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(content["rows"])
+    table = (out / "table.md").read_text()
+    assert "| rwda n_pairs 40 |" in table
+    page = (out / "index.html").read_text()
+    assert page.count("<polyline") >= 4 * 4  # ROC curves of four detectors in four units
+    assert "Sweep of n_pairs" in page
+    before = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert run("benchmark", grid, "-o", out) == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == before
+    assert "28 of 28 results are there already" in capsys.readouterr().err
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(grid: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run("benchmark", grid, "-o", whole, "-q") == 0
+    command = [sys.executable, "-m", "zeroflaw", "benchmark", str(grid), "-o", str(broken), "-q"]
+    for kills in range(3):
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        _wait_for(lambda wanted=kills + 1: _cells(broken) >= wanted, process)  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (broken / "metrics.json").exists()
+    assert run("benchmark", grid, "-o", broken, "-q") == 0
+    for name in ("metrics.json", "metrics.csv", "table.md", "index.html"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def _cells(folder: Path) -> int:
+    return len(list((folder / "cells").glob("*.json")))
+
+
+def _wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, "the run ended before it was killed"
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_what_fails_is_reported_and_the_rest_goes_on(
+    grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = grid.read_text().replace('backbones = ["', 'backbones = ["local-dir:nowhere", "')
+    grid.write_text(text + '[[datasets]]\nroot = "not-there"\n')
+    out = tmp_path / "out"
+    assert run("benchmark", grid, "-o", out) == 3
+    content = json.loads((out / "metrics.json").read_text())
+    failed = [row for row in content["rows"] if row["error"]]
+    assert len(failed) == len(content["rows"]) / 2
+    assert all("nowhere" in row["error"] and row["image_auroc"] is None for row in failed)
+    assert content["missing"][0]["root"] == "not-there"
+    assert "failed" in (out / "table.md").read_text()
+    assert "not-there" in capsys.readouterr().err
+    assert "nowhere" in (out / "index.html").read_text()
+
+
+def test_new_detectors_are_added_without_measuring_the_old_ones_again(grid: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("benchmark", grid, "-o", out, "-q") == 0
+    first = json.loads((out / "metrics.json").read_text())["rows"]
+    fitted = set((out / "detectors").iterdir())
+    grid.write_text(grid.read_text() + '[[detectors]]\nname = "clip-ensemble"\nseeds = [0]\n')
+    assert run("benchmark", grid, "-o", out, "-q") == 0
+    second = json.loads((out / "metrics.json").read_text())["rows"]
+    assert [row for row in second if row["detector"] != "clip-ensemble"] == first
+    assert len(set((out / "detectors").iterdir()) - fitted) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("n_pairs = [20", "n_pears = [20"), "no parameter 'n_pears'; did you mean 'n_pairs'"),
+        (('name = "rwda"', 'name = "rwdb"'), "there is no detector 'rwdb'"),
+        (("gaussian_noise:3", "gaussian_noise:9"), "9"),
+        (("seeds = [0, 1]", "seeds = [0.5]"), "'seeds' must list whole numbers"),
+        (("seeds = [0, 1]", "seed = [0, 1]"), "no key 'seed'; did you mean 'seeds'"),
+        (('object = "known"', 'object = "nut"'), "must be known or unknown, got 'nut'"),
+        (('object = "known"', "shots = 4"), "no use for reference"),
+        (
+            ('name = "clip"', 'name = "rwda"\nlabel = "rwda n_pairs 20"'),
+            "two detectors of the grid are called",
+        ),
+    ],
+)
+def test_a_wrong_grid_is_refused(
+    grid: Path, tmp_path: Path, change: tuple[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = grid.read_text()
+    assert change[0] in text
+    grid.write_text(text.replace(*change))
+    assert run("benchmark", grid, "-o", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(grid) in error
+
+
+def test_the_ready_grids_can_be_read(tmp_path: Path, grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from zeroflaw.benchmark.ready import ready_names
+
+    assert {"pairs", "random-words", "network", "fusion", "objects", "controls"} <= set(ready_names())
+    for name in ready_names():
+        assert run("benchmark", name, "--root", tmp_path / "set", "--plan") == 0, name
+    assert "data set set: cloth, nut" in capsys.readouterr().err
+    assert run("benchmark", "pears", "--root", tmp_path / "set", "--plan") == 2
+    assert "did you mean 'pairs'" in capsys.readouterr().err

@@ -1,7 +1,25 @@
-"""Public data sets as lists of records: folders are listed, no image is opened and nothing is downloaded."""
+"""Data sets as lists of records: folders and tables are listed, no image is opened, nothing is downloaded.
+
+:func:`open_dataset` opens every layout of :data:`LAYOUTS`; each has its own module, which pictures it.
+"""
 
 from .masks import read_mask
 from .mvtec import open_mvtec
-from .records import Category, Dataset, Record
+from .normals import open_auxiliary, open_normals
+from .opening import open_dataset
+from .records import Category, Dataset, LazyRecords, Record
+from .registry import LAYOUTS, Layout
 
-__all__ = ["Category", "Dataset", "Record", "open_mvtec", "read_mask"]
+__all__ = [
+    "LAYOUTS",
+    "Category",
+    "Dataset",
+    "Layout",
+    "LazyRecords",
+    "Record",
+    "open_auxiliary",
+    "open_dataset",
+    "open_mvtec",
+    "open_normals",
+    "read_mask",
+]

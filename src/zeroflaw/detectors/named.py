@@ -120,6 +120,11 @@ PRESETS: Mapping[str, Preset] = {
         "AnomalyCLIP",
         "Two prompts learned on a labelled data set of other products, with maps from a local path.",
     ),
+    "acr": Preset(
+        "zeroflaw.detectors.acr",
+        "ACR",
+        "Live batch normalisation: judges a whole batch, place by place, by its majority.",
+    ),
     "winclip": _winclip("Prompt ensemble on the image and its windows; the defaults are the paper's."),
     "winclip-anomalib": _winclip("WinCLIP with the choices of anomalib.", **_ANOMALIB),
     "winclip-zqhang": _winclip("WinCLIP with the choices of zqhang/Accurate-WinCLIP.", **_ANOMALIB),

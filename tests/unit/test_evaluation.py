@@ -98,7 +98,7 @@ def test_summaries_average_categories_first_and_seeds_then() -> None:
     def row(category: str, seed: int, value: float | None) -> dict[str, object]:
         rest = dict.fromkeys(METRICS, None)
         facts = {"detector": "d", "backbone": "b", "corruption": "none", "dataset": "s", "error": None}
-        facts |= {"category": category, "seed": seed, "unreadable": 0, "without_mask": 0}
+        facts |= {"category": category, "seed": seed, "unreadable": 0, "without_mask": 0, "missing": 0}
         return {**rest, **facts, "image_auroc": value}
 
     rows = [row("a", 0, 0.5), row("b", 0, 0.7), row("a", 1, 0.7), row("b", 1, 0.9), row("c", 1, None)]

@@ -165,7 +165,7 @@ def _parameters(cell: Cell, category: Category) -> dict[str, Any]:
     found = {**cell.spec.parameters, "backbone": cell.backbone, "seed": cell.seed}
     found = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
     if cell.spec.known_object and "object" in make(cell.spec.name).get_params():
-        found["object"] = category.name
+        found["object"] = category.object or category.name
     return found
 
 

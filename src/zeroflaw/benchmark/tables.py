@@ -17,7 +17,7 @@ NAMES = {
     "pixel_pro": "PRO (to FPR 0.3)",
 }
 FACTS = ("dataset", "category", "domain", "corruption", "detector", "backbone", "object", "seed")
-COUNTS = ("images", "anomalous", "unreadable", "without_mask")
+COUNTS = ("images", "anomalous", "unreadable", "without_mask", "missing")
 
 
 def csv_of(content: Mapping[str, Any]) -> str:
@@ -122,7 +122,7 @@ def _cells(
     for detector in detectors:
         found = [row for row in rows if _place(row) == place and name_of(row, content) == detector]
         values = [row[metric] for row in found if row[metric] is not None]
-        partial = any(row["unreadable"] or row["error"] for row in found)
+        partial = any(row["unreadable"] or row["missing"] or row["error"] for row in found)
         partial |= metric.startswith("pixel") and any(row["without_mask"] for row in found)
         if found and all(row["error"] for row in found):
             yield "failed"

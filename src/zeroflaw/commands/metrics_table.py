@@ -39,7 +39,9 @@ def metrics_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _line(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    star = "*" if row["unreadable"] or row["without_mask"] or row["error"] else " "
+    from zeroflaw.evaluation import is_partial
+
+    star = "*" if is_partial(row) else " "
     category = row["category"] if row["domain"] is None else f"{row['category']}/{row['domain']}"
     left = [row["detector"], category, row["corruption"], str(row["seed"]), f"{row['images']}{star}"]
     return left, [_cell(row[key]) for key in COLUMNS]
@@ -58,10 +60,12 @@ def _cell(value: float | None, spread: float | None = None) -> str:
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    from zeroflaw.evaluation import is_partial
+
     for note in dict.fromkeys(note for row in rows for note in row["notes"]):
         yield f"note: {note}"
     for row in rows:
         if row["error"] and row["domain"] is None:
             yield f"note: {row['detector']} failed on {row['category']}: {row['error']}"
-    if any(row["unreadable"] or row["without_mask"] or row["error"] for row in rows):
+    if any(map(is_partial, rows)):
         yield "* computed on a part of the images only; see the notes"

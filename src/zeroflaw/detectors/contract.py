@@ -42,6 +42,7 @@ class Needs:
         reference_images: it needs photos of good products.
         auxiliary_set: it needs a labelled data set of other products.
         whole_batch: it judges an image by the batch it comes in.
+        decoder_weights: it works with weights of its own, a masked autoencoder with its decoder.
     """
 
     words: bool = True
@@ -49,6 +50,7 @@ class Needs:
     reference_images: bool = False
     auxiliary_set: bool = False
     whole_batch: bool = False
+    decoder_weights: bool = False
 
     def __str__(self) -> str:
         wanted = [f.name.replace("_", " ") for f in dataclasses.fields(self) if getattr(self, f.name)]

@@ -62,7 +62,7 @@ class MAEDAY(BackboneDetector):
     """
 
     name: ClassVar[str] = "maeday"
-    needs: ClassVar[Needs] = Needs(words=False)
+    needs: ClassVar[Needs] = Needs(words=False, decoder_weights=True)
     source: ClassVar[str] = "Schwartz et al., MAEDAY, arXiv 2211.14307, zero-shot"
 
     masks: int = 32

@@ -2,6 +2,15 @@
 
 from .outcome import METRICS, SCHEMA, Entry, Outcome
 from .sharing import evaluate_category
-from .summary import mean_of, summary_of
+from .summary import is_partial, mean_of, summary_of
 
-__all__ = ["METRICS", "SCHEMA", "Entry", "Outcome", "evaluate_category", "mean_of", "summary_of"]
+__all__ = [
+    "METRICS",
+    "SCHEMA",
+    "Entry",
+    "Outcome",
+    "evaluate_category",
+    "is_partial",
+    "mean_of",
+    "summary_of",
+]

@@ -109,8 +109,9 @@ def row_of(
 
     Undefined metrics are null, with the reason in ``notes``; a failed entry has an ``error`` and no metrics.
     ``unreadable`` counts images that could not be read and ``without_mask`` flawed images that pixel metrics
-    had to leave out; both are named in ``notes``. ``image_auroc_interval`` is the 95 % bootstrap interval of
-    as many draws as ``intervals`` says.
+    had to leave out; both are named in ``notes``. ``missing`` counts images that a table of the data set
+    names, or that are published, and that are not there. ``image_auroc_interval`` is the 95 % bootstrap
+    interval of as many draws as ``intervals`` says.
     """
     facts = {
         "dataset": category.dataset,
@@ -125,6 +126,7 @@ def row_of(
         "anomalous": sum(image.label for image in tally.scored),
         "unreadable": len(left_out.images),
         "without_mask": len(left_out.masks),
+        "missing": category.missing,
         "error": tally.failed,
     }
     if tally.failed is not None:

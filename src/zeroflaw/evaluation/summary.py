@@ -38,7 +38,7 @@ def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "corruption": key[2],
             "seeds": seeds,
             "categories": len({(row["dataset"], row["category"]) for row in mine}),
-            "incomplete": any(row["unreadable"] or row["without_mask"] or row["error"] for row in mine),
+            "incomplete": any(is_partial(row) for row in mine),
         }
         for metric in METRICS:
             values = [value for mean in means if (value := mean[metric]) is not None]
@@ -46,6 +46,11 @@ def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             entry[metric] = {"mean": float(np.mean(values)) if values else None, "std": spread}
         summary.append(entry)
     return summary
+
+
+def is_partial(row: Mapping[str, Any]) -> bool:
+    """Whether figures of a row were computed on a part of the images, or not at all."""
+    return bool(row["unreadable"] or row["without_mask"] or row["missing"] or row["error"])
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -76,26 +76,29 @@ class _Items(Reader):
 
     def item(self, where: str) -> list[Record]:
         """Return the records of a folder; what lacks a label that can be read is left out."""
-        listed = self.images(where)
-        doubtful = set(twins(listed))
-        if doubtful:
-            self.note(
-                where, f"left out files that share a name but for the extension: {names(sorted(doubtful))}"
-            )
-        files = [path for path in listed if path not in doubtful]
+        files = self._single(where)
         labels = {path.stem: path for path in files if path.stem.endswith(_ENDING)}
         images = [path for path in files if not path.stem.endswith(_ENDING)]
-        self.missing += sum(not path.stem.endswith(_ENDING) for path in doubtful)
         pairs = {image: labels.pop(image.stem + _ENDING, None) for image in images}
         if bare := [image for image, label in pairs.items() if label is None]:
             self.missing += len(bare)
             self.note(where, f"left out {count(len(bare), 'image')} without a label: {names(bare)}")
         if labels:
+            self.missing += len(labels)
             spare = sorted(labels.values())
             self.note(where, f"{count(len(spare), 'label')} without an image: {names(spare)}")
-            self.missing += len(spare)
         judged = [self._judge(where, image, label) for image, label in pairs.items() if label is not None]
         return [record for record in judged if record is not None]
+
+    def _single(self, where: str) -> list[Path]:
+        """List the files of a folder without those that share a name, and what belongs to them."""
+        listed = self.images(where)
+        doubtful = twins(listed)
+        stems = {path.stem.removesuffix(_ENDING) for path in doubtful}
+        if doubtful:
+            self.missing += len(stems)
+            self.note(where, f"left out files that share a name but for the extension: {names(doubtful)}")
+        return [path for path in listed if path.stem.removesuffix(_ENDING) not in stems]
 
     def _judge(self, where: str, image: Path, label: Path) -> Record | None:
         try:

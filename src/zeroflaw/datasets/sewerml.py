@@ -99,7 +99,7 @@ def _split(
     root: Path, dataset: str, split: _Split, table: Path, problems: list[str]
 ) -> tuple[LazyRecords, int]:
     """Return the records of a table, and how many of its images are not there."""
-    defects = _read(table, split, problems)
+    defects = _read(table, problems)
     folders, places, extra = _places(root, "train" if split == "train" else "val", defects)
     absent = [name for name in defects if name not in places]
     doubled = [name for name, place in places.items() if place < 0]
@@ -115,12 +115,16 @@ def _split(
         problems.append(
             f"{_NAME}: left out {count(extra, 'file')} in {names(folders)} that {table.name} does not name."
         )
-    usable = sorted((place, name) for name, place in places.items() if place >= 0)
+    usable = sorted(
+        (place, name)
+        for name, place in places.items()
+        if place >= 0 and (split == "test" or defects[name] == GOOD)
+    )
     return _records(dataset, split, folders, usable, defects), len(absent) + len(doubled)
 
 
-def _read(table: Path, split: _Split, problems: list[str]) -> dict[str, str]:
-    """Return the kind of defect of each image that a table names; only good ones for training."""
+def _read(table: Path, problems: list[str]) -> dict[str, str]:
+    """Return the kind of defect of each image that a table names, ``"good"`` for none."""
     found: dict[str, str] = {}
     kinds: dict[tuple[str, ...], str] = {}  # so that equal kinds are one object, however many images have it
     repeated = []
@@ -131,7 +135,7 @@ def _read(table: Path, split: _Split, problems: list[str]) -> dict[str, str]:
             if found[name] != defect:
                 raise contradiction(table, line, name)
             repeated.append(name)
-        elif split == "test" or defect == GOOD:
+        else:
             found[name] = defect
     if repeated:
         rows = count(len(repeated), "row")

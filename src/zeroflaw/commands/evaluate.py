@@ -30,7 +30,13 @@ RESULTS = "metrics.json"
 
 
 @click.command()
-@click.argument("root", type=click.Path(path_type=Path))
+@click.argument("root")  # text: a path would make the name elpv of the folder ./elpv
+@click.option(
+    "--layout",
+    default="auto",
+    metavar="NAME",
+    help="How its files lie; see 'zeroflaw datasets' (auto).",
+)
 @click.option(
     "--detector", "names", multiple=True, metavar="NAME|DIR", help="Detector (rwda); may be repeated."
 )
@@ -65,7 +71,8 @@ RESULTS = "metrics.json"
 @click.option("--overwrite", is_flag=True, help="Replace a metrics.json that is already there.")
 @click.option("-q", "--quiet", is_flag=True, help="No table, no progress bar.")
 def evaluate(
-    root: Path,
+    root: str,
+    layout: str,
     names: tuple[str, ...],
     known_object: bool,
     shots: int | None,
@@ -79,12 +86,12 @@ def evaluate(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Measure detectors on ROOT, a data set in the layout of MVTec AD, or one category of it.
+    """Measure detectors on ROOT: the folder of a data set or of one category of it, or a table of labels.
 
-    ROOT/CATEGORY/test/good and ROOT/CATEGORY/test/DEFECT hold images, ROOT/CATEGORY/ground_truth masks where
-    there are any.
+    Of your own photos, put good ones into ROOT/good and others into folders beside it. 'zeroflaw datasets'
+    lists all layouts; 'elpv' is a data set that comes as a package.
     """
-    from zeroflaw.datasets import open_mvtec
+    from zeroflaw.datasets import open_dataset
     from zeroflaw.detectors import is_folder
 
     if known_object and options["object"] is not None:
@@ -98,7 +105,7 @@ def evaluate(
     chosen = take_options(options, None)
     if shots is not None and chosen.reference:
         raise UsageError("--shots draws reference images and --reference names them; use only one of them")
-    dataset = _chosen(open_mvtec(root), wanted)
+    dataset = _chosen(open_dataset(root, layout), wanted)
     plan = _Plan(names or ("rwda",), seeds or (None,), chosen, known_object, shots, quiet)
     plan.check(dataset)
     if output is not None:

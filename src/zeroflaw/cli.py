@@ -14,13 +14,16 @@ from collections.abc import Sequence
 import click
 
 from zeroflaw._version import __version__
+from zeroflaw.commands.benchmark import benchmark
 from zeroflaw.commands.convert import convert
 from zeroflaw.commands.corrupt import corrupt
+from zeroflaw.commands.datasets import datasets
 from zeroflaw.commands.detect import detect
 from zeroflaw.commands.detectors import detectors
 from zeroflaw.commands.evaluate import evaluate
 from zeroflaw.commands.fit import fit
 from zeroflaw.commands.models import models
+from zeroflaw.commands.reproduce import reproduce
 from zeroflaw.commands.samples import samples
 from zeroflaw.errors import UsageError, ZeroflawError
 
@@ -51,7 +54,9 @@ def cli(debug: bool) -> None:
     )
 
 
-for command in (detect, fit, evaluate, detectors, models, convert, corrupt, samples):
+_ON_IMAGES = (detect, fit, evaluate, benchmark, reproduce)
+_ABOUT = (datasets, detectors, models, convert, corrupt, samples)
+for command in (*_ON_IMAGES, *_ABOUT):
     cli.add_command(command)
 
 

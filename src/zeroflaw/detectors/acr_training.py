@@ -73,7 +73,8 @@ class LiveNetwork(nn.Module):
 
     def distances(self, rows: Tensor) -> Tensor:
         """Return the squared distances (T, N) of rows (T, N, C) from the centre."""
-        return (self(rows) - self.centre).square().sum(dim=-1)
+        places: Tensor = self(rows)
+        return (places - self.centre).square().sum(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,6 @@ def train_network(
         rows = torch.stack(list(draw_tasks(features, how.tasks, how.shots, generator)))
         terms = loss_terms(network.distances(with_noise(rows, how.noise, generator)))
         optimizer.zero_grad()
-        total_loss(terms, step=step, seed=how.seed).backward()  # type: ignore[no-untyped-call]
+        total_loss(terms, step=step, seed=how.seed).backward()
         optimizer.step()
         on_step(step + 1)

@@ -23,6 +23,7 @@ SMALL = {
     "n_distribution": 7,
     "word_batch": 4,
     "distribution_length": 16,  # the tiny vocabulary spells descriptions letter by letter
+    "most_alike": 1,
     "least_order": 0,  # a tower of random numbers has no sense of what a prompt says
 }
 WORDS_ONLY = [name for name in PRESETS if make(name).needs == Needs()]

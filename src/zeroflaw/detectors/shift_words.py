@@ -79,8 +79,8 @@ class ShiftWords(TextTrained):
         checkpoint_every: steps between two checkpoints, where one is kept.
         least_order: refuse words with which fewer than this share of the pairs have their anomalous prompt
             on the anomalous side of the normal one: their labels mean nothing.
-        most_alike: refuse words with which the mean cosine between prompts of one side is larger: all
-            prompts are the same.
+        most_alike: refuse words with which the mean cosine between prompts of one sentence is larger: they
+            are all the same.
     """
 
     name: ClassVar[str] = "shift-words"
@@ -109,7 +109,7 @@ class ShiftWords(TextTrained):
     compared: int = 80
     checkpoint_every: int = 25
     least_order: float = 0.5
-    most_alike: float = 0.999
+    most_alike: float = 0.995
 
     vectors_: dict[str, Tensor] | None = field(init=False, default=None, repr=False)
 
@@ -368,6 +368,7 @@ class ShiftWords(TextTrained):
         guards = self.words_["guards"]
         return {
             **super()._facts(),
+            "Objects in training prompts": ", ".join(self.words_["semantic"]["objects"]),
             "Words": self._how_learned(),
             "Prompts and their anchors": (
                 f"cosine {guards['anchor_cosine_mean']:.3f} on average, {guards['anchor_cosine_min']:.3f} at "
@@ -375,7 +376,7 @@ class ShiftWords(TextTrained):
                 f"{guards['accuracy']:.1%}; pairs in the right order {guards['order']:.1%}"
             ),
             "Prompts among each other": (
-                f"mean cosine {guards['prompt_cosine']:.3f} within a side (near 1: all the same)"
+                f"mean cosine {guards['prompt_cosine']:.3f} with equal semantic words (near 1: all the same)"
             ),
             "Words among each other": (
                 f"mean |cos| of diversity words {guards['diversity']:.3f} (at least "

@@ -72,10 +72,10 @@ def measure(normal: Tensor, anomalous: Tensor, anchors: Tensor, pairs: Pairs) ->
 
     Returns:
         ``anchor_cosine_mean`` and ``anchor_cosine_min``: of prompts and their anchors; low where the words
-        drown what the prompt says. ``prompt_cosine``: mean over pairs of different prompts of one side; near
-        one where all prompts are the same. ``accuracy``: share of prompts nearer to their own anchor than to
-        the other side's. ``order``: share of pairs whose anomalous prompt lies further towards the anomalous
-        anchor than its normal one.
+        drown what the prompt says. ``prompt_cosine``: mean over pairs of different prompts with the same
+        sentence; near one where learned words make no difference. ``accuracy``: share of prompts nearer to
+        their own anchor than to the other side's. ``order``: share of pairs whose anomalous prompt lies
+        further towards the anomalous anchor than its normal one.
     """
     features, own = torch.cat([normal, anomalous]), torch.cat([pairs.normal, pairs.anomalous])
     other = torch.cat([pairs.anomalous, pairs.normal])
@@ -84,10 +84,23 @@ def measure(normal: Tensor, anomalous: Tensor, anchors: Tensor, pairs: Pairs) ->
     return {
         "anchor_cosine_mean": float(near.mean()),
         "anchor_cosine_min": float(near.min()),
-        "prompt_cosine": (_mean_cosine(normal) + _mean_cosine(anomalous)) / 2,
+        "prompt_cosine": _mean_cosine(features.double(), own),
         "accuracy": float((near > far).float().mean()),
         "order": float((towards > 0).float().mean()),
     }
+
+
+def _mean_cosine(features: Tensor, group: Tensor) -> float:
+    """Mean over all pairs of different rows (N, E) of one group (N,), in linear time; zero without pairs.
+
+    Rows have length one, so the cosines of a group of n, each with each, sum up to ``|sum of rows|^2 - n``.
+    """
+    total, count = 0.0, 0
+    for number in group.unique():
+        rows = features[group == number]
+        total += float(rows.sum(0).square().sum()) - len(rows)
+        count += len(rows) * (len(rows) - 1)
+    return total / max(count, 1)
 
 
 @torch.no_grad()
@@ -108,14 +121,6 @@ def spread(prompts: ShiftPrompts, words: Mapping[str, Tensor]) -> dict[str, floa
         found[kind] = float(diversity_loss(features))
         found[f"{kind}_bound"] = least_mean_cosine(*features.shape)
     return found
-
-
-def _mean_cosine(features: Tensor) -> float:
-    """Mean over all pairs of different rows (N, E) of length one, in linear time; zero for a single row."""
-    n = len(features)
-    if n < 2:
-        return 0.0
-    return float((features.double().sum(0).square().sum() - n) / (n * (n - 1)))
 
 
 def nearest_words(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -173,7 +172,6 @@ def test_every_layout_says_all_that_is_to_be_known():
         assert layout.picture
         assert all((layout.title, layout.licence, layout.source, layout.note))
         assert set(layout.aliases) <= set(PUBLISHED.get(layout.name, {}))
-    assert Counter(layout.by_name for layout in LAYOUTS.values())[True] == 1
 
 
 def test_every_layout_is_in_the_documentation():

@@ -37,7 +37,6 @@ class Layout:
         opens: lists it, given its folder.
         aliases: better words for a prompt, by category; they are used only on demand, because published
             numbers are of the literal names.
-        by_name: whether it is found without a folder, being installed as a package.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Layout:
     note: str
     opens: Callable[[str | os.PathLike[str]], Dataset]
     aliases: Mapping[str, str] = field(default_factory=dict)
-    by_name: bool = False
 
 
 def _mvtec_as(layout: str) -> Callable[[str | os.PathLike[str]], Dataset]:
@@ -169,7 +167,6 @@ _ALL = (
         "pip install 'zeroflaw[elpv]', then: zeroflaw evaluate elpv",
         "1,508 good and 715 defective solar cells, no masks; 401 unsure ones are left out",
         open_elpv,
-        by_name=True,
     ),
     Layout(
         "mvtec",

@@ -167,23 +167,36 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"weights must be .safetensors, {', '.join(PICKLED)} or a folder, got {path}; name one of these"
         )
+    return _state(read_pickled(path), path)
+
+
+def read_pickled(path: Path) -> Any:
+    """Read a pickled checkpoint as tensors and plain containers; nothing in it is run.
+
+    Raises:
+        WeightsError: the file is damaged, is a TorchScript archive, or would run code.
+    """
     _refuse_torchscript(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # torch warns of old and new pickle protocols; what it refuses, it raises
-            raw = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # broken bytes can end the reader in any way
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise WeightsError(
             f"{path} must be a checkpoint of plain tensors, got one that is damaged or would run code "
             f"({reason}); it was not run: get the weights as safetensors"
         ) from error
-    return _state(raw, path)
 
 
 def _state(raw: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(raw, Mapping) and "prompt_learner" in raw:
+        raise UsageError(
+            f"weights of a CLIP were wanted, but {path} holds learned prompts of AnomalyCLIP; give "
+            "--backbone with the CLIP that they were learned on (ViT-L-14-336/openai for the published ones)"
+        )
     for key in _WRAPPERS:
         if isinstance(raw, Mapping) and isinstance(raw.get(key), Mapping):
             raw = raw[key]

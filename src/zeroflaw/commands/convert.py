@@ -1,12 +1,14 @@
-"""``zeroflaw convert``: published weights into a weights folder."""
+"""``zeroflaw convert``: published weights into a weights folder, published prompts into a detector."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from zeroflaw.commands.common import say
+from zeroflaw.errors import UsageError
 
 
 @click.command()
@@ -27,7 +29,12 @@ from zeroflaw.commands.common import say
 @click.option("--name", metavar="ARCHITECTURE/TAG", help="Name to record in the folder.")
 @click.option("--licence", metavar="TEXT", help="Licence to record in the folder.")
 @click.option("--half", is_flag=True, help="Store 16-bit numbers: half the size.")
-@click.option("--overwrite", is_flag=True, help="Replace a weights folder that is already there.")
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    help="SOURCE holds prompts of AnomalyCLIP, learned on this CLIP: write a detector.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a folder of the same kind that is already there.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def convert(
     source: Path,
@@ -37,13 +44,27 @@ def convert(
     name: str | None,
     licence: str | None,
     half: bool,
+    backbone: str | None,
     overwrite: bool,
     quiet: bool,
 ) -> None:
     """Turn CLIP weights (OpenAI, open_clip or Hugging Face layout) in SOURCE into a weights folder.
 
-    This is the only verb that opens pickled checkpoints, and it reads nothing but tensors from them.
+    With --backbone, SOURCE is a published checkpoint of AnomalyCLIP's prompts (epoch_15.pth), and what is
+    written is a detector. This is the only verb that opens pickled checkpoints, and it reads nothing but
+    tensors from them.
     """
+    if backbone is not None:
+        _convert_prompts(
+            source,
+            destination,
+            backbone,
+            others={"--config": config, "--tokenizer": tokenizer, "--name": name, "--half": half or None},
+            licence=licence,
+            overwrite=overwrite,
+        )
+        say(f"the detector is in {destination}; use it with --detector {destination}", quiet)
+        return
     from zeroflaw.clip.convert import convert as convert_weights
 
     convert_weights(
@@ -57,3 +78,16 @@ def convert(
         overwrite=overwrite,
     )
     say(f"weights are in {destination}; use them with --backbone local-dir:{destination}", quiet)
+
+
+def _convert_prompts(
+    source: Path, destination: Path, backbone: str, *, others: dict[str, object | None], **options: Any
+) -> None:
+    from zeroflaw.detectors.anomalyclip_checkpoint import convert_prompts
+
+    given = [flag for flag, value in others.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{given[0]} is for weights, but --backbone says that {source} holds prompts; drop one"
+        )
+    convert_prompts(source, destination, backbone=backbone, **options)

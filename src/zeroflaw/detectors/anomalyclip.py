@@ -8,7 +8,7 @@ attention (`zeroflaw.clip.local`); the image's score comes from the class token 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +19,7 @@ from zeroflaw.clip.local import LocalPath
 from zeroflaw.clip.model import ImageFeatures, Interpolation
 from zeroflaw.detectors.anomalyclip_features import compute, digest, training_records
 from zeroflaw.detectors.anomalyclip_prompts import Prompts, PromptShape
+from zeroflaw.detectors.anomalyclip_ranges import NUMBERS, WHOLE
 from zeroflaw.detectors.anomalyclip_training import Learner, Objective, Schedule, learn
 from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
 from zeroflaw.detectors.blur import blurred
@@ -113,23 +114,13 @@ class AnomalyCLIP(BackboneDetector):
             UsageError: a parameter is of the wrong kind or out of range, or no loss is left.
         """
         super().validate()
-        for name, low, high in (("image_size", 0, 4096), ("value_blocks", 0, 1024), ("deep_depth", 0, 1024)):
+        for name, (low, high) in WHOLE.items():
             check_range(name, getattr(self, name), low, high, whole=True)
-        for name, low, high in (("n_ctx", 1, 512), ("epochs", 1, 100_000), ("batch_size", 1, 100_000)):
-            check_range(name, getattr(self, name), low, high, whole=True)
+        for name, (least, most) in NUMBERS.items():
+            check_range(name, getattr(self, name), least, most)
         for layer in self.map_layers:
             check_range("map_layers", layer, 1, 1024, whole=True)
         check_range("deep_tokens", self.deep_tokens, 1, self.n_ctx, whole=True)
-        check_range("temperature", self.temperature, 1e-6, 1e6)
-        check_range("sigma", self.sigma, 0, 4096)
-        check_range("learning_rate", self.learning_rate, 1e-12, 1e3)
-        check_range("beta1", self.beta1, 0, 0.999999)
-        check_range("beta2", self.beta2, 0, 0.999999)
-        check_range("map_weight", self.map_weight, 0, 1e6)
-        check_range("focal_gamma", self.focal_gamma, 0, 100)
-        check_range("focal_smoothing", self.focal_smoothing, 1e-12, 0.1)
-        check_range("dice_smoothing", self.dice_smoothing, 1e-12, 1e6)
-        check_range("feature_memory", self.feature_memory, 1e-3, 1e6)
         if not self.image_loss and not self._objective().uses_maps:
             raise UsageError(
                 "at least one of image_loss, focal_loss and dice_loss must be on (and map_weight above 0 for "
@@ -137,16 +128,7 @@ class AnomalyCLIP(BackboneDetector):
             )
 
     def _objective(self) -> Objective:
-        return Objective(
-            temperature=self.temperature,
-            image_loss=self.image_loss,
-            focal_loss=self.focal_loss,
-            dice_loss=self.dice_loss,
-            map_weight=self.map_weight,
-            focal_gamma=self.focal_gamma,
-            focal_smoothing=self.focal_smoothing,
-            dice_smoothing=self.dice_smoothing,
-        )
+        return Objective(**{part.name: getattr(self, part.name) for part in fields(Objective)})
 
     @property
     def words(self) -> tuple[str, str]:
@@ -224,6 +206,26 @@ class AnomalyCLIP(BackboneDetector):
         with torch.inference_mode():
             text = prompts.embed(backbone, self.words).float().cpu()
         self.prompts_, self.text_ = prompts, text
+
+    def adopt(
+        self, backbone: Backbone, prompts: Prompts, *, origin: Mapping[str, str], seen: dict[str, Any]
+    ) -> None:
+        """Take prompts that were learned elsewhere, as if by `fit`.
+
+        Args:
+            backbone: that they were learned on.
+            prompts: as many and as wide as the parameters say.
+            origin: where they come from; ``text`` goes into the model card.
+            seen: the images that they were learned from; see `Given.describe`.
+
+        Raises:
+            UsageError: a parameter is wrong, or does not fit the backbone.
+        """
+        self.validate()
+        self._check_backbone(backbone)
+        self.take_prompts(backbone, prompts)
+        self.words_, self.seen_ = self.written(origin=dict(origin)), seen
+        self.backbone_ = backbone
 
     def written(self, **more: Any) -> dict[str, Any]:
         """Return the prompts as they would be written, and ``more``, for the saved folder."""

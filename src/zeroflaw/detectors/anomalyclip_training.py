@@ -93,7 +93,7 @@ def focal_loss(anomalous: Tensor, masks: Tensor, gamma: float = 2.0, smoothing: 
     """
     right = torch.where(masks, anomalous, 1 - anomalous)
     p = (1 - smoothing) * right + smoothing * (1 - right) + smoothing
-    return -((1 - p) ** gamma * p.log()).mean()
+    return -((1 - p).clamp_min(1e-12) ** gamma * p.log()).mean()
 
 
 def dice_loss(probabilities: Tensor, masks: Tensor, smoothing: float = 1.0) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 from zeroflaw.benchmark.plots import COLOURS, Axis, Series, curves, histogram, legend, nice_ticks
 from zeroflaw.benchmark.store import Result
 from zeroflaw.benchmark.tables import NAMES, cell, name_of
+from zeroflaw.evaluation import is_incomplete
 from zeroflaw.metrics import image_auroc
 
 _STYLE = """
@@ -20,7 +21,7 @@ h2 { margin-top: 2.5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-td { white-space: nowrap; }
+th, td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 td.best { font-weight: 700; }
 td.worse { color: #b33; }
@@ -28,7 +29,7 @@ td.better { color: #283; }
 figure { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top; }
 figcaption { font-size: 13px; max-width: 26rem; }
 svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
-svg .grid { stroke: var(--line); stroke-width: .7; }
+svg .grid { stroke: #888; stroke-opacity: .4; stroke-width: .7; }
 .legend span { margin-right: 1.2rem; white-space: nowrap; }
 details { margin: .4rem 0; background: var(--soft); padding: .4rem .8rem; }
 summary { cursor: pointer; }
@@ -89,7 +90,7 @@ def _means(content: Mapping[str, Any]) -> Iterator[str]:
                 text = (
                     "–"
                     if line is None
-                    else cell(line[metric]["mean"], line[metric]["std"], star=line["incomplete"])
+                    else cell(line[metric]["mean"], line[metric]["std"], star=is_incomplete(line, metric))
                 )
                 cells.append((text, _value(line, metric) == best[corruption] > -1))
             rows.append((detector, cells))

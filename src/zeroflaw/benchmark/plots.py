@@ -61,7 +61,7 @@ class Frame:
     width: int = 420
     height: int = 280
 
-    left, right, top, bottom = 52, 12, 10, 42
+    left, right, top, bottom = 66, 26, 10, 42
 
     def at(self, point: Point) -> Point:
         """Return the pixel of a point."""
@@ -88,9 +88,9 @@ class Frame:
             _, y = self.at((self.x.low, tick))
             yield tag("line", class_="grid", x1=x0, y1=y, x2=x1, y2=y)
             yield tag("text", _short(tick), x=x0 - 6, y=y + 4, text_anchor="end")
-        middle, turn = (y0 + y1) / 2, f"rotate(-90 14 {(y0 + y1) / 2:.1f})"
+        middle, turn = (y0 + y1) / 2, f"rotate(-90 12 {(y0 + y1) / 2:.1f})"
         yield tag("text", escape(self.x.name), x=(x0 + x1) / 2, y=self.height - 8, text_anchor="middle")
-        yield tag("text", escape(self.y.name), x=14, y=middle, text_anchor="middle", transform=turn)
+        yield tag("text", escape(self.y.name), x=12, y=middle, text_anchor="middle", transform=turn)
 
 
 def style(number: int) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from zeroflaw.datasets import open_dataset
 from zeroflaw.detectors import PRESETS, make
 from zeroflaw.detectors.given import require
 from zeroflaw.errors import UsageError, closest
+from zeroflaw.evaluation import is_partial
 from zeroflaw.published import PublishedNumber, dataset_titles, method_titles, numbers, published
 
 SEVERITY = 3  # where a table does not print one: that of Cao et al., whose protocol the poster follows
@@ -187,7 +188,7 @@ class Reproduction:
         whole = {n.category for n in numbers() if n.dataset == number.dataset and n.category is not None}
         images = sum(row["images"] for row in rows if row["seed"] == rows[0]["seed"])
         images //= len({row["corruption"] for row in rows})
-        partial = any(row["unreadable"] or row["missing"] or row["error"] for row in rows)
+        partial = any(is_partial(row, number.metric) for row in rows)
         text = f"{images} images" + (", some left out" if partial else "")
         if number.category is None and whole:
             text = f"{len(measured & whole)} of {len(whole)} categories, {text}"

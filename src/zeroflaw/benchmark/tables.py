@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from zeroflaw.evaluation import METRICS
+from zeroflaw.evaluation import METRICS, is_incomplete, is_partial
 
 NAMES = {
     "image_auroc": "Image AUROC",
@@ -89,7 +89,7 @@ def _means(content: Mapping[str, Any]) -> Iterator[str]:
 def _mean_cell(line: Mapping[str, Any] | None, metric: str) -> str:
     if line is None:
         return "–"
-    return cell(line[metric]["mean"], line[metric]["std"], star=line["incomplete"])
+    return cell(line[metric]["mean"], line[metric]["std"], star=is_incomplete(line, metric))
 
 
 def _categories(content: Mapping[str, Any]) -> Iterator[str]:
@@ -122,8 +122,7 @@ def _cells(
     for detector in detectors:
         found = [row for row in rows if _place(row) == place and name_of(row, content) == detector]
         values = [row[metric] for row in found if row[metric] is not None]
-        partial = any(row["unreadable"] or row["missing"] or row["error"] for row in found)
-        partial |= metric.startswith("pixel") and any(row["without_mask"] for row in found)
+        partial = any(is_partial(row, metric) for row in found)
         if found and all(row["error"] for row in found):
             yield "failed"
         else:

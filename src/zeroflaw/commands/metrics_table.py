@@ -41,7 +41,7 @@ def metrics_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _line(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     from zeroflaw.evaluation import is_partial
 
-    star = "*" if is_partial(row) else " "
+    star = "*" if is_partial(row, "pixel_auroc") else " "
     category = row["category"] if row["domain"] is None else f"{row['category']}/{row['domain']}"
     left = [row["detector"], category, row["corruption"], str(row["seed"]), f"{row['images']}{star}"]
     return left, [_cell(row[key]) for key in COLUMNS]
@@ -50,7 +50,7 @@ def _line(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 def _mean(line: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     cells = [_cell(line[key]["mean"], line[key]["std"]) for key in COLUMNS]
     seeds = f"{len(line['seeds'])} seed{'s' * (len(line['seeds']) > 1)}"
-    star = "*" if line["incomplete"] else " "
+    star = "*" if line["incomplete_pixels"] else " "
     return [line["detector"], "mean", line["corruption"], seeds, star], cells
 
 
@@ -67,5 +67,5 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         if row["error"] and row["domain"] is None:
             yield f"note: {row['detector']} failed on {row['category']}: {row['error']}"
-    if any(map(is_partial, rows)):
+    if any(is_partial(row, "pixel_auroc") for row in rows):
         yield "* computed on a part of the images only; see the notes"

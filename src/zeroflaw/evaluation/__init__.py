@@ -2,7 +2,7 @@
 
 from .outcome import METRICS, SCHEMA, Entry, Outcome
 from .sharing import evaluate_category
-from .summary import is_partial, mean_of, summary_of
+from .summary import is_incomplete, is_partial, mean_of, summary_of
 
 __all__ = [
     "METRICS",
@@ -10,6 +10,7 @@ __all__ = [
     "Entry",
     "Outcome",
     "evaluate_category",
+    "is_incomplete",
     "is_partial",
     "mean_of",
     "summary_of",

@@ -24,8 +24,8 @@ def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     deviation over the seeds.
 
     Rows of whole categories are wanted, not those of domains. The standard deviation is that of the category
-    mean between seeds (divisor n - 1), None with a single seed. ``incomplete`` says that images, masks or
-    whole categories are missing from the mean.
+    mean between seeds (divisor n - 1), None with a single seed. ``incomplete`` says that images or
+    whole categories are missing from the means, ``incomplete_pixels`` that they or masks are.
     """
     summary = []
     for key in dict.fromkeys(_key(row) for row in rows):
@@ -39,6 +39,7 @@ def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "seeds": seeds,
             "categories": len({(row["dataset"], row["category"]) for row in mine}),
             "incomplete": any(is_partial(row) for row in mine),
+            "incomplete_pixels": any(is_partial(row, "pixel_auroc") for row in mine),
         }
         for metric in METRICS:
             values = [value for mean in means if (value := mean[metric]) is not None]
@@ -48,9 +49,15 @@ def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return summary
 
 
-def is_partial(row: Mapping[str, Any]) -> bool:
-    """Whether figures of a row were computed on a part of the images, or not at all."""
-    return bool(row["unreadable"] or row["without_mask"] or row["missing"] or row["error"])
+def is_partial(row: Mapping[str, Any], metric: str = "image_auroc") -> bool:
+    """Whether a figure of a row was computed on a part of the images, or not at all."""
+    left_out = row["unreadable"] or row["missing"] or row["error"]
+    return bool(left_out or (metric.startswith("pixel") and row["without_mask"]))
+
+
+def is_incomplete(line: Mapping[str, Any], metric: str) -> bool:
+    """Whether a figure of a summary lacks images, masks or categories."""
+    return bool(line["incomplete_pixels" if metric.startswith("pixel") else "incomplete"])
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -1,0 +1,110 @@
+"""A published table run again: measured beside published, and a reason wherever nothing was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroflaw.benchmark import reproduce as module
+from zeroflaw.benchmark.reproduce import Reproduction, Setting, table_names
+from zeroflaw.cli import main
+from zeroflaw.errors import UsageError
+from zeroflaw.published import published
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with something that goes by the name of MVTec AD: two of its categories."""
+    random = np.random.default_rng(0)
+    for category in ("bottle", "leather"):
+        for kind in ("good", "cut"):
+            folder = tmp_path / "data" / "mvtec_ad" / category / "test" / kind
+            folder.mkdir(parents=True)
+            for number in range(3):
+                picture = random.integers(0, 255, (30, 40, 3), dtype=np.uint8)
+                Image.fromarray(picture).save(folder / f"{number}.png")
+    return tmp_path / "data"
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out detectors that take long to fit."""
+    slow = ("rwda", "shift-words")
+    numbers = tuple(n for n in published(table="poster") if n.detector not in slow)
+    monkeypatch.setattr(module, "numbers_of", lambda name: numbers)
+
+
+def test_every_row_is_measured_or_says_why_not(
+    root: Path, tiny_backbone: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["--root", root, "--backbone", f"local-dir:{tiny_backbone}", "-o", out]
+    assert run("reproduce", "poster", *arguments) == 3  # AeBAD, VisA and some weights are not there
+    found = json.loads((out / "comparison.json").read_text())["rows"]
+    rows = json.loads((out / "metrics.json").read_text())["rows"]
+    assert len(found) == len(module.numbers_of("poster"))
+    assert all((row["measured"] is None) != (row["reason"] is None) for row in found)
+
+    def one(**wanted: object) -> dict[str, object]:
+        (row,) = (r for r in found if all(r["number"][key] == value for key, value in wanted.items()))
+        return row  # type: ignore[no-any-return]
+
+    clean = one(method="clip", dataset="mvtec", corruption=None)
+    values = [r["image_auroc"] for r in rows if r["detector"] == "clip" and r["corruption"] == "none"]
+    assert clean["measured"] == pytest.approx(100 * np.mean(values))
+    assert clean["difference"] == pytest.approx(100 * np.mean(values) - 73.8)
+    assert clean["coverage"] == "2 of 15 categories, 12 images"
+    mean = one(method="winclip", dataset="mvtec", corruption="mean")
+    values = [r["image_auroc"] for r in rows if r["detector"] == "winclip" and r["corruption"] != "none"]
+    assert len(values) == 2 * 4
+    assert mean["measured"] == pytest.approx(100 * np.mean(values))
+    assert "no data: VisA" in str(one(method="clip", dataset="visa", corruption=None)["reason"])
+    assert "--autoencoder" in str(one(method="maeday", dataset="mvtec", corruption=None)["reason"])
+    assert "--auxiliary" in str(one(method="acr", dataset="mvtec", corruption=None)["reason"])
+    text = capsys.readouterr().out
+    assert "2 of 15 categories" in text
+    assert "no data: AeBAD" in text
+    assert "| CLIP | MVTec AD, clean | image auroc | 73.8 |" in (out / "comparison.md").read_text()
+
+
+def test_a_table_of_categories_is_compared_category_by_category(root: Path, tiny_backbone: Path) -> None:
+    setting = Setting((root,), backbone=f"local-dir:{tiny_backbone}")
+    wanted = Reproduction("winclip-mvtec", setting)
+    assert [spec.name for spec in wanted.grid().detectors] == ["winclip"]
+    row = {
+        "dataset": "mvtec_ad",
+        "category": "leather",
+        "domain": None,
+        "corruption": "none",
+        "detector": "winclip",
+        "seed": 0,
+        "images": 6,
+        "image_auroc": 0.5,
+        "pixel_auroc": None,
+        **dict.fromkeys(("unreadable", "without_mask", "missing", "error")),
+    }
+    found = {(c.number.category, c.number.metric): c for c in wanted.compare({"rows": [row]})}
+    leather = found["leather", "image_auroc"]
+    assert (leather.measured, leather.difference) == (50.0, -50.0)
+    assert found["leather", "pixel_auroc"].reason == "undefined here"
+    assert found["cable", "image_auroc"].reason == "the data set has no category cable"
+
+
+def test_what_cannot_be_measured_at_all_is_refused(root: Path) -> None:
+    with pytest.raises(UsageError, match=r"a published table was wanted \(.*poster.*did you mean 'poster'"):
+        Reproduction("postr", Setting((root,)))
+    with pytest.raises(
+        UsageError, match="nothing of the table 'winclip-visa' can be measured: no data: VisA"
+    ):
+        Reproduction("winclip-visa", Setting((root,))).grid()
+    assert "poster" in table_names()

@@ -13,11 +13,20 @@ from zeroflaw._version import __version__
 if TYPE_CHECKING:
     from zeroflaw.api import detect
     from zeroflaw.clip.weights import load_backbone
+    from zeroflaw.corruptions import corrupt
+    from zeroflaw.datasets import open_dataset
+    from zeroflaw.detectors.acr import ACR
+    from zeroflaw.detectors.anomalyclip import AnomalyCLIP
     from zeroflaw.detectors.check import check_detector
     from zeroflaw.detectors.clip_pair import ClipPair
     from zeroflaw.detectors.contract import Detector, Needs, Prediction
+    from zeroflaw.detectors.maeday import MAEDAY
     from zeroflaw.detectors.named import load
+    from zeroflaw.detectors.promptstyler import PromptStyler
     from zeroflaw.detectors.rwda import RWDA
+    from zeroflaw.detectors.shift_words import ShiftWords
+    from zeroflaw.detectors.winclip import WinCLIP
+    from zeroflaw.detectors.winclip_plus import WinCLIPPlus
     from zeroflaw.errors import (
         DatasetError,
         DetectorError,
@@ -32,7 +41,8 @@ if TYPE_CHECKING:
     from zeroflaw.images import Limits, find_images, read_image
 
 _HOMES = {
-    "RWDA": "zeroflaw.detectors.rwda",
+    "ACR": "zeroflaw.detectors.acr",
+    "AnomalyCLIP": "zeroflaw.detectors.anomalyclip",
     "ClipPair": "zeroflaw.detectors.clip_pair",
     "DatasetError": "zeroflaw.errors",
     "Detector": "zeroflaw.detectors.contract",
@@ -40,23 +50,34 @@ _HOMES = {
     "ImageError": "zeroflaw.errors",
     "InputError": "zeroflaw.errors",
     "Limits": "zeroflaw.images",
+    "MAEDAY": "zeroflaw.detectors.maeday",
     "Needs": "zeroflaw.detectors.contract",
     "NotFittedError": "zeroflaw.errors",
     "Prediction": "zeroflaw.detectors.contract",
+    "PromptStyler": "zeroflaw.detectors.promptstyler",
+    "RWDA": "zeroflaw.detectors.rwda",
+    "ShiftWords": "zeroflaw.detectors.shift_words",
     "UsageError": "zeroflaw.errors",
     "WeightsError": "zeroflaw.errors",
+    "WinCLIP": "zeroflaw.detectors.winclip",
+    "WinCLIPPlus": "zeroflaw.detectors.winclip_plus",
     "WordsError": "zeroflaw.errors",
     "ZeroflawError": "zeroflaw.errors",
     "check_detector": "zeroflaw.detectors.check",
+    "corrupt": "zeroflaw.corruptions",
     "detect": "zeroflaw.api",
     "find_images": "zeroflaw.images",
     "load": "zeroflaw.detectors.named",
     "load_backbone": "zeroflaw.clip.weights",
+    "open_dataset": "zeroflaw.datasets",
     "read_image": "zeroflaw.images",
 }
 
 __all__ = [
+    "ACR",
+    "MAEDAY",
     "RWDA",
+    "AnomalyCLIP",
     "ClipPair",
     "DatasetError",
     "Detector",
@@ -67,16 +88,22 @@ __all__ = [
     "Needs",
     "NotFittedError",
     "Prediction",
+    "PromptStyler",
+    "ShiftWords",
     "UsageError",
     "WeightsError",
+    "WinCLIP",
+    "WinCLIPPlus",
     "WordsError",
     "ZeroflawError",
     "__version__",
     "check_detector",
+    "corrupt",
     "detect",
     "find_images",
     "load",
     "load_backbone",
+    "open_dataset",
     "read_image",
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from zeroflaw.datasets import Category, open_mvtec
 from zeroflaw.detectors import make
+from zeroflaw.detectors.base import Request
+from zeroflaw.errors import DetectorError
 from zeroflaw.evaluation import METRICS, Entry, evaluate_category, mean_of, summary_of
 
 
@@ -117,3 +121,68 @@ def test_a_bad_mask_is_named_and_the_rest_goes_on(category: Category, tiny_backb
     assert (row["images"], row["without_mask"]) == (8, 3)
     assert row["pixel_auroc"] is not None
     assert sum("left out of pixel metrics" in note for note in row["notes"]) == 3
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of shape"), MemoryError(), DetectorError("not here")])
+def test_one_detector_that_fails_harms_no_other(
+    category: Category, tiny_backbone: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [
+        entry("clip", tiny_backbone),
+        entry("rwda", tiny_backbone),
+        entry("rwda", tiny_backbone, seed=1),
+    ]
+    alone = evaluate_category(category, [entries[0], entries[2]], batch_size=3)
+    whole = entries[1].detector.predict_features
+
+    def fails_later(features: Any, request: Any, sizes: Any, *, maps: bool) -> Any:
+        if len(sizes) < 3:  # the last batch
+            raise error
+        return whole(features, request, sizes, maps=maps)
+
+    monkeypatch.setattr(entries[1].detector, "predict_features", fails_later)
+    first, broken, last = evaluate_category(category, entries, batch_size=3, keep_going=True)
+    assert [first.row, last.row] == [outcome.row for outcome in alone]
+    assert str(error) in broken.row["error"]
+    assert type(error).__name__[:6] in broken.row["error"] + "Detector"
+    assert (broken.row["images"], broken.row["image_auroc"], broken.scored) == (0, None, [])
+    with pytest.raises(type(error)):
+        evaluate_category(category, entries, batch_size=3)
+
+
+def test_what_one_detector_asks_for_harms_no_other(
+    category: Category, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [entry("clip", tiny_backbone), entry("rwda", tiny_backbone)]
+    (alone,) = evaluate_category(category, entries[:1])
+    monkeypatch.setattr(entries[1].detector, "request", lambda maps: Request(windows=((99, 1),)))
+    good, broken = evaluate_category(category, entries, keep_going=True)
+    assert good.row == alone.row
+    assert broken.row["error"]
+
+
+def test_a_score_that_is_no_number_is_a_failure(
+    category: Category, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = entry("clip", tiny_backbone)
+    whole = one.detector.predict_features
+
+    def spoilt(*arguments: Any, **options: Any) -> Any:
+        return [replace(found, logit=float("nan")) for found in whole(*arguments, **options)]
+
+    monkeypatch.setattr(one.detector, "predict_features", spoilt)
+    (row,) = rows_of(category, [one], keep_going=True)
+    assert "not a finite number" in row["error"]
+
+
+def test_names_that_are_no_text_can_be_written(category: Category, tiny_backbone: Path) -> None:
+    path = category.test[0].image
+    odd = path.with_name("bad\udcff.png")
+    try:
+        path.rename(odd)
+    except (OSError, UnicodeError):
+        pytest.skip("the file system takes only text")
+    (found,) = open_mvtec(path.parents[3])
+    (outcome,) = evaluate_category(found, [entry("clip", tiny_backbone)])
+    json.dumps(outcome.row, ensure_ascii=False).encode()
+    assert any("bad" in image.image and image.image.encode() for image in outcome.scored)

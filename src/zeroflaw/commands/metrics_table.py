@@ -50,7 +50,7 @@ def _line(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 def _mean(line: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     cells = [_cell(line[key]["mean"], line[key]["std"]) for key in COLUMNS]
     seeds = f"{len(line['seeds'])} seed{'s' * (len(line['seeds']) > 1)}"
-    star = "*" if line["incomplete_pixels"] else " "
+    star = "*" if line["incomplete"] or line["incomplete_pixels"] else " "
     return [line["detector"], "mean", line["corruption"], seeds, star], cells
 
 
@@ -60,12 +60,14 @@ def _cell(value: float | None, spread: float | None = None) -> str:
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    from zeroflaw.evaluation import is_partial
+    from zeroflaw.evaluation import is_partial, summary_of
 
     for note in dict.fromkeys(note for row in rows for note in row["notes"]):
         yield f"note: {note}"
     for row in rows:
         if row["error"] and row["domain"] is None:
             yield f"note: {row['detector']} failed on {row['category']}: {row['error']}"
-    if any(is_partial(row, "pixel_auroc") for row in rows):
-        yield "* computed on a part of the images only; see the notes"
+    means = summary_of([row for row in rows if row["domain"] is None])
+    lacking = any(line["incomplete"] or line["incomplete_pixels"] for line in means)
+    if lacking or any(is_partial(row, "pixel_auroc") for row in rows):
+        yield "* computed on a part of the images or categories only; see the notes"

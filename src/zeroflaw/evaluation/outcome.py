@@ -66,7 +66,10 @@ class LeftOut:
 
 @dataclass
 class Tally:
-    """What is kept of one entry while images pass; ``failed`` says why it was given up."""
+    """What is kept of one entry while images pass; ``failed`` says why it was given up.
+
+    Of what failed nothing is kept: figures of the images before the failure would be those of a part.
+    """
 
     scored: list[Scored] = field(default_factory=list)
     pixels: PixelMetrics | None = None
@@ -74,10 +77,16 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Take over what another pass counted."""
+        if failed := self.failed or other.failed:
+            self.fail(failed)
+            return
         self.scored += other.scored
-        self.failed = self.failed or other.failed
         if self.pixels is not None and other.pixels is not None:
             self.pixels.merge(other.pixels)
+
+    def fail(self, reason: str) -> None:
+        """Give the entry up."""
+        self.failed, self.scored, self.pixels = reason, [], None
 
 
 @dataclass

@@ -5,6 +5,8 @@ Images are decoded and embedded once per backbone, whatever the number of detect
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,7 +20,8 @@ from zeroflaw.clip.model import ImageFeatures
 from zeroflaw.corruptions import corrupt
 from zeroflaw.datasets import Category, Record, read_mask
 from zeroflaw.detectors.base import Request
-from zeroflaw.errors import ImageError, InputError, ZeroflawError
+from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError
+from zeroflaw.finding import shown
 from zeroflaw.images import read_image
 from zeroflaw.metrics import PixelMetrics
 
@@ -72,7 +75,7 @@ class _Pass:
             try:
                 yield record, self._pixels(record)
             except ImageError as error:
-                self.left_out.images.append(f"{corruption_key(record)}: {error.reason}")
+                self.left_out.images.append(f"{shown(corruption_key(record))}: {error.reason}")
             if self.on_image is not None:
                 self.on_image()
 
@@ -91,7 +94,18 @@ class _Pass:
         if self.category.has_masks:
             masks = [_mask(r, s, self.left_out) for r, s in zip(records, sizes, strict=True)]
         for members in _by_backbone(self.entries).values():
-            self._guarded(members, lambda m=members: self._share(m, images, records, sizes, masks))  # type: ignore[misc]
+            self._share_or_part(members, images, records, sizes, masks)
+
+    def _share_or_part(self, members: list[int], *batch: Any) -> None:
+        """Let detectors share; where that fails because of one of them, let each look for itself."""
+        open_ones = [number for number in members if self.tallies[number].failed is None]
+        try:
+            self._share(open_ones, *batch)
+        except Exception:
+            if not self.keep_going:
+                raise
+            for number in open_ones:
+                self._guarded([number], lambda number=number: self._share([number], *batch))  # type: ignore[misc]
 
     def _share(
         self,
@@ -101,21 +115,25 @@ class _Pass:
         sizes: list[Size],
         masks: list[Mask | None],
     ) -> None:
-        """Embed images once, and let every detector of a group judge the embeddings."""
+        """Embed images once, and let every detector of a group judge the embeddings.
+
+        What one of them cannot judge is its own failure; what is raised here concerns the whole group, and
+        nothing was counted before it.
+        """
+        if not members:
+            return
         maps, request = self.category.has_masks, Request()
         for number in members:
             request = request | self.entries[number].detector.request(maps)
         features = self.entries[members[0]].detector.embed(images, request)
         for number in members:
             detector = self.entries[number].detector
-            if self.tallies[number].failed is not None:
-                continue
-            if detector.needs.whole_batch:
-                waiting = _Waiting(records, sizes, detector.keep(features))
-                self._waiting.setdefault(number, []).append(waiting)
-                continue
 
             def judge(number: int = number, detector: Any = detector) -> None:
+                if detector.needs.whole_batch:
+                    waiting = _Waiting(records, sizes, detector.keep(features))
+                    self._waiting.setdefault(number, []).append(waiting)
+                    return
                 found = detector.predict_features(features, request, sizes, maps=maps)
                 self._add(number, records, masks, found)
 
@@ -127,11 +145,12 @@ class _Pass:
             return
         try:
             work()
-        except ZeroflawError as error:
+        except Exception as error:
             if not self.keep_going:
                 raise
             for number in members:
-                self.tallies[number].failed = str(error)
+                self.tallies[number].fail(reason_of(error))
+                self._waiting.pop(number, None)
 
     def _judge_waiting(self, number: int) -> None:
         """Judge all images at once; masks are read a second time rather than kept."""
@@ -153,7 +172,9 @@ class _Pass:
     ) -> None:
         tally = self.tallies[number]
         for record, mask, prediction in zip(records, masks, found, strict=True):
-            tally.scored.append(Scored(corruption_key(record), record.label, prediction.logit))
+            if not math.isfinite(prediction.logit):
+                raise DetectorError(f"the score of {corruption_key(record)} is not a finite number")
+            tally.scored.append(Scored(shown(corruption_key(record)), record.label, prediction.logit))
             if tally.pixels is not None and mask is not None:
                 tally.pixels.update(prediction.resized_map(), mask)
 
@@ -213,6 +234,17 @@ def evaluate_category(
     ]
 
 
+def reason_of(error: Exception) -> str:
+    """Say why something failed: the sentence of an error of ours, kind and text of any other.
+
+    Where it came from is logged for ``--debug``.
+    """
+    if isinstance(error, ZeroflawError):
+        return str(error)
+    logging.getLogger(__name__).debug("a detector failed", exc_info=error)
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"
+
+
 def corruption_key(record: Record) -> str:
     """Name an image by its place in the data set: the same on every machine, so that noise is too."""
     parts = (record.category, record.split, record.defect, record.domain, record.image.name)
@@ -224,7 +256,7 @@ def _mask(record: Record, size: Size, left_out: LeftOut) -> Mask | None:
     if record.label == 0:
         return np.zeros(size, dtype=bool)
     if record.mask is None:
-        left_out.masks.append(f"{corruption_key(record)} has no mask")
+        left_out.masks.append(f"{shown(corruption_key(record))} has no mask")
         return None
     try:
         return read_mask(Path(record.mask), size)

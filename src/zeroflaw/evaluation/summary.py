@@ -25,7 +25,8 @@ def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Rows of whole categories are wanted, not those of domains. The standard deviation is that of the category
     mean between seeds (divisor n - 1), None with a single seed. ``incomplete`` says that images or
-    whole categories are missing from the means, ``incomplete_pixels`` that they or masks are.
+    whole categories are missing from the means of image metrics, be it because these are undefined there,
+    ``incomplete_pixels`` the same of pixel metrics, for which masks may be missing, too.
     """
     summary = []
     for key in dict.fromkeys(_key(row) for row in rows):
@@ -38,8 +39,8 @@ def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "corruption": key[2],
             "seeds": seeds,
             "categories": len({(row["dataset"], row["category"]) for row in mine}),
-            "incomplete": any(is_partial(row) for row in mine),
-            "incomplete_pixels": any(is_partial(row, "pixel_auroc") for row in mine),
+            "incomplete": _is_lacking(mine, "image_auroc"),
+            "incomplete_pixels": _is_lacking(mine, "pixel_auroc"),
         }
         for metric in METRICS:
             values = [value for mean in means if (value := mean[metric]) is not None]
@@ -47,6 +48,12 @@ def summary_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             entry[metric] = {"mean": float(np.mean(values)) if values else None, "std": spread}
         summary.append(entry)
     return summary
+
+
+def _is_lacking(rows: Sequence[Mapping[str, Any]], metric: str) -> bool:
+    """Whether a mean over rows leaves anything out; where no row has the metric, there is no mean."""
+    there = [row[metric] is not None for row in rows]
+    return any(is_partial(row, metric) for row in rows) or any(there) > all(there)
 
 
 def is_partial(row: Mapping[str, Any], metric: str = "image_auroc") -> bool:

@@ -43,7 +43,7 @@ def content_of(plan: Plan, store: Store) -> dict[str, Any]:
         "title": plan.grid.title,
         "grid": asdict(plan.grid),
         "rows": [row for result in results for row in (*result["domains"], result["row"])],
-        "summary": [_with_pooled(line, results) for line in summary_of(whole)],
+        "summary": [_with_lacking(_with_pooled(line, results), plan) for line in summary_of(whole)],
         "missing": [asdict(missing) for missing in plan.missing],
         "open": plan.cells - len(results),
     }
@@ -61,6 +61,12 @@ def _with_pooled(line: dict[str, Any], results: list[Result]) -> dict[str, Any]:
     mean_of_domains = float(np.mean([row["image_auroc"] for row in domains])) if domains else None
     pooled = float(np.mean(values)) if values else None
     return {**line, "image_auroc_pooled": pooled, "image_auroc_mean_of_domains": mean_of_domains}
+
+
+def _with_lacking(line: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """A mean over what is there of the data sets that were asked for is one of a part."""
+    lacking = {"incomplete": True, "incomplete_pixels": True} if plan.missing else {}
+    return line | lacking
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[str, str, str]:

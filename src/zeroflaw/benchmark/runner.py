@@ -5,21 +5,24 @@ Each image is decoded once per unit, and embedded once per backbone, for all cel
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zeroflaw.benchmark.plan import Cell, Plan, Unit, cell_key, digest, find_root
+from zeroflaw.benchmark.plan import Cell, Plan, Unit, cell_key, find_root, fit_facts, object_of
+from zeroflaw.benchmark.prints import digest
 from zeroflaw.benchmark.store import Result, Store, result_of
 from zeroflaw.datasets import Category, open_auxiliary
 from zeroflaw.detectors import is_folder, load, make
 from zeroflaw.detectors.contract import Progress
-from zeroflaw.errors import ZeroflawError
+from zeroflaw.errors import DetectorError
 from zeroflaw.evaluation import Entry, Outcome, evaluate_category
 from zeroflaw.evaluation.outcome import LeftOut, Tally, row_of
 from zeroflaw.evaluation.reference import draw_reference
+from zeroflaw.evaluation.sharing import reason_of
 
 Say = Callable[[str], None]
 
@@ -77,7 +80,7 @@ class Runner:
         ready: dict[str, Entry] = {}
         outcomes: dict[str, Outcome] = {}
         for cell in cells:
-            key, entry = cell_key(unit, cell, self.plan.grid), self._entry(cell, unit.category)
+            key, entry = cell_key(unit, cell, self.plan.grid), self._entry(cell, unit)
             if isinstance(entry, str):
                 outcomes[key] = self._failure(unit, cell, entry)
             else:
@@ -104,16 +107,15 @@ class Runner:
         )
         return Outcome(row, [], [])
 
-    def _entry(self, cell: Cell, category: Category) -> Entry | str:
+    def _entry(self, cell: Cell, unit: Unit) -> Entry | str:
         """Return the fitted detector of a cell, or why there is none; both are remembered."""
-        facts = {"cell": cell.identity, "category": category.name if _is_own(cell) else None}
-        key = digest(facts)
+        key = digest(fit_facts(unit, cell))
         if key not in self._fitted:
             try:
-                detector: Any = self._fit(cell, category, key)
-                self._fitted[key] = Entry(cell.spec.label, cell.seed, detector)
-            except ZeroflawError as error:
-                self._fitted[key] = str(error)
+                detector: Any = self._fit(cell, unit.category, key)
+                self._fitted[key] = Entry(cell.spec.label, detector.seed, detector)
+            except Exception as error:  # whatever it is, it is that cell's; the others go on
+                self._fitted[key] = reason_of(error)
         found = self._fitted[key]
         return found if isinstance(found, str) else replace(found, name=cell.spec.label)
 
@@ -124,7 +126,11 @@ class Runner:
             return load(spec.name)
         folder = self.store.detector(spec.name, key)
         if folder.is_dir():
-            return load(folder)
+            try:
+                return load(folder)
+            except DetectorError as error:
+                self.say(f"zeroflaw: {error}; it is fitted again")
+                shutil.rmtree(folder)
         detector: Any = make(spec.name, **_parameters(cell, category))
         given = self._given(cell, category)
         if detector.resumable:
@@ -156,16 +162,11 @@ class _Named:
         return self.cell.backbone
 
 
-def _is_own(cell: Cell) -> bool:
-    """Whether every category has a detector of its own."""
-    return cell.spec.known_object or cell.spec.shots > 0
-
-
 def _parameters(cell: Cell, category: Category) -> dict[str, Any]:
     found = {**cell.spec.parameters, "backbone": cell.backbone, "seed": cell.seed}
     found = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
-    if cell.spec.known_object and "object" in make(cell.spec.name).get_params():
-        found["object"] = category.object or category.name
+    if cell.spec.known_object:
+        found["object"] = object_of(category)
     return found
 
 

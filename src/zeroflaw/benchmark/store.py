@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zeroflaw.benchmark.plan import Unit
-from zeroflaw.errors import InputError
+from zeroflaw.errors import InputError, UsageError
 from zeroflaw.evaluation import Outcome
 from zeroflaw.files import write_text
 
@@ -22,6 +23,26 @@ class Store:
 
     folder: Path
 
+    def prepare(self) -> None:
+        """Make the folder, before anything that takes time.
+
+        Raises:
+            UsageError: it cannot be made or written, or it holds something else than a benchmark.
+        """
+        cells = self.folder / "cells"
+        try:
+            if self.folder.is_dir() and not cells.is_dir() and any(self.folder.iterdir()):
+                raise UsageError(
+                    f"a new, an empty or a benchmark's folder was wanted, but {self.folder} holds something "
+                    "else; choose another"
+                )
+            cells.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=cells).close()
+        except OSError as error:
+            raise UsageError(
+                f"results cannot be written to {self.folder}: {error.strerror or error}; choose another"
+            ) from error
+
     def load(self, unit: Unit) -> dict[str, Result]:
         """Return the results of a unit by the key of their cells; empty where there are none yet.
 
@@ -32,12 +53,12 @@ class Store:
         if not path.exists():
             return {}
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found: dict[str, Result] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{path} should hold results but cannot be read ({error}); delete it to measure it again"
             ) from error
-        if not isinstance(found, dict):
+        if not _is_results(found):
             raise InputError(f"{path} should hold results but does not; delete it to measure it again")
         return found
 
@@ -53,6 +74,16 @@ class Store:
         """Return the folder where a fitted detector is kept."""
         plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
         return self.folder / "detectors" / f"{plain}-{digest[:16]}"
+
+
+def _is_results(found: Any) -> bool:
+    kinds = {"row": dict, "domains": list, "scored": list}
+    return isinstance(found, dict) and all(
+        isinstance(result, dict)
+        and all(isinstance(result.get(name), kind) for name, kind in kinds.items())
+        and "error" in result["row"]
+        for result in found.values()
+    )
 
 
 def result_of(outcome: Outcome) -> Result:

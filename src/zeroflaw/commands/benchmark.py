@@ -58,14 +58,18 @@ def benchmark(
 
     path = Path(grid)
     if path.is_file():
-        found = read_grid(path)
-        beside = (path.parent,) if found.datasets else ()
-        return run_grid(found, (*roots, *beside), output, only_plan, retry_failed, quiet)
+        return run_grid(read_grid(path), roots, output, only_plan, retry_failed, quiet, beside=(path.parent,))
     return run_grid(ready_grid(grid), roots, output, only_plan, retry_failed, quiet)
 
 
 def run_grid(
-    grid: Grid, roots: Sequence[Path], output: Path | None, only_plan: bool, retry_failed: bool, quiet: bool
+    grid: Grid,
+    roots: Sequence[Path],
+    output: Path | None,
+    only_plan: bool,
+    retry_failed: bool,
+    quiet: bool,
+    beside: Sequence[Path] = (),
 ) -> int:
     """Run a grid, write the reports, and return the exit code.
 
@@ -80,15 +84,16 @@ def run_grid(
     for root in roots:
         if not root.is_dir():
             raise UsageError(f"--root wants a folder of data sets, but '{root}' is none; check the path")
-    plan = make_plan(grid, roots)
+    plan = make_plan(grid, roots, beside)
     _tell(plan, quiet)
     if only_plan:
         return 0
     if output is None:
         raise UsageError("a folder for the results is wanted; add -o DIR")
     store = Store(output)
+    store.prepare()
     with fit_bar(quiet) as progress:
-        Runner(plan, store, roots, lambda line: say(line, quiet), progress, retry_failed).run()
+        Runner(plan, store, (*roots, *beside), lambda line: say(line, quiet), progress, retry_failed).run()
     content = write_report(plan, store)
     say(f"wrote metrics.json, metrics.csv, table.md and index.html to {output}", quiet)
     lacking = plan.missing or any(row["error"] for row in content["rows"])
@@ -107,5 +112,7 @@ def _tell(plan: Plan, quiet: bool) -> None:
     for spec in grid.detectors:
         say(f"  detector {spec.label}, seeds {', '.join(map(str, spec.seeds))}", quiet)
     say(f"  backbones: {', '.join(grid.backbones)}", quiet)
+    for other in plan.passed_over:
+        say(f"  not a data set, passed over: {other.root}: {other.reason}", quiet)
     for missing in plan.missing:
         say(f"  missing: {missing.root}: {missing.reason}", quiet)

@@ -100,6 +100,45 @@ def test_a_table_of_categories_is_compared_category_by_category(root: Path, tiny
     assert found["cable", "image_auroc"].reason == "the data set has no category cable"
 
 
+def test_each_row_gets_its_own_shots(root: Path, tiny_backbone: Path) -> None:
+    wanted = Reproduction("winclip-few-shot", Setting((root,), backbone=f"local-dir:{tiny_backbone}"))
+    shots = {spec.label: spec.shots for spec in wanted.grid().detectors}
+    assert shots == {
+        "winclip-plus, 1 shot": 1,
+        "winclip-plus, 2 shots": 2,
+        "winclip-plus, 4 shots": 4,
+    }
+    row = {"dataset": "mvtec_ad", "category": "leather", "domain": None, "corruption": "none", "seed": 0}
+    row |= {"images": 6, **dict.fromkeys(("unreadable", "without_mask", "missing", "error"))}
+    values = {1: 0.5, 2: 0.6, 4: 0.7}
+    rows = [
+        {**row, "detector": label, "image_auroc": values[count], "pixel_auroc": None}
+        for label, count in shots.items()
+    ]
+    # What lies beside the products of the table does not count.
+    rows += [{**line, "category": "my own", "image_auroc": 0.0} for line in rows]
+    found = [c for c in wanted.compare({"rows": rows}) if c.measured is not None]
+    assert {c.number.shots: c.measured for c in found} == pytest.approx({1: 50, 2: 60, 4: 70})
+    assert {c.coverage for c in found} == {"1 of 15 categories, 6 images"}
+
+
+def test_a_data_set_that_only_begins_like_another_is_not_taken_for_it(root: Path) -> None:
+    (root / "mvtec_ad").rename(root / "mvtec_loco")
+    for name in ("bottle", "leather"):
+        (root / "mvtec_loco" / name / "test" / "cut").rename(
+            root / "mvtec_loco" / name / "test" / "logical_anomalies"
+        )
+        (root / "mvtec_loco" / name).rename(root / "mvtec_loco" / f"{name}_box")
+    with pytest.raises(UsageError, match="no data: MVTec AD"):
+        Reproduction("winclip-mvtec", Setting((root,))).grid()
+
+
+def test_a_table_of_other_methods_says_so(root: Path) -> None:
+    with pytest.raises(UsageError, match=r"of methods that are not here \(SAA\+"):
+        Reproduction("newer-strict", Setting((root,)))
+    assert run("reproduce", "poster", "--root", root / "nowhere") == 2
+
+
 def test_what_cannot_be_measured_at_all_is_refused(root: Path) -> None:
     with pytest.raises(UsageError, match=r"a published table was wanted \(.*poster.*did you mean 'poster'"):
         Reproduction("postr", Setting((root,)))

@@ -5,10 +5,10 @@ Every row is there. Where data, weights or anything else is missing, the row say
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +22,12 @@ from zeroflaw.errors import UsageError, closest
 from zeroflaw.evaluation import is_partial
 from zeroflaw.published import PublishedNumber, dataset_titles, method_titles, numbers, published
 
+if TYPE_CHECKING:
+    from zeroflaw.datasets import Dataset
+
 SEVERITY = 3  # where a table does not print one: that of Cao et al., whose protocol the poster follows
 MEAN = "mean"  # over the four corruptions
+_LAYOUTS = {"visa": "visa", "aebad": "aebad", "btad": "btad", "ksdd": "kolektorsdd"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,12 @@ def numbers_of(name: str) -> tuple[PublishedNumber, ...]:
     Raises:
         UsageError: there is no such table.
     """
+    if name not in table_names() and published(table=name):
+        methods = dict.fromkeys(method_titles()[n.method] for n in published(table=name))
+        raise UsageError(
+            f"the table '{name}' is of methods that are not here ({', '.join(methods)}), so that nothing of "
+            f"it can be measured; choose another ({', '.join(table_names())})"
+        )
     if name not in table_names():
         raise UsageError(
             f"a published table was wanted ({', '.join(table_names())}), got '{name}'"
@@ -96,8 +106,9 @@ class Reproduction:
     def __init__(self, name: str, setting: Setting) -> None:
         self.name, self.setting = name, setting
         self.numbers = numbers_of(name)
-        self._found = dict(_data_sets(self.numbers, setting.roots))
-        self._specs = {n.detector: self._spec(n.detector) for n in self.numbers}
+        self._found = _data_sets(self.numbers, setting.roots)
+        self._names = {name: open_dataset(folder).name for name, folder in self._found.items()}
+        self._specs = {_run_of(n): self._spec(n) for n in self.numbers}
 
     def grid(self) -> Grid:
         """Return the grid.
@@ -126,17 +137,17 @@ class Reproduction:
         """Put what a run of the grid found beside every number of the table."""
         return [self._compare(number, content) for number in self.numbers]
 
-    def _spec(self, detector: str) -> DetectorSpec | str:
-        """Return how a detector is run, or why it cannot be."""
+    def _spec(self, number: PublishedNumber) -> DetectorSpec | str:
+        """Return how the detector of a number is run, or why it cannot be."""
+        detector, shots = number.detector, number.shots
         if detector not in PRESETS:
-            return "zeroflaw has no such detector"
+            return f"zeroflaw has no detector '{detector}'"
         kind, setting = make(detector), self.setting
         parameters: dict[str, Any] = {}
         if getattr(kind.needs, "decoder_weights", False):
             if setting.autoencoder is None:
                 return "needs weights of a masked autoencoder with decoder: --autoencoder local-dir:FOLDER"
             parameters["backbone"] = setting.autoencoder
-        shots = max(n.shots for n in self.numbers if n.detector == detector)
         auxiliary = str(setting.auxiliary) if kind.needs.auxiliary_set and setting.auxiliary else None
         try:
             require(detector, kind.needs, reference=shots > 0, auxiliary=auxiliary is not None)
@@ -144,7 +155,7 @@ class Reproduction:
             return str(error)
         return DetectorSpec(
             name=detector,
-            label=detector,
+            label=_run_of(number),
             parameters=parameters,
             known_object=setting.known_object and "object" in kind.get_params(),
             seeds=setting.seeds,
@@ -157,7 +168,7 @@ class Reproduction:
         if number.dataset not in self._found:
             title = dataset_titles()[number.dataset]
             reasons.append(f"no data: {title} is in none of the folders given by --root")
-        spec = self._specs[number.detector]
+        spec = self._specs[_run_of(number)]
         if isinstance(spec, str):
             reasons.append(spec)
         return "; ".join(reasons) or None
@@ -176,18 +187,23 @@ class Reproduction:
 
     def _is_about(self, row: Mapping[str, Any], number: PublishedNumber) -> bool:
         wanted = set(_corruptions(number, self.numbers))
-        same = row["detector"] == number.detector and row["corruption"] in wanted
-        same &= row["dataset"] == _dataset_name(self._found[number.dataset])
-        same &= number.category in (None, row["category"])
+        same = row["detector"] == _run_of(number) and row["corruption"] in wanted
+        same &= row["dataset"] == self._names[number.dataset]
+        products = _products(number.dataset) or {row["category"]}  # others may lie in the folder, too
+        same &= row["category"] in (products if number.category is None else {number.category})
         # A data set with domains is averaged over them, as the protocol of AeBAD does.
         with_domains = number.dataset == "aebad"
         return same and (row["domain"] is not None) == with_domains
 
     def _coverage(self, number: PublishedNumber, rows: Sequence[Mapping[str, Any]]) -> str:
         measured = {row["category"] for row in rows if row[number.metric] is not None}
-        whole = {n.category for n in numbers() if n.dataset == number.dataset and n.category is not None}
-        images = sum(row["images"] for row in rows if row["seed"] == rows[0]["seed"])
-        images //= len({row["corruption"] for row in rows})
+        whole = _products(number.dataset)
+        places: dict[tuple[str, str | None], int] = {}
+        for row in rows:
+            if row[number.metric] is not None:
+                place = (row["category"], row["domain"])
+                places[place] = max(places.get(place, 0), row["images"])
+        images = sum(places.values())
         partial = any(is_partial(row, number.metric) for row in rows)
         text = f"{images} images" + (", some left out" if partial else "")
         if number.category is None and whole:
@@ -195,19 +211,41 @@ class Reproduction:
         return text
 
 
-def _data_sets(wanted: Sequence[PublishedNumber], roots: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Yield the data sets of a table that are in the folders, recognised by layout and name."""
-    names = dict.fromkeys(number.dataset for number in wanted)
+def _run_of(number: PublishedNumber) -> str:
+    """Return what the measured rows beside a number are called: the detector, and its shots."""
+    return number.detector + _shots(number)
+
+
+def _shots(number: PublishedNumber) -> str:
+    return f", {number.shots} shot{'s' * (number.shots > 1)}" if number.shots else ""
+
+
+def _products(dataset: str) -> set[str]:
+    """Return the categories of a data set, where numbers of each of them are known."""
+    return {n.category for n in numbers() if n.dataset == dataset and n.category is not None}
+
+
+def _data_sets(wanted: Sequence[PublishedNumber], roots: Sequence[Path]) -> dict[str, Path]:
+    """Return the data sets of a table that are in the folders; of two that look alike the first."""
+    found: dict[str, Path] = {}
     for folder in data_sets_in(roots):
-        plain = "".join(c for c in _dataset_name(folder).lower() if c.isalnum())
-        layout = open_dataset(folder).layout
-        for name in names:
-            if plain.startswith(name) or (layout.startswith(name) and layout != "mvtec"):
-                yield name, folder
+        dataset = open_dataset(folder)
+        for name in dict.fromkeys(number.dataset for number in wanted):
+            if name not in found and _looks_like(dataset, name):
+                found[name] = folder
+    return found
 
 
-def _dataset_name(folder: Path) -> str:
-    return open_dataset(folder).name
+def _looks_like(dataset: Dataset, name: str) -> bool:
+    """Whether this is the data set that is published under a name, by its layout, or name and products.
+
+    The layout of MVTec AD is that of many, and the name begins those of others (MVTec LOCO).
+    """
+    if dataset.layout == _LAYOUTS.get(name):
+        return True
+    plain, short = ("".join(c for c in text.lower() if c.isalnum()) for text in (dataset.name, name))
+    products = _products(name)
+    return plain.startswith(short) and (not products or any(c.name in products for c in dataset))
 
 
 def _corruptions(number: PublishedNumber, among: Sequence[PublishedNumber]) -> tuple[str, ...]:
@@ -241,14 +279,13 @@ def cells_of(comparison: Comparison) -> list[str]:
     about = [dataset_titles()[number.dataset]]
     about += [number.category] if number.category else []
     about += [f"{number.corruption}" if number.corruption else "clean"]
-    shots = f", {number.shots} shots" if number.shots else ""
     measured, difference = "–", "–"
     if comparison.measured is not None and comparison.difference is not None:
         spread = "" if comparison.spread is None else f" ± {comparison.spread:.1f}"
         measured, difference = f"{comparison.measured:.1f}{spread}", f"{comparison.difference:+.1f}"
     recalled = " (recalled)" if number.status == "recalled" else ""
     return [
-        f"{method_titles()[number.method]}{f' {number.variant}' if number.variant else ''}{shots}",
+        f"{method_titles()[number.method]}{f' {number.variant}' if number.variant else ''}{_shots(number)}",
         ", ".join(about),
         number.metric.replace("_", " "),
         f"{'about ' * number.approximate}{number.value:.1f}{recalled}",

@@ -70,19 +70,19 @@ def reproduce(
         return code
     content = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     found = wanted.compare(content)
-    _write(output, table, found, setting)
+    _write(output, table, found, setting, quiet)
     for line in _lines(found):
         click.echo(line)
     return code if all(c.reason is None for c in found) else 3
 
 
-def _write(output: Path, table: str, found: Sequence[Comparison], setting: Setting) -> None:
+def _write(output: Path, table: str, found: Sequence[Comparison], setting: Setting, quiet: bool) -> None:
     from zeroflaw.benchmark.reproduce import describe, markdown
     from zeroflaw.files import write_json, write_text
 
     write_json(output / "comparison.json", describe(found, setting))
     write_text(output / "comparison.md", markdown(table, found, setting))
-    say(f"wrote comparison.json and comparison.md to {output}")
+    say(f"wrote comparison.json and comparison.md to {output}", quiet)
 
 
 def _lines(found: Sequence[Comparison]) -> list[str]:

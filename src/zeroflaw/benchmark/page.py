@@ -22,7 +22,7 @@ h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
 th, td { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
 td.best { font-weight: 700; }
 td.worse { color: #b33; }
 td.better { color: #283; }
@@ -37,6 +37,7 @@ summary { cursor: pointer; }
 @media (prefers-color-scheme: dark) { .note, td.worse { color: #fa6; } td.better { color: #7d8; } }
 """
 
+_MORE = ("known_object", "shots", "auxiliary")  # what detectors differ in beside parameters
 _MOST_HISTOGRAMS = 8  # of one category; more would bury the page
 
 
@@ -130,9 +131,11 @@ def _severities(content: Mapping[str, Any]) -> Iterator[str]:
             figures.append((kind, points))
     if figures:
         yield "<h2>Severity</h2>"
-        yield legend(list(figures[0][1]))
+        names = list(dict.fromkeys(name for _, points in figures for name in points))
+        yield legend(names)
         for kind, points in figures:
-            yield _figure(kind, points, "severity of " + kind.replace("_", " "), logarithmic=False)
+            ordered = {name: points.get(name, []) for name in names}  # one colour each in all figures
+            yield _figure(kind, ordered, "severity of " + kind.replace("_", " "), logarithmic=False)
 
 
 def _figure(
@@ -143,28 +146,30 @@ def _figure(
     logarithmic: bool,
 ) -> str:
     series = [
-        Series(name, [(x, y) for x, y, _ in sorted(at)], [bar for _, _, bar in sorted(at)])
-        for name, at in points.items()
+        Series(name, [(x, y) for x, y, _ in at], [bar for _, _, bar in at])
+        for name, unsorted in points.items()
+        for at in [sorted(unsorted, key=lambda point: point[0])]
     ]
     xs = sorted({x for line in series for x, _ in line.points})
-    ys = [y for line in series for _, y in line.points]
-    low, high = math.floor(min(ys) * 20) / 20, math.ceil(max(ys) * 20) / 20
+    ends = [y + sign * (bar or 0) for at in points.values() for _, y, bar in at for sign in (-1, 1)]
+    low, high = math.floor(max(min(ends), 0) * 20) / 20, math.ceil(min(max(ends), 1) * 20) / 20
     y = Axis("mean image AUROC", low, max(high, low + 0.05), nice_ticks(low, max(high, low + 0.05)))
     x = Axis(across, xs[0], xs[-1], xs, logarithmic)
     return f"<figure>{curves(series, x, y, title)}</figure>"
 
 
 def _sweeps(content: Mapping[str, Any]) -> Iterator[str]:
-    """One plot for detectors that differ in nothing but one number."""
+    """One plot for each parameter; a line is of detectors that differ in nothing but that number."""
     groups: dict[str, dict[str, list[tuple[float, float, float | None]]]] = {}
+    specs = content["grid"]["detectors"]
     for line in content["summary"]:
-        spec = next(s for s in content["grid"]["detectors"] if s["label"] == line["detector"])
-        swept = _swept(spec, content["grid"]["detectors"])
-        if swept is None or line["image_auroc"]["mean"] is None:
-            continue
-        name = f"{spec['name']}, {line['corruption']}, {line['backbone']}"
-        point = (float(spec["parameters"][swept]), line["image_auroc"]["mean"], line["image_auroc"]["std"])
-        groups.setdefault(swept, {}).setdefault(name, []).append(point)
+        spec = next(s for s in specs if s["label"] == line["detector"])
+        mean, spread = line["image_auroc"]["mean"], line["image_auroc"]["std"]
+        for swept in _swept(spec, specs) if mean is not None else ():
+            detector = {**line, "detector": ", ".join(_fixed(spec, swept, specs))}
+            name = f"{name_of(detector, content)}, {line['corruption']}"
+            point = (float(spec["parameters"][swept]), mean, spread)
+            groups.setdefault(swept, {}).setdefault(name, []).append(point)
     for parameter, points in groups.items():
         xs = [x for at in points.values() for x, _, _ in at]
         yield f"<h2>Sweep of {escape(parameter)}</h2>" + legend(list(points))
@@ -172,19 +177,34 @@ def _sweeps(content: Mapping[str, Any]) -> Iterator[str]:
         yield _figure(parameter, points, parameter, logarithmic=logarithmic)
 
 
-def _swept(spec: Mapping[str, Any], specs: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return the one numeric parameter in which other detectors of the grid differ from this one."""
+def _swept(spec: Mapping[str, Any], specs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the numeric parameters of which three or more values are there, all else being equal."""
+    keys = []
     for key, value in spec["parameters"].items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
-        others = [
+        alike = [
             other
             for other in specs
-            if other["name"] == spec["name"] and {**other["parameters"], key: value} == spec["parameters"]
+            if key in other["parameters"]
+            and {**other["parameters"], key: value} == spec["parameters"]
+            and all(other[name] == spec[name] for name in ("name", *_MORE))
         ]
-        if len(others) > 2:
-            return str(key)
-    return None
+        if len(alike) > 2:
+            keys.append(str(key))
+    return keys
+
+
+def _fixed(spec: Mapping[str, Any], swept: str, specs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say what is fixed along a sweep and differs between sweeps."""
+    alike = [s for s in specs if s["name"] == spec["name"] and swept in s["parameters"]]
+    yield spec["name"]
+    for key in dict.fromkeys(key for other in alike for key in other["parameters"] if key != swept):
+        if len({str(other["parameters"].get(key)) for other in alike}) > 1:
+            yield f"{key} {spec['parameters'].get(key, 'default')}"
+    for key in _MORE:
+        if len({other[key] for other in alike}) > 1:
+            yield f"{key.replace('_', ' ')} {str(spec[key]).lower()}"
 
 
 def _categories(content: Mapping[str, Any], results: Sequence[Result]) -> Iterator[str]:

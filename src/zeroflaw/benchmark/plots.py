@@ -83,7 +83,7 @@ class Frame:
         for tick in self.x.ticks:
             x, _ = self.at((tick, self.y.low))
             yield tag("line", class_="grid", x1=x, y1=y0, x2=x, y2=y1)
-            yield tag("text", _short(tick), x=x, y=y0 + 15, text_anchor="middle")
+            yield tag("text", _short(tick), x=x, y=y0 + 17, text_anchor="middle")
         for tick in self.y.ticks:
             _, y = self.at((self.x.low, tick))
             yield tag("line", class_="grid", x1=x0, y1=y, x2=x1, y2=y)
@@ -111,7 +111,7 @@ def legend(names: Sequence[str]) -> str:
 
 def curves(series: Sequence[Series], x: Axis, y: Axis, title: str, *, dots: bool = True) -> str:
     """Draw lines, with dots and bars at their points where wanted."""
-    frame = Frame(x, y)
+    frame, y_axis = Frame(x, y), y
 
     def inside() -> Iterator[str]:
         for number, line in enumerate(series):
@@ -125,8 +125,9 @@ def curves(series: Sequence[Series], x: Axis, y: Axis, title: str, *, dots: bool
                     tip = tag("title", escape(f"{line.name}: {_short(point[0])}, {point[1]:.3f}"))
                     yield tag("circle", tip, cx=x, cy=y, r=3, fill=colour)
                 if bar:
-                    low, high = frame.at((point[0], point[1] - bar)), frame.at((point[0], point[1] + bar))
-                    yield tag("line", x1=x, y1=low[1], x2=x, y2=high[1], stroke=colour)
+                    ends = max(point[1] - bar, y_axis.low), min(point[1] + bar, y_axis.high)
+                    low, high = (frame.at((point[0], end))[1] for end in ends)
+                    yield tag("line", x1=x, y1=low, x2=x, y2=high, stroke=colour)
 
     return frame.svg(inside(), title)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from zeroflaw.evaluation import METRICS, is_incomplete, is_partial
+from zeroflaw.finding import shown
 
 NAMES = {
     "image_auroc": "Image AUROC",
@@ -30,13 +31,20 @@ def csv_of(content: Mapping[str, Any]) -> str:
         low, high = row["image_auroc_interval"] or (None, None)
         more = {"image_auroc_low": low, "image_auroc_high": high, "notes": " | ".join(row["notes"])}
         values = {**row, **more}
-        writer.writerow(["" if values[name] is None else values[name] for name in columns])
+        writer.writerow([_csv_cell(values[name]) for name in columns])
     return stream.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    """Return a cell: nothing for None, and no text that a spreadsheet would take for a formula."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return "" if value is None else value
 
 
 def markdown_of(content: Mapping[str, Any]) -> str:
     """Return the tables: means of detectors under each corruption, then every category, then all notes."""
-    parts = [f"# {content['title']}", _counts(content), *_means(content), *_categories(content)]
+    parts = [f"# {plain(content['title'])}", _counts(content), *_means(content), *_categories(content)]
     parts += list(_remarks(content))
     return "\n\n".join(parts) + "\n"
 
@@ -50,7 +58,14 @@ def name_of(line: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; cells are escaped."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(plain(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def plain(text: str) -> str:
+    """Return text for Markdown: one line, in which nothing is taken for HTML."""
+    return " ".join(shown(text.replace("\n", " ")).split()).replace("\\", "\\\\").replace("<", "\\<")
 
 
 def cell(value: float | None, spread: float | None = None, *, star: bool = False) -> str:
@@ -139,4 +154,5 @@ def _remarks(content: Mapping[str, Any]) -> Iterator[str]:
         lines.append(f"- failed: {who} on {where}: {error}")
     lines += [f"- {note}" for note in dict.fromkeys(note for row in content["rows"] for note in row["notes"])]
     if lines:
-        yield "## Notes\n\n\\* computed on a part of the images only.\n\n" + "\n".join(lines)
+        head = "## Notes\n\n\\* computed on a part of the images, masks or categories only.\n\n"
+        yield head + "\n".join(map(plain, lines))

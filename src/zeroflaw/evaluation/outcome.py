@@ -150,7 +150,7 @@ def row_of(
         **{name: found[name].value for name in METRICS},
         "image_auroc_interval": _interval(tally, entry.seed, intervals),
         "f1max_threshold_logit": found["image_f1max"].threshold,
-        "notes": _notes(category, entry, found, left_out),
+        "notes": _notes(category, domain, entry, found, left_out),
     }
 
 
@@ -180,12 +180,15 @@ def _interval(tally: Tally, seed: int, draws: int) -> list[float] | None:
     return None if found.low is None or found.high is None else [found.low, found.high]
 
 
-def _notes(category: Category, entry: Entry, found: Mapping[str, Metric], left_out: LeftOut) -> list[str]:
+def _notes(
+    category: Category, domain: str | None, entry: Entry, found: Mapping[str, Metric], left_out: LeftOut
+) -> list[str]:
+    place = category.name if domain is None else f"{category.name}/{domain}"
     reasons = dict.fromkeys(metric.reason for metric in found.values() if metric.reason)
     notes = []
     for reason in reasons:
         names = ", ".join(name for name, metric in found.items() if metric.reason == reason)
-        notes.append(f"undefined are {names}: {reason}")
+        notes.append(f"undefined are {names} of {place}: {reason}")
     notes += [f"left out, not readable: {error}" for error in left_out.images]
     notes += [f"left out of pixel metrics: {error}" for error in left_out.masks]
     notes += list(category.problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.files import write_bytes
 
 _KEY = "zeroflaw-checkpoint"
+_DIGEST = "sha256"  # a changed number would go unnoticed into the result
 
 
 class Checkpoint:
@@ -40,18 +42,24 @@ class Checkpoint:
             return None
         try:
             with safe_open(self.path, framework="pt") as kept:
-                found = (kept.metadata() or {}).get(_KEY)
+                said = kept.metadata() or {}
                 tensors = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118 - no mapping
         except (OSError, SafetensorError) as error:
             raise DetectorError(
                 f"a checkpoint was wanted at {self.path}, but it cannot be read ({error}); delete it to "
                 "start again"
             ) from error
-        if found is None:
+        if _KEY not in said:
             raise DetectorError(f"{self.path} is no checkpoint of a fit; name another file")
-        if found != self._identity:
+        if said.get(_DIGEST) != _digest(said[_KEY], tensors):
+            raise DetectorError(
+                f"the checkpoint {self.path} is damaged: its content is not what was written; delete it to "
+                "start again"
+            )
+        if said[_KEY] != self._identity:
+            others = _difference(said[_KEY], self._identity)
             raise UsageError(
-                f"the checkpoint {self.path} belongs to a fit with {_difference(found, self._identity)}; "
+                f"the checkpoint {self.path} belongs to a fit with {others}; "
                 "delete it to start again, or go on with what it was made with"
             )
         return tensors
@@ -63,8 +71,9 @@ class Checkpoint:
             DetectorError: the file cannot be written.
         """
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        said = {_KEY: self._identity, _DIGEST: _digest(self._identity, whole)}
         try:
-            write_bytes(self.path, save(whole, metadata={_KEY: self._identity}))
+            write_bytes(self.path, save(whole, metadata=said))
         except OSError as error:
             raise DetectorError(
                 f"the checkpoint cannot be written to {self.path}: {error.strerror or error}; name another "
@@ -74,6 +83,10 @@ class Checkpoint:
     def remove(self) -> None:
         """Forget what was kept, once the result is safe elsewhere."""
         self.path.unlink(missing_ok=True)
+
+
+def _digest(identity: str, tensors: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256(identity.encode() + save(dict(tensors))).hexdigest()
 
 
 def _difference(theirs: str, ours: str) -> str:

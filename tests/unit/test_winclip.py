@@ -305,6 +305,29 @@ def test_distances_of_near_copies_are_told_apart() -> None:
     assert opposite == 1 - 1e-12
 
 
+def test_distances_are_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(3, 5, 8, generator=generator)
+    memory = torch.randn(11, 8, generator=generator)
+    whole = distances(queries, memory)
+    monkeypatch.setattr("zeroflaw.detectors.association._AT_ONCE", 4)
+    assert whole.shape == (3, 5)
+    assert torch.allclose(distances(queries, memory), whole, rtol=0, atol=1e-15)
+
+
+def test_distances_of_many_tiles_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = []
+    amax = torch.Tensor.amax
+
+    def spy(self: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        largest.append(self.numel())
+        return amax(self, *arguments)
+
+    monkeypatch.setattr(torch.Tensor, "amax", spy)
+    distances(torch.randn(500, 36, 2), torch.randn(50, 2))
+    assert max(largest) <= 4096 * 50
+
+
 def test_distances_are_spread_by_either_mean() -> None:
     windows = make_windows((2, 3), 2)  # two windows; the middle column is in both
     found = torch.tensor([[0.2, 0.4]], dtype=torch.double)

@@ -11,7 +11,7 @@ from torch import Tensor
 from zeroflaw.clip.windows import Windows, harmonic_map
 
 NEAR = 1e-12  # smallest distance: an exact copy of a reference still has finite log-odds
-_AT_ONCE = 4096  # references compared at a time; bounds the memory of long lists
+_AT_ONCE = 4096  # queries and references compared at a time; bounds the memory, however many there are
 
 Spread = Literal["harmonic", "mean"]
 
@@ -28,12 +28,13 @@ def distances(queries: Tensor, memory: Tensor) -> Tensor:
     Returns:
         Distances (T, Q).
     """
-    normal = F.normalize(queries.double(), dim=-1)
-    best = torch.full(queries.shape[:2], -1.0, dtype=torch.double)
+    normal = F.normalize(queries.double(), dim=-1).flatten(0, 1)  # (T * Q, C)
+    best = torch.full(normal.shape[:1], -1.0, dtype=torch.double)
     for part in memory.split(_AT_ONCE):
-        cosines = normal @ F.normalize(part.double(), dim=-1).T  # (T, Q, n)
-        best = torch.maximum(best, cosines.amax(-1))
-    return ((1 - best) / 2).clamp(NEAR, 1 - NEAR)
+        known = F.normalize(part.double(), dim=-1).T
+        highest = [(some @ known).amax(-1) for some in normal.split(_AT_ONCE)]
+        best = torch.maximum(best, torch.cat(highest))
+    return ((1 - best) / 2).clamp(NEAR, 1 - NEAR).reshape(queries.shape[:2])
 
 
 def spread_distances(found: Tensor, windows: Windows, how: Spread) -> Tensor:

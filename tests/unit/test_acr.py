@@ -183,6 +183,16 @@ class TestFit:
         assert "at least 4 of them in one batch" in " ".join(card.split())
         assert "(bar, disc)" in card
 
+    def test_the_model_card_counts_the_photos_it_learned_from(self, products, tiny_backbone):
+        whole = sum(len(category.train) for category in products)
+        backbone = f"local-dir:{tiny_backbone}"
+        for most, count in ((100, whole), (2, 2 * len(products.categories))):
+            detector = ACR(backbone=backbone, iterations=1, max_images=most).fit(auxiliary=products)
+            assert (
+                f"- Learned from: {count} good photos of {len(products.categories)} products\n"
+                in detector.model_card()
+            )
+
     def test_global_randomness_is_left_alone(self, products, tiny_backbone):
         torch.manual_seed(1)
         before = torch.random.get_rng_state()

@@ -265,7 +265,10 @@ class ACR(BackboneDetector):
 
     def _facts(self) -> dict[str, str]:
         block = self._block(self.backbone_)
+        products = (self.seen_ or {})["auxiliary"]["categories"].values()
+        images = sum(min(splits["train"], self.max_images) for splits in products)
         return {
+            "Learned from": f"{images} good photos of {len(products)} product{'s' * (len(products) != 1)}",
             "Features": f"patch tokens of block {block}, at most {self.max_images} images of each product",
             "Training": f"{self.iterations} steps of {self.tasks} tasks with {self.shots} images and as many "
             f"noisy copies (noise {self.noise:g})",

@@ -295,3 +295,19 @@ def test_the_published_sizes_follow_from_the_published_backbone(new: Any, tiny_b
 @dataclasses.dataclass
 class _Shape:
     config: Any
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, "flawed images of other products, from their labels and their masks (focal and Dice loss)."),
+        ({"image_loss": False, "dice_loss": False}, "products, from their masks (focal loss)."),
+        ({"map_weight": 0}, "products, from their labels."),
+        ({"deep_depth": 1}, "- Learned tokens: 12 before each prompt, none in later text blocks\n"),
+        ({"deep_depth": 2}, "- Learned tokens: 12 before each prompt, 4 in the text block 2\n"),
+    ],
+)
+def test_the_model_card_says_what_was_learned_and_from_what(
+    settings: dict[str, Any], says: str, new: Any, auxiliary: Dataset
+) -> None:
+    assert says in new(epochs=1, **settings).fit(auxiliary=auxiliary).model_card()

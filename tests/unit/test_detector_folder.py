@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from zeroflaw import RWDA, DetectorError, UsageError, load
+from zeroflaw.detectors import make
 from zeroflaw.detectors.folder import read_folder
 from zeroflaw.files import sha256
 
@@ -115,6 +117,15 @@ def test_config_that_is_not_json_is_refused(saved: Path) -> None:
         (lambda t: t.update({"more": torch.ones(2)}), "more"),
         (lambda t: t["prompt.weight"].fill_(float("nan")), "not finite"),
         (lambda t: t.update({"prompt.weight": torch.ones(3)}), "shape"),
+        (
+            lambda t: t.update({"prompt.weight": torch.ones(24).half()}),
+            "float32 or int64 numbers, got torch.float16",
+        ),
+        (lambda t: t.update({"prompt.weight": torch.ones(24).to(torch.float8_e4m3fn)}), "float8"),
+        (
+            lambda t: t.update({"prompt.weight": torch.ones(24).long()}),
+            "must hold torch.float32 numbers, got torch.int64",
+        ),
     ],
 )
 def test_wrong_tensors_are_refused(
@@ -123,6 +134,37 @@ def test_wrong_tensors_are_refused(
     replace_head(saved, change)
     with pytest.raises(DetectorError, match=says):
         load(saved)
+
+
+@pytest.mark.parametrize("change", [lambda w: w.pop("example"), lambda w: w.update(example=None)])
+def test_words_without_what_the_model_card_says_are_refused(
+    saved: Path,
+    change: Callable[[dict], None],  # type: ignore[type-arg]
+) -> None:
+    words = json.loads((saved / "words.json").read_text())
+    change(words)
+    (saved / "words.json").write_text(json.dumps(words))
+    digest = sha256(saved / "words.json")
+    edit_config(saved, lambda config: config["sha256"].update({"words.json": digest}))
+    with pytest.raises(DetectorError, match=r"words\.json does not hold the words"):
+        load(saved)
+
+
+def test_scores_of_parts_that_are_no_numbers_are_never_returned(saved: Path) -> None:
+    def huge(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["prompt.weight"] = torch.full_like(tensors["prompt.weight"], 3e38)
+
+    replace_head(saved, huge)
+    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    with pytest.raises(DetectorError, match="not finite numbers"):
+        list(load(saved).predict([picture], maps=True))
+
+
+def test_a_long_wrong_value_is_cut() -> None:
+    with pytest.raises(
+        UsageError, match=r"templates must be several of: text, got \('a \{\}', .{60,110}\.\.\.$"
+    ):
+        make("clip", templates=("a {}",) * 90 + (5,)).fit()
 
 
 def test_a_pickle_is_no_head(saved: Path) -> None:

@@ -257,8 +257,8 @@ class AnomalyCLIP(BackboneDetector):
 
     def _map(self, features: ImageFeatures, direction: Tensor) -> Tensor:
         """Probability maps (B, rows, columns): the mean of the layers, blurred."""
-        layers = [torch.sigmoid(patches.double() @ direction) for patches in features.layers.values()]
-        maps = torch.stack(layers).mean(0).unflatten(1, features.grid)
+        logits = [self._finite(patches.double() @ direction) for patches in features.layers.values()]
+        maps = torch.sigmoid(torch.stack(logits)).mean(0).unflatten(1, features.grid)
         patch = self.backbone_.model.config.vision.patch_size
         return blurred(maps, patch, self.sigma).clamp(0, 1)
 
@@ -282,8 +282,14 @@ class AnomalyCLIP(BackboneDetector):
         found, times = self.words_["learned_from"], "epoch" if self.epochs == 1 else "epochs"
         return (
             f"Two learned prompts,\n{pair},\nlearned in {self.epochs} {times} on {found['good']} good and "
-            f"{found['flawed']} flawed images of other products."
+            f"{found['flawed']} flawed images of other products, from {self._learned_by()}."
         )
+
+    def _learned_by(self) -> str:
+        maps = [name for name, on in (("focal", self.focal_loss), ("Dice", self.dice_loss)) if on]
+        labels = ["their labels"] * self.image_loss
+        masks = [f"their masks ({' and '.join(maps)} loss)"] * self._objective().uses_maps
+        return " and ".join(labels + masks)
 
     def _facts(self) -> dict[str, str]:
         assert self.backbone_ is not None
@@ -291,6 +297,13 @@ class AnomalyCLIP(BackboneDetector):
         shape = self.shape(self.backbone_)
         return {
             "Images": f"{side} px; local path through the last {path.blocks} blocks",
-            "Learned tokens": f"{shape.length} before each prompt, {shape.deep_length} in each of the text "
-            f"blocks 2 to {shape.depth}",
+            "Learned tokens": f"{shape.length} before each prompt{_deep_in_words(shape)}",
         }
+
+
+def _deep_in_words(shape: PromptShape) -> str:
+    if shape.depth < 2:
+        return ", none in later text blocks"
+    if shape.depth == 2:
+        return f", {shape.deep_length} in the text block 2"
+    return f", {shape.deep_length} in each of the text blocks 2 to {shape.depth}"

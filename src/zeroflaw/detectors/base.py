@@ -6,7 +6,7 @@ Subclasses say what they ask of the network, what they learn, and how they judge
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -263,9 +263,21 @@ class BackboneDetector(Detector):
             detector._check_backbone(backbone)
         except UsageError as error:
             raise _wrong_parameters(saved, error) from error
+        Given.check_seen(detector.name, detector.needs, saved.seen)
         detector.backbone_, detector.words_, detector.seen_ = backbone, saved.words, saved.seen
         detector._restore(saved.tensors)
+        detector._check_words()
         return detector
+
+    def _check_words(self) -> None:
+        """Refuse words of a folder that do not say what the model card needs: it could not be saved again."""
+        try:
+            self.model_card()
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DetectorError(
+                f"words.json does not hold the words that a detector '{self.name}' was made of ("
+                f"{type(error).__name__}: {error}); save the detector again"
+            ) from error
 
     def model_card(self) -> str:
         """Return the model card, Markdown."""
@@ -316,11 +328,15 @@ def _check_identity(detector: BackboneDetector, saved: folders.SavedDetector, ba
         )
 
 
-def take_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+def take_tensors(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]], *, whole: Collection[str] = ()
+) -> dict[str, Tensor]:
     """Return saved tensors after a check that exactly those of ``shapes`` are there.
 
+    They hold float32 numbers, but int64 ones where ``whole`` names them.
+
     Raises:
-        DetectorError: a tensor is missing, superfluous or of another shape.
+        DetectorError: a tensor is missing, superfluous, of another shape or of other numbers.
     """
     if set(shapes) != set(tensors):
         odd = sorted(set(shapes) ^ set(tensors))
@@ -331,6 +347,12 @@ def take_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence[in
         if list(tensors[key].shape) != list(shape):
             raise DetectorError(
                 f"tensor '{key}' of head.safetensors has shape {list(tensors[key].shape)}, not {list(shape)}"
+            )
+        wanted = torch.int64 if key in whole else torch.float32
+        if tensors[key].dtype != wanted:
+            raise DetectorError(
+                f"tensor '{key}' of head.safetensors must hold {wanted} numbers, got {tensors[key].dtype}; "
+                "save the detector again"
             )
     return dict(tensors)
 

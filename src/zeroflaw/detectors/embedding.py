@@ -119,24 +119,28 @@ class EmbeddingDetector(BackboneDetector):
         logits: dict[str, Tensor] = {}
         part_maps: dict[str, Tensor] = {}
         for name, head in self.heads_.items():
-            logits[name] = _double(head, features.image)
+            logits[name] = self._double(head, features.image)
             if maps or f"{name}_part" in self.weights:
                 part_maps[name] = self._part_map(head, features, request)
                 logits[f"{name}_part"] = part_maps[name].amax(1)
-        fused = self._finite(fuse(logits, self.weights))
+        fused = fuse(logits, self.weights)
         drawn = self._fused_map(part_maps, fused, features.grid) if maps else None
         return predictions(fused, logits, sizes, drawn)
+
+    def _double(self, head: nn.Module, embeddings: Tensor) -> Tensor:
+        logits: Tensor = head(embeddings.float().cpu())
+        return self._finite(logits.double())
 
     def _part_map(self, head: nn.Module, features: ImageFeatures, request: Request) -> Tensor:
         """Logits of the patches, (B, P): of the patch tokens, or the harmonic mean over the window sizes."""
         if self._parts_are_patches():
             assert features.patches is not None
-            return _double(head, features.patches)
+            return self._double(head, features.patches)
         maps = []
         for size in self.window_sizes:
             windows = make_windows(features.grid, size, self.window_stride)
             embeddings = features.windows[request.windows.index((size, self.window_stride))]
-            maps.append(harmonic_map(_double(head, embeddings), windows))
+            maps.append(harmonic_map(self._double(head, embeddings), windows))
         return harmonic_mean(maps)
 
     def _fused_map(self, part_maps: dict[str, Tensor], image: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -170,18 +174,12 @@ class EmbeddingDetector(BackboneDetector):
         return {"Object": self.object or "unknown", "Score": f"weighted mean of {weights}"}
 
 
-def _double(head: nn.Module, embeddings: Tensor) -> Tensor:
-    logits: Tensor = head(embeddings.float().cpu())
-    return logits.double()
-
-
 def _fill(heads: dict[str, nn.Module], tensors: Mapping[str, Tensor]) -> dict[str, nn.Module]:
-    shapes = {
-        f"{name}.{key}": value.shape
-        for name, head in heads.items()
-        for key, value in head.state_dict().items()
+    empty = {
+        f"{name}.{key}": value for name, head in heads.items() for key, value in head.state_dict().items()
     }
-    take_tensors(tensors, shapes)
+    whole = {key for key, value in empty.items() if not value.is_floating_point()}
+    take_tensors(tensors, {key: value.shape for key, value in empty.items()}, whole=whole)
     for name, head in heads.items():
         mine = {k.split(".", 1)[1]: v for k, v in tensors.items() if k.split(".", 1)[0] == name}
         head.load_state_dict(mine, assign=True)

@@ -32,7 +32,7 @@ class SavedDetector:
         detector: name of the kind of detector.
         parameters: its parameters, as JSON values.
         backbone: name, sha256 and revision of the weights it was fitted on.
-        tensors: learned tensors by name.
+        tensors: learned tensors by name, float32 or int64.
         words: all words used, by what they were used for.
         seen: images that it was fitted on, as counts and names; empty where there were none.
         card: model card, Markdown.
@@ -148,6 +148,11 @@ def read_folder(folder: str | Path) -> SavedDetector:
     if not isinstance(words, dict):
         raise DetectorError(f"{root / 'words.json'} must hold an object, got a {type(words).__name__}")
     for name, tensor in tensors.items():
+        if tensor.dtype not in (torch.float32, torch.int64):
+            raise DetectorError(
+                f"{root / 'head.safetensors'}: tensor '{name}' must hold float32 or int64 numbers, got "
+                f"{tensor.dtype}; save the detector again"
+            )
         if not bool(torch.isfinite(tensor).all()):
             raise DetectorError(
                 f"{root / 'head.safetensors'}: tensor '{name}' has values that are not finite numbers"

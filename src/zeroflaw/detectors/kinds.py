@@ -8,6 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from zeroflaw.errors import UsageError, closest
 
+_LONGEST = 120  # characters of a wrong value that are shown
+
 
 def check_kinds(parameters: Any) -> None:
     """Refuse a dataclass whose constructor fields are not what their annotations say.
@@ -21,7 +23,13 @@ def check_kinds(parameters: Any) -> None:
         value, hint = getattr(parameters, field.name), hints[field.name]
         if field.init and not _fits(value, hint):
             near = closest(value, _choices(hint)) if isinstance(value, str) else ""
-            raise UsageError(f"{field.name} must be {_words(hint)}, got {value!r}{near}")
+            raise UsageError(f"{field.name} must be {_words(hint)}, got {_shown(value)}{near}")
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written, cut where it would fill the screen."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _fits(value: Any, hint: Any) -> bool:

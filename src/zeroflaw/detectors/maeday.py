@@ -131,9 +131,9 @@ class MAEDAY(BackboneDetector):
         """Take the masks as they were drawn: another version of PyTorch might draw others."""
         patches = self.backbone_.patches
         shape = self.masks, visible_count(patches, self.mask_ratio)
-        visible = take_tensors(tensors, {"visible": shape})["visible"]
+        visible = take_tensors(tensors, {"visible": shape}, whole={"visible"})["visible"]
         # In rising order within 0 .. P - 1, so that no patch is named twice.
-        rising = visible.dtype == torch.int64 and bool((visible[:, 1:] > visible[:, :-1]).all())
+        rising = bool((visible[:, 1:] > visible[:, :-1]).all())
         if not rising or int(visible.min()) < 0 or int(visible.max()) >= patches:
             raise DetectorError(
                 "tensor 'visible' of head.safetensors names no patches; fit the detector again"

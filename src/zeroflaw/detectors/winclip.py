@@ -189,7 +189,7 @@ class WinCLIP(EmbeddingDetector):
         """Log-odds (...) of embeddings (..., E) between the two prototypes."""
         assert self.heads_ is not None
         logits: Tensor = self.heads_["prompt"](embeddings.float().cpu())
-        return logits.double()
+        return self._finite(logits.double())
 
     def _grids(
         self, features: ImageFeatures, request: Request, image: Tensor, zero_shot: bool

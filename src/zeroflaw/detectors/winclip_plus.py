@@ -187,7 +187,7 @@ class WinCLIPPlus(WinCLIP):
             f"memory.{name}": (pictures * rows, width)
             for name, (rows, width) in self._shapes(self.backbone_).items()
         }
-        memories = take_tensors(mine, {**wanted, "memory.tiles": (images,)})
+        memories = take_tensors(mine, {**wanted, "memory.tiles": (images,)}, whole={"memory.tiles"})
         self.tiles_ = memories.pop("memory.tiles")
         self.memories_ = {name.removeprefix("memory."): memory for name, memory in memories.items()}
 

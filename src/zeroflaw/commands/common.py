@@ -15,6 +15,7 @@ from zeroflaw.errors import UsageError
 
 if TYPE_CHECKING:
     from zeroflaw.detectors import Detector, Progress
+    from zeroflaw.finding import Found
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,8 +91,10 @@ class DetectorOptions:
         has_reference, has_auxiliary = reference or bool(self.reference), self.auxiliary is not None
         require(detector, make(detector).needs, reference=has_reference, auxiliary=has_auxiliary)
 
-    def given(self) -> dict[str, Any]:
+    def given(self, *, quiet: bool = False) -> dict[str, Any]:
         """Return what `Detector.fit` is given beside words: found images, a listed data set.
+
+        Files in the folders of reference images that are no images are left out, and named on stderr.
 
         Raises:
             InputError: a path does not exist, holds no image, or is no data set.
@@ -100,7 +103,9 @@ class DetectorOptions:
         if self.reference:
             from zeroflaw.images import find_images
 
-            found["reference"] = find_images(self.reference).paths
+            images = find_images(self.reference)
+            tell_skipped(images, quiet)
+            found["reference"] = images.paths
         if self.auxiliary is not None:
             from zeroflaw.datasets import open_auxiliary
 
@@ -181,7 +186,7 @@ def open_detector(name: str, options: DetectorOptions, *, quiet: bool = False, *
     parameters = options.parameters(name)
     options.check_given(name, reference="reference" in given)
     with fit_bar(quiet) as progress:
-        return open_fitted(name, parameters, progress=progress, **options.given(), **given)
+        return open_fitted(name, parameters, progress=progress, **options.given(quiet=quiet), **given)
 
 
 def _open_saved(folder: str, options: DetectorOptions) -> Detector:
@@ -217,6 +222,16 @@ def say(text: str, quiet: bool = False) -> None:
 def bars_shown(quiet: bool) -> bool:
     """Whether progress bars make sense: stderr is a terminal."""
     return sys.stderr.isatty() and not quiet
+
+
+def tell_skipped(found: Found, quiet: bool) -> None:
+    """Say which files of the folders that were given are no images."""
+    from zeroflaw.finding import shown
+
+    for path in found.skipped:
+        link = path.is_symlink() and path.is_dir()
+        reason = "it is a link to a folder, which is not followed" if link else "it is not an image file"
+        say(f"zeroflaw: {shown(path)}: skipped, {reason}", quiet)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from zeroflaw.commands.common import (
     prepare_output,
     say,
     take_options,
+    tell_skipped,
     with_bar,
 )
 from zeroflaw.errors import ImageError, InputError, UsageError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from zeroflaw.commands.earlier import Earlier
     from zeroflaw.commands.results import FolderResults, StdoutResults
     from zeroflaw.detectors import Prediction
-    from zeroflaw.finding import Found
 
 ANOMALOUS = 1
 GIVEN = "given with --threshold"
@@ -148,7 +148,7 @@ def detect(
     if output is not None:
         earlier = _prepare(output, overwrite)
         found = earlier.left_out(found)
-    _tell_skipped(found, quiet)
+    tell_skipped(found, quiet)
     ready = open_detector(detector, take_options(options, seed), quiet=quiet)
     maps = output is not None and not no_maps
     start = time.perf_counter()
@@ -167,15 +167,6 @@ def _prepare(output: Path, overwrite: bool) -> Earlier:
 
     prepare_output(output, RESULTS, overwrite)
     return look_at(output)
-
-
-def _tell_skipped(found: Found, quiet: bool) -> None:
-    from zeroflaw.finding import shown
-
-    for path in found.skipped:
-        link = path.is_symlink() and path.is_dir()
-        reason = "it is a link to a folder, which is not followed" if link else "it is not an image file"
-        say(f"zeroflaw: {shown(path)}: skipped, {reason}", quiet)
 
 
 def _check(threshold: float | None, fail_on_anomaly: bool) -> None:

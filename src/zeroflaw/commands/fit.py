@@ -50,11 +50,15 @@ def fit(
     require_target(output)
     if (output / "config.json").exists() and not overwrite:
         raise UsageError(f"{output} already holds a detector; give another folder or --overwrite")
-    checkpoint = _checkpoint(output, restart, quiet) if make(detector).resumable else None
+    chosen = take_options(options, seed)
+    kind = make(detector, **chosen.parameters(detector))
+    kind.validate()  # a wrong flag is said before an interrupted fit is forgotten
+    chosen.check_given(detector)
+    checkpoint = _checkpoint(output, restart, quiet) if kind.resumable else None
     start = time.perf_counter()
     try:
         given = {} if checkpoint is None else {"checkpoint": checkpoint}
-        fitted = open_detector(detector, take_options(options, seed), quiet=quiet, **given)
+        fitted = open_detector(detector, chosen, quiet=quiet, **given)
     except KeyboardInterrupt:
         if checkpoint is not None and checkpoint.exists():
             say(f"interrupted; the same command goes on from {checkpoint}", quiet)
@@ -72,5 +76,5 @@ def _checkpoint(output: Path, restart: bool, quiet: bool) -> Path:
     if restart:
         path.unlink(missing_ok=True)
     if path.exists():
-        say(f"going on with the interrupted fit in {path}", quiet)
+        say(f"an interrupted fit was found in {path}", quiet)
     return path

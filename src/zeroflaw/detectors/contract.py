@@ -166,6 +166,14 @@ class Detector(ABC):
     def save(self, folder: str | Path) -> None:
         """Write the fitted detector as a folder of JSON and safetensors."""
 
+    def validate(self) -> None:
+        """Check every parameter; `fit` does so first.
+
+        Raises:
+            UsageError: a parameter is of the wrong kind or out of range; the message names it.
+        """
+        return
+
     def get_params(self) -> dict[str, Any]:
         """Return the parameters by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}  # type: ignore[arg-type]

@@ -258,7 +258,7 @@ class BackboneDetector(Detector):
         except (UsageError, TypeError, ValueError) as error:
             raise _wrong_parameters(saved, error) from error
         backbone = detector._load_backbone()
-        _check_identity(detector, saved, backbone)
+        folders.check_identity(saved, detector.backbone, backbone)
         try:
             detector._check_backbone(backbone)
         except UsageError as error:
@@ -312,20 +312,6 @@ class BackboneDetector(Detector):
 
 def _wrong_parameters(saved: folders.SavedDetector, error: Exception) -> DetectorError:
     return DetectorError(f"the saved parameters of detector '{saved.detector}' are wrong: {error}")
-
-
-def _check_identity(detector: BackboneDetector, saved: folders.SavedDetector, backbone: Any) -> None:
-    if backbone.sha256 != saved.backbone.get("sha256"):
-        raise DetectorError(
-            f"the detector was fitted on backbone '{saved.backbone.get('name')}' with sha256 "
-            f"{saved.backbone.get('sha256')}, but '{detector.backbone}' has {backbone.sha256}; use the "
-            "weights it was fitted on, or fit it again"
-        )
-    if backbone.fingerprint != saved.backbone.get("fingerprint"):
-        raise DetectorError(
-            f"backbone '{detector.backbone}' has the weights the detector was fitted on, but not its "
-            "configuration, preprocessing and tokenizer; restore its folder, or fit the detector again"
-        )
 
 
 def take_tensors(

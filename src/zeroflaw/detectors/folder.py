@@ -162,6 +162,25 @@ def read_folder(folder: str | Path) -> SavedDetector:
     )
 
 
+def check_identity(saved: SavedDetector, name: str, backbone: Any) -> None:
+    """Compare the backbone ``name`` with the one that a detector was fitted on.
+
+    Raises:
+        DetectorError: it has other weights, or another configuration, preprocessing or tokenizer.
+    """
+    if backbone.sha256 != saved.backbone.get("sha256"):
+        raise DetectorError(
+            f"the detector was fitted on backbone '{saved.backbone.get('name')}' with sha256 "
+            f"{saved.backbone.get('sha256')}, but '{name}' has {backbone.sha256}; use the weights it was "
+            "fitted on, or fit it again"
+        )
+    if backbone.fingerprint != saved.backbone.get("fingerprint"):
+        raise DetectorError(
+            f"backbone '{name}' has the weights the detector was fitted on, but not its configuration, "
+            "preprocessing and tokenizer; restore its folder, or fit the detector again"
+        )
+
+
 def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > LARGEST_HEAD:

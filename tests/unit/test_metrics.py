@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -367,6 +371,18 @@ class TestPixelMetrics:
         for name in ("pixel_auroc", "pixel_aupr", "pixel_f1max", "pixel_pro"):
             assert getattr(bent, name).value == pytest.approx(getattr(plain, name).value, abs=1e-5)
 
+    @given(cut=st.integers(0, 4))
+    @settings(max_examples=5, deadline=None)
+    def test_two_collections_put_together_are_one(self, cut):
+        """As the domains of a category are: also where one of them is empty or lacks defects."""
+        pairs = [*list(made_up(3, side=32)), (np.full((32, 32), 0.3, np.float32), np.zeros((32, 32), bool))]
+        one, other = collected(pairs[:cut]), collected(pairs[cut:])
+        one.merge(other)
+        whole, joined = collected(pairs).result(), one.result()
+        for name in ("pixel_auroc", "pixel_aupr", "pixel_f1max", "pixel_pro"):
+            assert getattr(joined, name).value == pytest.approx(getattr(whole, name).value, abs=1e-12)
+        assert joined.pixel_pro.value == pytest.approx(slow_pro(pairs), abs=1e-5)
+
     def test_order_of_images_does_not_matter(self):
         pairs = list(made_up(3, side=32))
         assert collected(pairs).result().pixel_auroc == collected(pairs[::-1]).result().pixel_auroc
@@ -443,3 +459,13 @@ class TestPixelMetrics:
         assert many <= few * 1.05
         assert many < 120e6
         assert spent < 60 * 0.02 + 0.5  # about 0.0015 s an image and 0.05 s for the result without tracing
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux counts it")
+    def test_a_thousand_maps_in_a_process_of_their_own(self):
+        """Fewer of them here: memory does not depend on their number, and time is in proportion."""
+        script = Path(__file__).parents[2] / "benchmarks" / "metrics.py"
+        command = [sys.executable, str(script), "--maps", "200"]
+        found = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+        assert found["mib"] < 300
+        assert found["seconds"] < 10  # measured: 0.8 s, and 3.6 s for a thousand
+        assert 0.6 < found["pixel_auroc"] < 0.7

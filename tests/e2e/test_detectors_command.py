@@ -57,14 +57,14 @@ def test_the_list_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     text = listed(capsys)
     lines = [line.strip() for line in text.splitlines()]
     for line in (
-        "published: MVTec AD 91.8, VisA 78.1 (Jeong et al., CVPR 2023)",
-        "published: MVTec AD 91.0, VisA 78.8 (poster by Gao et al.)",
-        "published: MVTec AD 85.8 (Li et al., NeurIPS 2023)",
-        "published: VisA 73.5 (poster by Gao et al.)",
-        "published with 1 photo: MVTec AD 93.1, VisA 83.8 (Jeong et al., CVPR 2023)",
-        "reproduced: MVTec AD 90.4, VisA 75.5 (zqhang/Accurate-WinCLIP, read-me)",
-        "reproduced: MVTec AD about 91.2 (mala-lab/WinCLIP, by the tables of InCTRL)",
-        "recalled, not verified: MVTec AD 74.1, VisA 58.2 (Jeong et al., CVPR 2023)",
+        "published: image AUROC MVTec AD 91.8, VisA 78.1 (Jeong et al., CVPR 2023)",
+        "published: image AUROC MVTec AD 91.0, VisA 78.8 (poster by Gao et al.)",
+        "published: image AUROC MVTec AD 85.8 (Li et al., NeurIPS 2023)",
+        "published: image AUROC VisA 73.5 (poster by Gao et al.)",
+        "published with 1 photo: image AUROC MVTec AD 93.1, VisA 83.8 (Jeong et al., CVPR 2023)",
+        "reproduced: image AUROC MVTec AD 90.4, VisA 75.5 (zqhang/Accurate-WinCLIP, read-me)",
+        "reproduced: image AUROC MVTec AD about 91.2 (mala-lab/WinCLIP, by the tables of InCTRL)",
+        "recalled, not verified: image AUROC MVTec AD 74.1, VisA 58.2 (Jeong et al., CVPR 2023)",
     ):
         assert line in lines
     assert text.splitlines()[0].startswith("rwda ")

@@ -115,5 +115,5 @@ def _sentences(quoted: Sequence[PublishedNumber]) -> list[str]:
         values = ", ".join(f"{titles[n.dataset]} {'about ' * n.approximate}{n.value}" for n in same)
         doubt = ", not verified" if status == "recalled" else ""
         photos = f" with {shots} photo{'s' * (shots != 1)}" if shots else ""
-        sentences.append(f"{status}{doubt}{photos}: {values} ({source})")
+        sentences.append(f"{status}{doubt}{photos}: image AUROC {values} ({source})")
     return sentences

@@ -50,20 +50,21 @@ class Runner:
 
     def run(self) -> None:
         """Do what has not been done yet."""
-        start, images_done = time.perf_counter(), 0
+        seconds, images_done = 0.0, 0
         todo = [(unit, cells) for unit in self.plan.units if (cells := self._open(unit))]
         images = sum(len(unit.category.test) for unit, _ in todo)
         if done := self.plan.cells - sum(len(cells) for _, cells in todo):
             self.say(f"{done} of {self.plan.cells} results are there already")
         for number, (unit, cells) in enumerate(todo, 1):
+            entries = [self._entry(cell, unit) for cell in cells]  # fits are once only: they are not timed
             before = time.perf_counter()
-            failed = self._measure(unit, cells)
-            images_done += len(unit.category.test)
-            now = time.perf_counter()
-            left = (now - start) / images_done * (images - images_done)
+            failed = self._measure(unit, cells, entries)
+            took = time.perf_counter() - before
+            seconds, images_done = seconds + took, images_done + len(unit.category.test)
+            left = seconds / images_done * (images - images_done)
             self.say(
                 f"[{number}/{len(todo)}] {unit.category.dataset} {unit.category.name} {unit.corruption}: "
-                f"{len(unit.category.test)} images x {len(cells)} detectors in {now - before:.1f} s"
+                f"{len(unit.category.test)} images x {len(cells)} detectors in {took:.1f} s"
                 f"{f', {failed} failed' if failed else ''}; about {_duration(left)} left"
             )
 
@@ -75,12 +76,12 @@ class Runner:
     def _is_open(self, result: Result | None) -> bool:
         return result is None or (self.retry_failed and result["row"]["error"] is not None)
 
-    def _measure(self, unit: Unit, cells: Sequence[Cell]) -> int:
+    def _measure(self, unit: Unit, cells: Sequence[Cell], entries: Sequence[Entry | str]) -> int:
         """Measure the open cells of a unit, keep the results, and return how many failed."""
         ready: dict[str, Entry] = {}
         outcomes: dict[str, Outcome] = {}
-        for cell in cells:
-            key, entry = cell_key(unit, cell, self.plan.grid), self._entry(cell, unit)
+        for cell, entry in zip(cells, entries, strict=True):
+            key = cell_key(unit, cell, self.plan.grid)
             if isinstance(entry, str):
                 outcomes[key] = self._failure(unit, cell, entry)
             else:
@@ -135,8 +136,10 @@ class Runner:
         given = self._given(cell, category)
         if detector.resumable:
             given["checkpoint"] = folder.with_name(f"{folder.name}.checkpoint")
+        before = time.perf_counter()
         detector.fit(progress=self.progress, **given)
         detector.save(folder)
+        self.say(f"fitted {spec.label}, seed {cell.seed}, in {time.perf_counter() - before:.1f} s")
         if detector.resumable:
             given["checkpoint"].unlink(missing_ok=True)
         return detector

@@ -71,6 +71,10 @@ def test_every_row_is_measured_or_says_why_not(
     assert "no data: VisA" in str(one(method="clip", dataset="visa", corruption=None)["reason"])
     assert "--autoencoder" in str(one(method="maeday", dataset="mvtec", corruption=None)["reason"])
     assert "--auxiliary" in str(one(method="acr", dataset="mvtec", corruption=None)["reason"])
+    page = (out / "comparison.html").read_text()
+    assert page.count("<tr>") == 1 + len(found)
+    worse = sum(row["difference"] is not None and row["difference"] <= -1 for row in found)
+    assert page.count('class="worse"') == worse > 0
     text = capsys.readouterr().out
     assert "2 of 15 categories" in text
     assert "no data: AeBAD" in text

@@ -24,6 +24,7 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
 th, td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
 td.best { font-weight: 700; }
+td.words { text-align: left; white-space: normal; min-width: 20rem; }
 td.worse { color: #b33; }
 td.better { color: #283; }
 figure { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top; }
@@ -50,9 +51,14 @@ def page_of(content: Mapping[str, Any], results: Sequence[Result]) -> str:
     """
     parts = [*_head(content), *_means(content), *_severities(content), *_sweeps(content)]
     parts += [*_categories(content, results), *_notes(content)]
+    return document(content["title"], parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """Return a whole page of HTML around its parts."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(content['title'])}</title>"
+        f"<title>{escape(title)}</title>"
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>\n'
         + "\n".join(parts)
         + "\n</body></html>\n"

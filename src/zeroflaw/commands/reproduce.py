@@ -58,8 +58,8 @@ def reproduce(
 ) -> int:
     """Measure what can be measured of a published TABLE, 'poster' for example, and print both side by side.
 
-    Rows whose data, weights or inputs are missing say so. Writes the reports of 'benchmark', comparison.json
-    and comparison.md. Exit code 3: some rows could not be measured.
+    Rows whose data, weights or inputs are missing say so. Writes the reports of 'benchmark', comparison.json,
+    comparison.md and comparison.html. Exit code 3: some rows could not be measured.
     """
     from zeroflaw.benchmark.reproduce import Reproduction, Setting
 
@@ -77,26 +77,28 @@ def reproduce(
 
 
 def _write(output: Path, table: str, found: Sequence[Comparison], setting: Setting, quiet: bool) -> None:
+    from zeroflaw.benchmark.comparison_page import comparison_page
     from zeroflaw.benchmark.reproduce import describe, markdown
     from zeroflaw.files import write_json, write_text
 
     write_json(output / "comparison.json", describe(found, setting))
     write_text(output / "comparison.md", markdown(table, found, setting))
-    say(f"wrote comparison.json and comparison.md to {output}", quiet)
+    write_text(output / "comparison.html", comparison_page(table, found, setting))
+    say(f"wrote comparison.json, comparison.md and comparison.html to {output}", quiet)
 
 
 def _lines(found: Sequence[Comparison]) -> list[str]:
     """Return the table for a terminal; differences are coloured where it can show colours."""
+    from zeroflaw.benchmark.comparison_page import side_of
     from zeroflaw.benchmark.reproduce import HEAD, cells_of
 
+    colours = {"better": "green", "worse": "red", None: None}
     table = [list(HEAD), *(cells_of(comparison) for comparison in found)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for number, cells in enumerate(table):
         padded = [f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)]
         if number and sys.stdout.isatty():
-            difference = found[number - 1].difference
-            colour = None if difference is None else "red" if difference < -1 else "green"
-            padded[5] = click.style(padded[5], fg=colour)
+            padded[5] = click.style(padded[5], fg=colours[side_of(found[number - 1])])
         lines.append("  ".join(padded).rstrip())
     return lines

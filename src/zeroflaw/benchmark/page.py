@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -9,8 +10,7 @@ from typing import Any
 
 from zeroflaw.benchmark.plots import COLOURS, Axis, Series, curves, histogram, legend, nice_ticks
 from zeroflaw.benchmark.store import Result
-from zeroflaw.benchmark.tables import NAMES, cell, name_of
-from zeroflaw.evaluation import is_incomplete
+from zeroflaw.benchmark.tables import NAMES, cell, mean_cell, name_of
 from zeroflaw.metrics import image_auroc
 
 _STYLE = """
@@ -39,6 +39,7 @@ summary { cursor: pointer; }
 """
 
 _MORE = ("known_object", "shots", "auxiliary")  # what detectors differ in beside parameters
+_Points = Mapping[str, Sequence[tuple[float, float, float | None]]]  # x, mean and deviation by name
 _MOST_HISTOGRAMS = 8  # of one category; more would bury the page
 
 
@@ -89,19 +90,19 @@ def _means(content: Mapping[str, Any]) -> Iterator[str]:
             continue
         best = {c: max(_value(by.get((d, c)), metric) for d in detectors) for c in corruptions}
         yield f"<h2>{title}, mean over categories</h2>"
-        rows = []
-        for detector in detectors:
-            cells = []
-            for corruption in corruptions:
-                line = by.get((detector, corruption))
-                text = (
-                    "–"
-                    if line is None
-                    else cell(line[metric]["mean"], line[metric]["std"], star=is_incomplete(line, metric))
-                )
-                cells.append((text, _value(line, metric) == best[corruption] > -1))
-            rows.append((detector, cells))
-        yield _table(["detector", *corruptions], rows)
+        found = {key: by.get(key) for key in itertools.product(detectors, corruptions)}
+        cells = {
+            key: (mean_cell(line, metric), _value(line, metric) == best[key[1]] > -1)
+            for key, line in found.items()
+        }
+        if len(corruptions) > len(detectors):  # the longer list goes down
+            yield _table(
+                ["corruption", *detectors], [(c, [cells[d, c] for d in detectors]) for c in corruptions]
+            )
+        else:
+            yield _table(
+                ["detector", *corruptions], [(d, [cells[d, c] for c in corruptions]) for d in detectors]
+            )
 
 
 def _value(line: Mapping[str, Any] | None, metric: str) -> float:
@@ -139,27 +140,32 @@ def _severities(content: Mapping[str, Any]) -> Iterator[str]:
         yield "<h2>Severity</h2>"
         names = list(dict.fromkeys(name for _, points in figures for name in points))
         yield legend(names)
+        y = _heights([points for _, points in figures])  # one scale: figures are compared with each other
         for kind, points in figures:
             ordered = {name: points.get(name, []) for name in names}  # one colour each in all figures
-            yield _figure(kind, ordered, "severity of " + kind.replace("_", " "), logarithmic=False)
+            yield _figure(kind, ordered, "severity of " + kind.replace("_", " "), y, logarithmic=False)
 
 
-def _figure(
-    title: str,
-    points: Mapping[str, Sequence[tuple[float, float, float | None]]],
-    across: str,
-    *,
-    logarithmic: bool,
-) -> str:
+def _heights(figures: Sequence[_Points]) -> Axis:
+    """Return the scale that holds all means with their bars."""
+    ends = [
+        y + sign * (bar or 0)
+        for points in figures
+        for at in points.values()
+        for _, y, bar in at
+        for sign in (-1, 1)
+    ]
+    low, high = math.floor(max(min(ends), 0) * 20) / 20, math.ceil(min(max(ends), 1) * 20) / 20
+    return Axis("mean image AUROC", low, max(high, low + 0.05), nice_ticks(low, max(high, low + 0.05)))
+
+
+def _figure(title: str, points: _Points, across: str, y: Axis, *, logarithmic: bool) -> str:
     series = [
         Series(name, [(x, y) for x, y, _ in at], [bar for _, _, bar in at])
         for name, unsorted in points.items()
         for at in [sorted(unsorted, key=lambda point: point[0])]
     ]
     xs = sorted({x for line in series for x, _ in line.points})
-    ends = [y + sign * (bar or 0) for at in points.values() for _, y, bar in at for sign in (-1, 1)]
-    low, high = math.floor(max(min(ends), 0) * 20) / 20, math.ceil(min(max(ends), 1) * 20) / 20
-    y = Axis("mean image AUROC", low, max(high, low + 0.05), nice_ticks(low, max(high, low + 0.05)))
     x = Axis(across, xs[0], xs[-1], xs, logarithmic)
     return f"<figure>{curves(series, x, y, title)}</figure>"
 
@@ -180,7 +186,7 @@ def _sweeps(content: Mapping[str, Any]) -> Iterator[str]:
         xs = [x for at in points.values() for x, _, _ in at]
         yield f"<h2>Sweep of {escape(parameter)}</h2>" + legend(list(points))
         logarithmic = min(xs) > 0 and max(xs) / min(xs) >= 20
-        yield _figure(parameter, points, parameter, logarithmic=logarithmic)
+        yield _figure(parameter, points, parameter, _heights([points]), logarithmic=logarithmic)
 
 
 def _swept(spec: Mapping[str, Any], specs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -86,7 +86,7 @@ def _counts(content: Mapping[str, Any]) -> str:
 
 
 def _means(content: Mapping[str, Any]) -> Iterator[str]:
-    """One table per metric: detectors down, corruptions across."""
+    """One table per metric: detectors and corruptions."""
     lines = content["summary"]
     corruptions = list(dict.fromkeys(line["corruption"] for line in lines))
     detectors = list(dict.fromkeys(name_of(line, content) for line in lines))
@@ -94,14 +94,22 @@ def _means(content: Mapping[str, Any]) -> Iterator[str]:
     for metric, title in NAMES.items():
         if all(line[metric]["mean"] is None for line in lines):
             continue
-        rows = []
-        for detector in detectors:
-            found = [by.get((detector, corruption)) for corruption in corruptions]
-            rows.append([detector, *[_mean_cell(line, metric) for line in found]])
-        yield f"## {title}, mean over categories\n\n" + table(["detector", *corruptions], rows)
+        cells = {(d, c): mean_cell(by.get((d, c)), metric) for d in detectors for c in corruptions}
+        if len(corruptions) > len(detectors):  # the longer list goes down
+            head, rows = (
+                ["corruption", *detectors],
+                [[c, *(cells[d, c] for d in detectors)] for c in corruptions],
+            )
+        else:
+            head, rows = (
+                ["detector", *corruptions],
+                [[d, *(cells[d, c] for c in corruptions)] for d in detectors],
+            )
+        yield f"## {title}, mean over categories\n\n" + table(head, rows)
 
 
-def _mean_cell(line: Mapping[str, Any] | None, metric: str) -> str:
+def mean_cell(line: Mapping[str, Any] | None, metric: str) -> str:
+    """Return mean and deviation out of a line of the summary, a dash where there is none."""
     if line is None:
         return "–"
     return cell(line[metric]["mean"], line[metric]["std"], star=is_incomplete(line, metric))

@@ -203,7 +203,7 @@ def test_evaluate_says_when_it_did_not_see_all_images(
     err = capsys.readouterr().err
     assert "5*" in err
     assert "001.png" in err
-    assert "part of the images only" in err
+    assert "part of the images or categories only" in err
 
 
 def test_evaluate_tells_each_category_its_name(tree: Path, backbone: list[str], tmp_path: Path) -> None:

@@ -13,7 +13,11 @@ NEAR = 1.0  # percent points; figures that differ by less are taken for equal
 
 def comparison_page(name: str, found: Sequence[Comparison], setting: Setting) -> str:
     """Return the page: a row for each number, differences of more than `NEAR` in colour."""
-    head = "".join(f"<th>{escape(title)}</th>" for title in HEAD)
+    texts = {0, 1, 2, len(HEAD) - 1}  # columns of words; the others are numbers
+    head = "".join(
+        f"<th{' class=text' if number in texts else ''}>{escape(title)}</th>"
+        for number, title in enumerate(HEAD)
+    )
     body = "".join(_row(comparison) for comparison in found)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     title = f"{name}: published and measured"
@@ -22,10 +26,11 @@ def comparison_page(name: str, found: Sequence[Comparison], setting: Setting) ->
 
 
 def _row(comparison: Comparison) -> str:
-    *cells, difference, remarked = cells_of(comparison)
-    plain = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    method, data, metric, *figures, difference, remarked = map(escape, cells_of(comparison))
+    words = "".join(f'<td class="text">{cell}</td>' for cell in (method, data, metric))
+    plain = "".join(f"<td>{cell}</td>" for cell in figures)
     looks = f' class="{side}"' if (side := side_of(comparison)) else ""
-    return f'<tr>{plain}<td{looks}>{escape(difference)}</td><td class="words">{escape(remarked)}</td></tr>'
+    return f'<tr>{words}{plain}<td{looks}>{difference}</td><td class="text words">{remarked}</td></tr>'
 
 
 def side_of(comparison: Comparison) -> str | None:

@@ -24,7 +24,8 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align
 th, td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
 td.best { font-weight: 700; }
-td.words { text-align: left; white-space: normal; min-width: 20rem; }
+.text { text-align: left; }
+td.words { white-space: normal; min-width: 20rem; }
 td.worse { color: #b33; }
 td.better { color: #283; }
 figure { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top; }

@@ -304,7 +304,7 @@ def remark(name: str, setting: Setting) -> str:
     note = next((n.note for n in numbers_of(name) if n.note), "")
     source = ", ".join(dict.fromkeys(n.source for n in numbers_of(name)))
     return (
-        f"Published: {source}. Measured: backbone {setting.backbone}, {known} the names of products; figures "
+        f"Published: {source.rstrip('.')}. Measured: backbone {setting.backbone}, {known} the names of products; figures "
         f"in percent. Unless you gave it, the published numbers are of another backbone. {note}".strip()
     )
 

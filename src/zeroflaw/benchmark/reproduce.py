@@ -302,9 +302,9 @@ def remark(name: str, setting: Setting) -> str:
     """Return what must be known before the two columns are compared."""
     known = "with" if setting.known_object else "without"
     note = next((n.note for n in numbers_of(name) if n.note), "")
-    source = ", ".join(dict.fromkeys(n.source for n in numbers_of(name)))
+    source = ", ".join(dict.fromkeys(n.source for n in numbers_of(name))).rstrip(".")
     return (
-        f"Published: {source.rstrip('.')}. Measured: backbone {setting.backbone}, {known} the names of products; figures "
+        f"Published: {source}. Measured: backbone {setting.backbone}, {known} the names of products; figures "
         f"in percent. Unless you gave it, the published numbers are of another backbone. {note}".strip()
     )
 

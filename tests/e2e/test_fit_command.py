@@ -85,7 +85,9 @@ def test_files_beside_reference_photos_are_named(
     (photos / "notes.txt").write_text("all of them are good")
     fit = ["fit", "--detector", "winclip-plus", "--backbone", f"local-dir:{tiny_backbone}"]
     assert run(*fit, "--reference", photos, "-o", tmp_path / "one") == 0
-    assert "notes.txt: skipped, it is not an image file" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "notes.txt: skipped, it is not an image file" in said
+    assert "1 photo taken for good products" in said
     assert "Images seen: 1 photo of good products" in (tmp_path / "one" / "README.md").read_text()
     assert run(*fit, "--reference", photos, "-o", tmp_path / "two", "--quiet") == 0
     assert capsys.readouterr().err == ""

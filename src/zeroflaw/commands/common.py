@@ -106,6 +106,11 @@ class DetectorOptions:
             images = find_images(self.reference)
             tell_skipped(images, quiet)
             found["reference"] = images.paths
+            count = len(images.paths)
+            say(
+                f"{count} photo{'s' * (count != 1)} taken for good products; flawed ones would spoil it",
+                quiet,
+            )
         if self.auxiliary is not None:
             from zeroflaw.datasets import open_auxiliary
 

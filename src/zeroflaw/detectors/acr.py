@@ -9,6 +9,7 @@ from the centre is the anomaly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ from zeroflaw.errors import UsageError
 if TYPE_CHECKING:
     from zeroflaw.datasets import Category, Dataset
 
+USUAL = 0.95  # share of the patches of a batch that lie below one half in maps
 FLOOR = 1e-12  # smallest squared distance that a score tells apart; keeps log-odds finite
 FEWEST = 2  # images of a product that its statistics can be had from
 _PIXELS = 16  # side of a patch of the paper's maps, in which its blur is measured
@@ -199,7 +201,8 @@ class ACR(BackboneDetector):
     ) -> list[Prediction]:
         """Judge all images of a batch by one another.
 
-        The log-odds are the logarithm of the largest smoothed squared distance d; maps hold d / (1 + d).
+        With d the smoothed squared distance of a patch, in units of the distance that one patch in twenty of
+        the batch exceeds, maps hold d / (1 + d), and the log-odds are the logarithm of the largest d.
 
         Raises:
             UsageError: the batch is smaller than ``min_batch``.
@@ -212,6 +215,7 @@ class ACR(BackboneDetector):
             )
         distances = self._distances(features.layers[self._block(self.backbone_)])
         grid = blurred(distances.unflatten(1, features.grid), _PIXELS, self.sigma).clamp_min(FLOOR)
+        grid = (grid / usual(grid)).clamp_min(FLOOR)
         logits = self._finite(grid.amax(dim=(1, 2)).log())
         return predictions(logits, {"distance": logits}, sizes, grid / (1 + grid) if maps else None)
 
@@ -273,3 +277,13 @@ class ACR(BackboneDetector):
             "Training": f"{self.iterations} steps of {self.tasks} tasks with {self.shots} images and as many "
             f"noisy copies (noise {self.noise:g})",
         }
+
+
+def usual(grid: Tensor) -> Tensor:
+    """Return the value that 95 % of a batch's patches do not exceed, ().
+
+    The paper stretches distances from the lowest to the highest of the whole set; one outlier then sets the
+    scale of all maps, which this does not.
+    """
+    values = grid.flatten()
+    return values.kthvalue(math.ceil(USUAL * len(values))).values

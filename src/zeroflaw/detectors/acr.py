@@ -27,9 +27,9 @@ from zeroflaw.detectors.acr_training import (
     train_network,
     with_noise,
 )
-from zeroflaw.detectors.base import BackboneDetector, Request, batches, predictions, take_tensors
+from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
 from zeroflaw.detectors.blur import blurred
-from zeroflaw.detectors.contract import Needs, Prediction, Progress, read_ahead
+from zeroflaw.detectors.contract import Needs, Prediction, Progress, batches, read_ahead
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import UsageError

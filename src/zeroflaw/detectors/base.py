@@ -18,7 +18,16 @@ from torch import Tensor
 from zeroflaw.clip.model import ImageFeatures
 from zeroflaw.clip.weights import load_backbone
 from zeroflaw.detectors import folder as folders
-from zeroflaw.detectors.contract import Array, Detector, OnError, Prediction, Progress, read_ahead
+from zeroflaw.detectors.contract import (
+    Array,
+    Detector,
+    OnError,
+    Prediction,
+    Progress,
+    batches,
+    named,
+    read_ahead,
+)
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.kinds import check_kinds
 from zeroflaw.detectors.ranges import check_range, one_of
@@ -250,10 +259,9 @@ class BackboneDetector(Detector):
         Raises:
             DetectorError: parameters, tensors and backbone do not fit together.
         """
-        params = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.parameters.items()}
         try:
-            cls.check_params(params)
-            detector = cls(**{**params, **overrides})
+            cls.check_params(saved.parameters)
+            detector = cls(**{**saved.parameters, **overrides})
             detector.validate()
         except (UsageError, TypeError, ValueError) as error:
             raise _wrong_parameters(saved, error) from error
@@ -379,20 +387,3 @@ def probability(logit: Tensor) -> float:
 def sized(image: Array) -> tuple[int, int]:
     """Return height and width of a picture."""
     return int(image.shape[0]), int(image.shape[1])
-
-
-def named(found: Iterable[Prediction], names: Iterable[str]) -> Iterator[Prediction]:
-    """Fill in where the images came from."""
-    import dataclasses
-
-    for prediction, name in zip(found, names, strict=True):
-        yield dataclasses.replace(prediction, source=name)
-
-
-def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Cut ``items`` into lists of at most ``size``."""
-    from itertools import islice
-
-    source = iter(items)
-    while batch := list(islice(source, size)):
-        yield batch

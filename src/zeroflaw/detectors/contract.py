@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 OnError = Callable[[ImageError], None]
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+Item = TypeVar("Item")
 
 SCHEMA = 1
 
@@ -228,17 +230,28 @@ class Detector(ABC):
     def _predict_all(
         self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
     ) -> Iterator[Prediction]:
-        readable = read_ahead(images, on_error)
-        while batch := list(islice(readable, batch_size)):
+        for batch in batches(read_ahead(images, on_error), batch_size):
             found = self._predict_batch([pixels for _, pixels in batch], maps)
-            for (name, _), prediction in zip(batch, found, strict=True):
-                yield dataclasses.replace(prediction, source=name)
+            yield from named(found, [name for name, _ in batch])
 
     def _require_fit(self) -> None:
         if not self.is_fitted:
             raise NotFittedError(
                 f"detector '{self.name}' must be fitted before this; call fit() or load a saved one"
             )
+
+
+def named(found: Iterable[Prediction], names: Iterable[str]) -> Iterator[Prediction]:
+    """Fill in where the images came from."""
+    for prediction, name in zip(found, names, strict=True):
+        yield dataclasses.replace(prediction, source=name)
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Cut ``items`` into lists of at most ``size``."""
+    source = iter(items)
+    while batch := list(islice(source, size)):
+        yield batch
 
 
 def _is_one_picture(images: Any) -> bool:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from zeroflaw.clip.model import ImageFeatures
 from zeroflaw.clip.windows import harmonic_map, harmonic_mean, make_windows
-from zeroflaw.detectors.base import Request, batches, predictions, sized
-from zeroflaw.detectors.contract import Array, Needs, Prediction, Progress
+from zeroflaw.detectors.base import Request, predictions, sized
+from zeroflaw.detectors.contract import Array, Needs, Prediction, Progress, batches
 from zeroflaw.detectors.embedding import EmbeddingDetector, MapSource
 from zeroflaw.detectors.heads import empty_linear
 from zeroflaw.detectors.ranges import check_range

@@ -17,8 +17,8 @@ from torch import Tensor
 from zeroflaw.clip.model import ImageFeatures
 from zeroflaw.clip.windows import harmonic_mean, make_windows
 from zeroflaw.detectors.association import Spread, distances, spread_distances
-from zeroflaw.detectors.base import Request, batches, sized, take_tensors
-from zeroflaw.detectors.contract import Array, Needs, Progress
+from zeroflaw.detectors.base import Request, sized, take_tensors
+from zeroflaw.detectors.contract import Array, Needs, Progress, batches
 from zeroflaw.detectors.folder import LARGEST_HEAD
 from zeroflaw.detectors.fusion import fuse
 from zeroflaw.detectors.given import Given

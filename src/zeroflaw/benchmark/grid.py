@@ -34,14 +34,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zeroflaw.corruptions import parse_corruption
 from zeroflaw.datasets import LAYOUTS
 from zeroflaw.detectors import PRESETS, is_folder, make
 from zeroflaw.detectors.given import require
 from zeroflaw.errors import UsageError, closest
+from zeroflaw.evaluation.sharing import read_corruption
 from zeroflaw.toml_file import read_toml
-
-Corruption = tuple[str, int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +85,6 @@ class Grid:
     corruptions: tuple[str, ...] = ("none",)
     bootstrap: int = 0
     batch_size: int = 8
-
-    def corruption(self, name: str) -> Corruption:
-        """Return name and severity, or None for "none"."""
-        return None if name == "none" else parse_corruption(name)
 
 
 def read_grid(path: Path) -> Grid:
@@ -234,7 +228,7 @@ def _combinations(sweep: Mapping[str, Any], detector: str) -> Iterator[dict[str,
 
 def _check(grid: Grid) -> None:
     for name in grid.corruptions:
-        grid.corruption(name)
+        read_corruption(name)
     if grid.batch_size < 1 or grid.bootstrap < 0:
         raise UsageError("'batch_size' must be at least 1 and 'bootstrap' at least 0")
     labels = [spec.label for spec in grid.detectors]

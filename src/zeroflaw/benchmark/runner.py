@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zeroflaw.benchmark.plan import Cell, Plan, Unit, cell_key, find_root, fit_facts, object_of
+from zeroflaw.benchmark.plan import Cell, Plan, Unit, cell_key, find_root, fit_facts
 from zeroflaw.benchmark.prints import digest
 from zeroflaw.benchmark.store import Result, Store, result_of
 from zeroflaw.datasets import Category, open_auxiliary
@@ -22,7 +22,7 @@ from zeroflaw.errors import DetectorError
 from zeroflaw.evaluation import Entry, Outcome, evaluate_category
 from zeroflaw.evaluation.outcome import LeftOut, Tally, row_of
 from zeroflaw.evaluation.reference import draw_reference
-from zeroflaw.evaluation.sharing import reason_of
+from zeroflaw.evaluation.sharing import read_corruption, reason_of
 
 Say = Callable[[str], None]
 
@@ -90,7 +90,7 @@ class Runner:
             found = evaluate_category(
                 unit.category,
                 list(ready.values()),
-                corruption=self.plan.grid.corruption(unit.corruption),
+                corruption=read_corruption(unit.corruption),
                 batch_size=self.plan.grid.batch_size,
                 intervals=self.plan.grid.bootstrap,
                 keep_going=True,
@@ -167,9 +167,8 @@ class _Named:
 
 def _parameters(cell: Cell, category: Category) -> dict[str, Any]:
     found = {**cell.spec.parameters, "backbone": cell.backbone, "seed": cell.seed}
-    found = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
     if cell.spec.known_object:
-        found["object"] = object_of(category)
+        found["object"] = category.told_name
     return found
 
 

@@ -93,6 +93,7 @@ def evaluate(
     """
     from zeroflaw.datasets import open_dataset
     from zeroflaw.detectors import is_folder
+    from zeroflaw.evaluation.sharing import CLEAN, read_corruption
 
     if known_object and options["object"] is not None:
         raise UsageError(
@@ -112,18 +113,13 @@ def evaluate(
         prepare_output(output, RESULTS, overwrite)
     for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
         say(f"zeroflaw: {problem}", quiet)
-    rows = _run(dataset, plan, _corruptions(corruptions), batch_size, bootstrap)
+    shifts = [read_corruption(name) for name in dict.fromkeys(corruptions or (CLEAN,))]
+    rows = _run(dataset, plan, shifts, batch_size, bootstrap)
     for line in metrics_table(rows):
         say(line, quiet)
     if output is not None:
         _write(output, rows)
         say(f"wrote {output / RESULTS}", quiet)
-
-
-def _corruptions(names: Sequence[str]) -> list[tuple[str, int] | None]:
-    from zeroflaw.corruptions import parse_corruption
-
-    return [None if name == "none" else parse_corruption(name) for name in dict.fromkeys(names or ("none",))]
 
 
 def _chosen(dataset: Dataset, wanted: Sequence[str]) -> Dataset:
@@ -195,7 +191,7 @@ class _Plan:
         options = replace(self.options.only_for(name, self.names), seed=seed)
         object_name = options.object
         if self.known_object and not is_folder(name) and "object" in make(name).get_params():
-            object_name = category.object or category.name
+            object_name = category.told_name
         given = (
             {"reference": draw_reference(category, self.shots or 0, seed or 0)} if self._draws(name) else {}
         )

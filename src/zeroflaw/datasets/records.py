@@ -92,6 +92,14 @@ class Category:
         return self.object or self.name.replace("_", " ")
 
     @property
+    def told_name(self) -> str:
+        """What to tell a detector that knows the product: ``object``, or ``name`` as the folder is called.
+
+        Detectors treat underscores each in their own way.
+        """
+        return self.object or self.name
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """The parts of the test set that are measured by themselves, sorted; empty where there are none."""
         return tuple(sorted({record.domain for record in self.test if record.domain is not None}))

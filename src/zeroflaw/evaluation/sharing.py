@@ -9,7 +9,6 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroflaw.clip.model import ImageFeatures
-from zeroflaw.corruptions import corrupt
+from zeroflaw.corruptions import corrupt, parse_corruption
 from zeroflaw.datasets import Category, Record, read_mask
 from zeroflaw.detectors.base import Request
+from zeroflaw.detectors.contract import batches
 from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError
 from zeroflaw.finding import shown
 from zeroflaw.images import read_image
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zeroflaw.detectors import Prediction
 
 Corruption = tuple[str, int]  # name and severity
+CLEAN = "none"  # what rows say in the place of a corruption
 OnImage = Callable[[], object]
 Mask = npt.NDArray[np.bool_]
 Size = tuple[int, int]
@@ -61,14 +62,17 @@ class _Pass:
         maps = self.category.has_masks
         self.tallies = [Tally(pixels=PixelMetrics() if maps else None) for _ in self.entries]
         self._waiting: dict[int, list[_Waiting]] = {}
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for number, entry in enumerate(self.entries):
+            groups.setdefault(entry.detector.share_key, []).append(number)
+        self._groups = list(groups.values())
 
     def run(self, records: Iterable[Record]) -> None:
         """Judge all records."""
-        readable = self._read(records)
-        while batch := list(islice(readable, self.batch_size)):
+        for batch in batches(self._read(records), self.batch_size):
             self._judge(batch)
         for number in list(self._waiting):
-            self._guarded([number], lambda number=number: self._judge_waiting(number))  # type: ignore[misc]
+            self._guarded(number, lambda number=number: self._judge_waiting(number))  # type: ignore[misc]
 
     def _read(self, records: Iterable[Record]) -> Iterator[tuple[Record, Any]]:
         for record in records:
@@ -93,7 +97,7 @@ class _Pass:
         masks: list[Mask | None] = [None] * len(batch)
         if self.category.has_masks:
             masks = [_mask(r, s, self.left_out) for r, s in zip(records, sizes, strict=True)]
-        for members in _by_backbone(self.entries).values():
+        for members in self._groups:
             self._share_or_part(members, images, records, sizes, masks)
 
     def _share_or_part(self, members: list[int], *batch: Any) -> None:
@@ -105,7 +109,7 @@ class _Pass:
             if not self.keep_going:
                 raise
             for number in open_ones:
-                self._guarded([number], lambda number=number: self._share([number], *batch))  # type: ignore[misc]
+                self._guarded(number, lambda number=number: self._share([number], *batch))  # type: ignore[misc]
 
     def _share(
         self,
@@ -137,20 +141,35 @@ class _Pass:
                 found = detector.predict_features(features, request, sizes, maps=maps)
                 self._add(number, records, masks, found)
 
-            self._guarded([number], judge)
+            self._guarded(number, judge)
 
-    def _guarded(self, members: Sequence[int], work: Callable[[], None]) -> None:
-        """Do the work; where one detector may fail without the others, note why it did."""
-        if all(self.tallies[number].failed is not None for number in members):
+    def _guarded(self, number: int, work: Callable[[], None]) -> None:
+        """Do the work of a detector that has not failed; note why it fails, where others go on without it."""
+        tally = self.tallies[number]
+        if tally.failed is not None:
             return
         try:
             work()
         except Exception as error:
             if not self.keep_going:
                 raise
-            for number in members:
-                self.tallies[number].fail(reason_of(error))
-                self._waiting.pop(number, None)
+            tally.fail(reason_of(error))
+            self._waiting.pop(number, None)
+
+    def add(self, other: _Pass) -> None:
+        """Take over what another pass over the same category found."""
+        for mine, theirs in zip(self.tallies, other.tallies, strict=True):
+            mine.add(theirs)
+        self.left_out.add(other.left_out)
+
+    def rows(self, domain: str | None, intervals: int) -> list[dict[str, Any]]:
+        """Return the metrics of every entry; see `row_of`."""
+        label = CLEAN if self.corruption is None else f"{self.corruption[0]}:{self.corruption[1]}"
+        facts: dict[str, Any] = {"domain": domain, "corruption": label, "intervals": intervals}
+        return [
+            row_of(self.category, entry, tally, self.left_out, **facts)
+            for entry, tally in zip(self.entries, self.tallies, strict=True)
+        ]
 
     def _judge_waiting(self, number: int) -> None:
         """Judge all images at once; masks are read a second time rather than kept."""
@@ -207,31 +226,33 @@ def evaluate_category(
     Raises:
         ZeroflawError: a detector failed, unless ``keep_going``.
     """
-    domains = sorted({record.domain for record in category.test}, key=str)
-    label = "none" if corruption is None else f"{corruption[0]}:{corruption[1]}"
-    whole = _Pass(category, entries, corruption, batch_size, None, keep_going)
-    rows: list[list[dict[str, Any]]] = [[] for _ in entries]
+    domains = sorted({record.domain for record in category.test}, key=str) or [None]
+    parts: list[list[dict[str, Any]]] = []
+    whole: _Pass | None = None
     for domain in domains:
         part = _Pass(category, entries, corruption, batch_size, on_image, keep_going)
         part.run(record for record in category.test if record.domain == domain)
-        for number, entry in enumerate(entries):
-            whole.tallies[number].add(part.tallies[number])
-            if domain is not None:
-                tally, left = part.tallies[number], part.left_out
-                rows[number].append(
-                    row_of(category, entry, tally, left, domain=domain, corruption=label, intervals=intervals)
-                )
-        whole.left_out.add(part.left_out)
+        if domain is not None:
+            parts.append(part.rows(domain, intervals))
+        if whole is None:  # the first pass goes on counting: pixel metrics take much memory
+            whole = part
+        else:
+            whole.add(part)
+    assert whole is not None
+    rows = whole.rows(None, intervals)
     return [
-        Outcome(
-            row_of(
-                category, entry, tally, whole.left_out, domain=None, corruption=label, intervals=intervals
-            ),
-            rows[number],
-            tally.scored,
-        )
-        for number, (entry, tally) in enumerate(zip(entries, whole.tallies, strict=True))
+        Outcome(row, [part[number] for part in parts], whole.tallies[number].scored)
+        for number, row in enumerate(rows)
     ]
+
+
+def read_corruption(text: str) -> Corruption | None:
+    """Read what rows say of a corruption: ``NAME:SEVERITY``, or None for ``none``.
+
+    Raises:
+        UsageError: see `zeroflaw.corruptions.parse_corruption`.
+    """
+    return None if text == CLEAN else parse_corruption(text)
 
 
 def reason_of(error: Exception) -> str:
@@ -264,10 +285,3 @@ def _mask(record: Record, size: Size, left_out: LeftOut) -> Mask | None:
         # Results are compared between machines, so that notes must not hold where the data lie.
         left_out.masks.append(str(error).replace(str(record.mask), Path(record.mask).name))
         return None
-
-
-def _by_backbone(entries: Sequence[Entry]) -> dict[tuple[str, ...], list[int]]:
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for number, entry in enumerate(entries):
-        groups.setdefault(entry.detector.share_key, []).append(number)
-    return groups

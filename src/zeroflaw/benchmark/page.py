@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -10,7 +9,7 @@ from typing import Any
 
 from zeroflaw.benchmark.plots import COLOURS, Axis, Series, curves, histogram, legend, nice_ticks
 from zeroflaw.benchmark.store import Result
-from zeroflaw.benchmark.tables import NAMES, cell, mean_cell, name_of
+from zeroflaw.benchmark.tables import cell, mean_cell, mean_tables, name_of
 from zeroflaw.metrics import image_auroc
 
 _STYLE = """
@@ -82,32 +81,21 @@ def _head(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _means(content: Mapping[str, Any]) -> Iterator[str]:
-    lines = content["summary"]
-    detectors = list(dict.fromkeys(name_of(line, content) for line in lines))
-    corruptions = list(dict.fromkeys(line["corruption"] for line in lines))
-    by = {(name_of(line, content), line["corruption"]): line for line in lines}
-    for metric, title in NAMES.items():
-        if all(line[metric]["mean"] is None for line in lines):
-            continue
-        best = {c: max(_value(by.get((d, c)), metric) for d in detectors) for c in corruptions}
-        yield f"<h2>{title}, mean over categories</h2>"
-        found = {key: by.get(key) for key in itertools.product(detectors, corruptions)}
-        cells = {
-            key: (mean_cell(line, metric), _value(line, metric) == best[key[1]] > -1)
-            for key, line in found.items()
-        }
-        if len(corruptions) > len(detectors):  # the longer list goes down
-            yield _table(
-                ["corruption", *detectors], [(c, [cells[d, c] for d in detectors]) for c in corruptions]
-            )
-        else:
-            yield _table(
-                ["detector", *corruptions], [(d, [cells[d, c] for c in corruptions]) for d in detectors]
-            )
+    """Yield the tables of means; the best figure under each corruption stands out."""
+    for found in mean_tables(content):
+        best: dict[str, float] = {}
+        for line in content["summary"]:
+            best[line["corruption"]] = max(best.get(line["corruption"], 0.0), _value(line, found.metric))
+        rows = []
+        for name, lines in found.rows:
+            stands_out = [line and _value(line, found.metric) == best[line["corruption"]] for line in lines]
+            texts = [mean_cell(line, found.metric) for line in lines]
+            rows.append((name, list(zip(texts, map(bool, stands_out), strict=True))))
+        yield f"<h2>{found.title}</h2>" + _table(found.head, rows)
 
 
-def _value(line: Mapping[str, Any] | None, metric: str) -> float:
-    mean = None if line is None else line[metric]["mean"]
+def _value(line: Mapping[str, Any], metric: str) -> float:
+    mean = line[metric]["mean"]
     return -1.0 if mean is None else float(mean)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from zeroflaw._version import __version__
 from zeroflaw.benchmark.grid import DataSpec, DetectorSpec, Grid
 from zeroflaw.benchmark.prints import digest, of_backbone, of_path, of_records
-from zeroflaw.datasets import Category, open_dataset
+from zeroflaw.datasets import Category, Dataset, open_dataset
 from zeroflaw.detectors import is_folder
 from zeroflaw.errors import InputError, UsageError
 from zeroflaw.evaluation import SCHEMA
@@ -117,7 +117,7 @@ def make_plan(grid: Grid, roots: Sequence[Path], beside: Sequence[Path] = ()) ->
     missing: list[Missing] = []
     passed_over: list[Missing] = []
     places: dict[tuple[str, str], str] = {}
-    for spec in grid.datasets or [DataSpec(root=str(root)) for root in data_sets_in(roots, passed_over)]:
+    for spec in grid.datasets or [DataSpec(root=str(root)) for root, _ in data_sets_in(roots, passed_over)]:
         root = find_root(spec.root, places_to_look)
         categories, lacking = _categories(spec, root)
         missing += lacking
@@ -173,8 +173,10 @@ def _categories(spec: DataSpec, root: str) -> tuple[list[Category], list[Missing
     return [there[name] for name in wanted if name in there], lacking
 
 
-def data_sets_in(roots: Sequence[Path], passed_over: list[Missing] | None = None) -> Iterator[Path]:
-    """Yield the folders that are data sets, each once: the roots themselves, or else the folders in them.
+def data_sets_in(
+    roots: Sequence[Path], passed_over: list[Missing] | None = None
+) -> Iterator[tuple[Path, Dataset]]:
+    """Yield the folders that are data sets with their listing, each once: the roots, or else folders in them.
 
     Args:
         roots: where to look.
@@ -187,14 +189,16 @@ def data_sets_in(roots: Sequence[Path], passed_over: list[Missing] | None = None
     for root in roots:
         if not root.is_dir():
             raise UsageError(f"--root wants a folder of data sets, but '{root}' is none; check the path")
-        inside = sorted(path for path in root.iterdir() if path.is_dir())
-        for folder in inside if _why_no_data_set(root) else [root]:
-            reason = _why_no_data_set(folder)
-            if reason is None and folder.resolve() not in found:
+        opened = {root: _opened(root)}
+        if isinstance(opened[root], str):  # why it is none
+            opened = {path: _opened(path) for path in sorted(root.iterdir()) if path.is_dir()}
+        for folder, dataset in opened.items():
+            if isinstance(dataset, str):
+                if passed_over is not None and not folder.name.startswith("."):
+                    passed_over.append(Missing(str(folder), dataset))
+            elif folder.resolve() not in found:
                 found.add(folder.resolve())
-                yield folder
-            elif reason is not None and passed_over is not None and not folder.name.startswith("."):
-                passed_over.append(Missing(str(folder), reason))
+                yield folder, dataset
     if not found:
         raise UsageError(
             "a grid without data sets of its own measures those given by --root, and none of the folders "
@@ -202,12 +206,12 @@ def data_sets_in(roots: Sequence[Path], passed_over: list[Missing] | None = None
         )
 
 
-def _why_no_data_set(folder: Path) -> str | None:
+def _opened(folder: Path) -> Dataset | str:
+    """Return the listing of a data set, or why it is none."""
     try:
-        open_dataset(folder)
+        return open_dataset(folder)
     except (InputError, UsageError) as error:
         return str(error)
-    return None
 
 
 def find_root(name: str, roots: Sequence[Path]) -> str:
@@ -247,11 +251,6 @@ def fit_facts(unit: Unit, cell: Cell) -> dict[str, Any]:
     return {
         "version": __version__,
         "cell": cell.identity,
-        "object": object_of(unit.category) if cell.spec.known_object else None,
+        "object": unit.category.told_name if cell.spec.known_object else None,
         "reference": [unit.category.name, unit.references] if cell.spec.shots else None,
     }
-
-
-def object_of(category: Category) -> str:
-    """Return what a detector is told that knows the product."""
-    return category.object or category.name

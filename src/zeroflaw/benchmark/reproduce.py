@@ -15,7 +15,6 @@ import numpy as np
 from zeroflaw.benchmark.grid import DataSpec, DetectorSpec, Grid
 from zeroflaw.benchmark.plan import data_sets_in
 from zeroflaw.benchmark.tables import table
-from zeroflaw.datasets import open_dataset
 from zeroflaw.detectors import PRESETS, make
 from zeroflaw.detectors.given import require
 from zeroflaw.errors import UsageError, closest
@@ -107,7 +106,6 @@ class Reproduction:
         self.name, self.setting = name, setting
         self.numbers = numbers_of(name)
         self._found = _data_sets(self.numbers, setting.roots)
-        self._names = {name: open_dataset(folder).name for name, folder in self._found.items()}
         self._specs = {_run_of(n): self._spec(n) for n in self.numbers}
 
     def grid(self) -> Grid:
@@ -117,8 +115,7 @@ class Reproduction:
             UsageError: nothing of the table can be measured; the message says why.
         """
         specs = tuple(spec for spec in self._specs.values() if isinstance(spec, DetectorSpec))
-        datasets = {n.dataset for n in self.numbers}
-        roots = [DataSpec(root=str(path)) for name, path in self._found.items() if name in datasets]
+        roots = [DataSpec(root=str(path)) for path, _ in self._found.values()]
         if not specs or not roots:
             reasons = dict.fromkeys(self._why_not(number) or "" for number in self.numbers)
             raise UsageError(
@@ -144,7 +141,7 @@ class Reproduction:
             return f"zeroflaw has no detector '{detector}'"
         kind, setting = make(detector), self.setting
         parameters: dict[str, Any] = {}
-        if getattr(kind.needs, "decoder_weights", False):
+        if kind.needs.decoder_weights:
             if setting.autoencoder is None:
                 return "needs weights of a masked autoencoder with decoder: --autoencoder local-dir:FOLDER"
             parameters["backbone"] = setting.autoencoder
@@ -188,7 +185,7 @@ class Reproduction:
     def _is_about(self, row: Mapping[str, Any], number: PublishedNumber) -> bool:
         wanted = set(_corruptions(number, self.numbers))
         same = row["detector"] == _run_of(number) and row["corruption"] in wanted
-        same &= row["dataset"] == self._names[number.dataset]
+        same &= row["dataset"] == self._found[number.dataset][1]
         products = _products(number.dataset) or {row["category"]}  # others may lie in the folder, too
         same &= row["category"] in (products if number.category is None else {number.category})
         # A data set with domains is averaged over them, as the protocol of AeBAD does.
@@ -225,14 +222,13 @@ def _products(dataset: str) -> set[str]:
     return {n.category for n in numbers() if n.dataset == dataset and n.category is not None}
 
 
-def _data_sets(wanted: Sequence[PublishedNumber], roots: Sequence[Path]) -> dict[str, Path]:
-    """Return the data sets of a table that are in the folders; of two that look alike the first."""
-    found: dict[str, Path] = {}
-    for folder in data_sets_in(roots):
-        dataset = open_dataset(folder)
+def _data_sets(wanted: Sequence[PublishedNumber], roots: Sequence[Path]) -> dict[str, tuple[Path, str]]:
+    """Return folder and name of the data sets of a table that are there; of two that look alike the first."""
+    found: dict[str, tuple[Path, str]] = {}
+    for folder, dataset in data_sets_in(roots):
         for name in dict.fromkeys(number.dataset for number in wanted):
             if name not in found and _looks_like(dataset, name):
-                found[name] = folder
+                found[name] = (folder, dataset.name)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from zeroflaw.evaluation import METRICS, is_incomplete, is_partial
 from zeroflaw.finding import shown
@@ -19,6 +19,18 @@ NAMES = {
 }
 FACTS = ("dataset", "category", "domain", "corruption", "detector", "backbone", "object", "seed")
 COUNTS = ("images", "anomalous", "unreadable", "without_mask", "missing")
+
+
+class MeanTable(NamedTuple):
+    """A table of means: its metric and title, its head, and its rows by name.
+
+    Cells are lines of the summary, None where nothing was measured.
+    """
+
+    metric: str
+    title: str
+    head: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Mapping[str, Any] | None]]]
 
 
 def csv_of(content: Mapping[str, Any]) -> str:
@@ -85,27 +97,27 @@ def _counts(content: Mapping[str, Any]) -> str:
     return text
 
 
-def _means(content: Mapping[str, Any]) -> Iterator[str]:
-    """One table per metric: detectors and corruptions."""
+def mean_tables(content: Mapping[str, Any]) -> Iterator[MeanTable]:
+    """Yield a table for each metric that has a value, detectors by corruptions; the longer list goes down."""
     lines = content["summary"]
     corruptions = list(dict.fromkeys(line["corruption"] for line in lines))
     detectors = list(dict.fromkeys(name_of(line, content) for line in lines))
     by = {(name_of(line, content), line["corruption"]): line for line in lines}
+    if len(corruptions) > len(detectors):
+        head = ("corruption", *detectors)
+        rows = [(c, [by.get((d, c)) for d in detectors]) for c in corruptions]
+    else:
+        head = ("detector", *corruptions)
+        rows = [(d, [by.get((d, c)) for c in corruptions]) for d in detectors]
     for metric, title in NAMES.items():
-        if all(line[metric]["mean"] is None for line in lines):
-            continue
-        cells = {(d, c): mean_cell(by.get((d, c)), metric) for d in detectors for c in corruptions}
-        if len(corruptions) > len(detectors):  # the longer list goes down
-            head, rows = (
-                ["corruption", *detectors],
-                [[c, *(cells[d, c] for d in detectors)] for c in corruptions],
-            )
-        else:
-            head, rows = (
-                ["detector", *corruptions],
-                [[d, *(cells[d, c] for c in corruptions)] for d in detectors],
-            )
-        yield f"## {title}, mean over categories\n\n" + table(head, rows)
+        if any(line[metric]["mean"] is not None for line in lines):
+            yield MeanTable(metric, f"{title}, mean over categories", head, rows)
+
+
+def _means(content: Mapping[str, Any]) -> Iterator[str]:
+    for found in mean_tables(content):
+        rows = [[name, *(mean_cell(line, found.metric) for line in lines)] for name, lines in found.rows]
+        yield f"## {found.title}\n\n" + table(found.head, rows)
 
 
 def mean_cell(line: Mapping[str, Any] | None, metric: str) -> str:

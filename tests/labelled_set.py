@@ -32,6 +32,20 @@ def write_labelled_set(
     return root
 
 
+def write_holed_category(root: Path, random: np.random.Generator, *, masks: int = 4) -> None:
+    """Write four good and four flawed pictures, 36 x 52; flawed ones have a black hole, which masks mark."""
+    for number in range(4):
+        _save(root / "test" / "good" / f"{number}.png", random.integers(60, 200, (36, 52, 3), dtype=np.uint8))
+    for number in range(4):
+        picture = random.integers(60, 200, (36, 52, 3), dtype=np.uint8)
+        picture[8:20, 10:30] = 0
+        _save(root / "test" / "hole" / f"{number}.png", picture)
+    mask = np.zeros((36, 52), dtype=np.uint8)
+    mask[8:20, 10:30] = 255
+    for number in range(masks):
+        _save(root / "ground_truth" / "hole" / f"{number}_mask.png", mask)
+
+
 def _picture(random: np.random.Generator) -> np.ndarray:
     return random.integers(90, 140, (40, 32, 3), dtype=np.uint8)
 

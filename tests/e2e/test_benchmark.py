@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from labelled_set import write_holed_category
 from zeroflaw.cli import main
 
 GRID = """
@@ -43,19 +43,7 @@ def grid(tmp_path: Path, tiny_backbone: Path) -> Path:
     """A grid file beside a data set of two categories with masks."""
     random = np.random.default_rng(0)
     for category in ("cloth", "nut"):
-        root = tmp_path / "set" / category
-        for kind in ("good", "hole"):
-            (root / "test" / kind).mkdir(parents=True)
-            for number in range(4):
-                picture = random.integers(60, 200, (36, 52, 3), dtype=np.uint8)
-                if kind == "hole":
-                    picture[8:20, 10:30] = 0
-                Image.fromarray(picture).save(root / "test" / kind / f"{number}.png")
-        (root / "ground_truth" / "hole").mkdir(parents=True)
-        mask = np.zeros((36, 52), dtype=np.uint8)
-        mask[8:20, 10:30] = 255
-        for number in range(4):
-            Image.fromarray(mask).save(root / "ground_truth" / "hole" / f"{number}_mask.png")
+        write_holed_category(tmp_path / "set" / category, random)
     path = tmp_path / "grid.toml"
     path.write_text(GRID.format(backbone=tiny_backbone))
     return path

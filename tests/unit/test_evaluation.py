@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from labelled_set import write_holed_category
 from zeroflaw.datasets import Category, open_mvtec
 from zeroflaw.detectors import make
 from zeroflaw.detectors.base import Request
@@ -22,20 +23,7 @@ from zeroflaw.evaluation import METRICS, Entry, evaluate_category, mean_of, summ
 @pytest.fixture
 def category(tmp_path: Path) -> Category:
     """Four good and four flawed pictures; one flawed picture has no mask."""
-    random = np.random.default_rng(0)
-    root = tmp_path / "set" / "part"
-    for kind in ("good", "hole"):
-        (root / "test" / kind).mkdir(parents=True)
-        for number in range(4):
-            picture = random.integers(60, 200, (36, 52, 3), dtype=np.uint8)
-            if kind == "hole":
-                picture[8:20, 10:30] = 0
-            Image.fromarray(picture).save(root / "test" / kind / f"{number}.png")
-    (root / "ground_truth" / "hole").mkdir(parents=True)
-    mask = np.zeros((36, 52), dtype=np.uint8)
-    mask[8:20, 10:30] = 255
-    for number in range(3):
-        Image.fromarray(mask).save(root / "ground_truth" / "hole" / f"{number}_mask.png")
+    write_holed_category(tmp_path / "set" / "part", np.random.default_rng(0), masks=3)
     (found,) = open_mvtec(tmp_path / "set")
     return found
 

@@ -128,8 +128,8 @@ class ACR(BackboneDetector):
         few = [f"{c.name} ({len(c.train)})" for c in given.auxiliary if len(c.train) < FEWEST]
         if few:
             raise UsageError(
-                f"detector '{self.name}' learns from good images of every product of the auxiliary set, at "
-                f"least {FEWEST} each, but there are too few of {', '.join(few[:5])}; add images, or leave "
+                f"detector '{self.name}' learns from the good training images of every product of the auxiliary "
+                f"set, at least {FEWEST} each, but there are too few of {', '.join(few[:5])}; add images, or leave "
                 "these products out"
             )
 

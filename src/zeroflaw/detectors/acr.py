@@ -128,9 +128,9 @@ class ACR(BackboneDetector):
         few = [f"{c.name} ({len(c.train)})" for c in given.auxiliary if len(c.train) < FEWEST]
         if few:
             raise UsageError(
-                f"detector '{self.name}' learns from the good training images of every product of the auxiliary "
-                f"set, at least {FEWEST} each, but there are too few of {', '.join(few[:5])}; add images, or leave "
-                "these products out"
+                f"detector '{self.name}' learns from the good training images of every product of the "
+                f"auxiliary set, at least {FEWEST} each, but there are too few of {', '.join(few[:5])}; add "
+                "images, or leave these products out"
             )
 
     def _block(self, backbone: Any) -> int:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from zeroflaw.samples import render_samples
+from zeroflaw.lab.samples import render_samples
 
 
 def png(picture: Image.Image) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroflaw.metrics import PixelMetrics
+from zeroflaw.lab.metrics import PixelMetrics
 
 
 def made_up(number: int, side: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

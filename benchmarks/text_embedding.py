@@ -30,13 +30,13 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 
 import zeroflaw
-from zeroflaw.clip.backbone import alike
-from zeroflaw.clip.model import TextConfig, TextTower
-from zeroflaw.clip.tokenizer import END, START, Tokenizer
+from zeroflaw.towers.backbone import alike
+from zeroflaw.towers.model import TextConfig, TextTower
+from zeroflaw.towers.tokenizer import END, START, Tokenizer
 from zeroflaw.words import RandomWords, training_prompts
 
 CONTEXT, VOCABULARY, WIDTH, HEADS, LAYERS, EMBED = 77, 49408, 640, 10, 12, 640
-MINI = Path(zeroflaw.__file__).parent / "clip" / "mini"
+MINI = Path(zeroflaw.__file__).parent / "towers" / "mini"
 MERGES = "bpe_simple_vocab_16e6.txt.gz"
 CLIP_MERGES = 48_894  # as many lines of the file as CLIP's vocabulary has room for
 

@@ -11,12 +11,12 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers, trainers
 
-from zeroflaw.clip.folder import save_folder
-from zeroflaw.clip.model import CLIP, CLIPConfig, TextConfig, VisionConfig
-from zeroflaw.clip.preprocess import Preprocess
-from zeroflaw.clip.records import WeightsRecord
-from zeroflaw.clip.schema import empty_model
-from zeroflaw.clip.tokenizer import END, START, WORD_END, Tokenizer
+from zeroflaw.towers.folder import save_folder
+from zeroflaw.towers.model import CLIP, CLIPConfig, TextConfig, VisionConfig
+from zeroflaw.towers.preprocess import Preprocess
+from zeroflaw.towers.records import WeightsRecord
+from zeroflaw.towers.schema import empty_model
+from zeroflaw.towers.tokenizer import END, START, WORD_END, Tokenizer
 
 # Several test processes share few cores; threads that wait for each other cost more than they bring here.
 torch.set_num_threads(1)

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zeroflaw.clip.layouts import hugging_face_config, rename
-from zeroflaw.clip.model import CLIP
-from zeroflaw.clip.schema import build
+from zeroflaw.towers.layouts import hugging_face_config, rename
+from zeroflaw.towers.model import CLIP
+from zeroflaw.towers.schema import build
 
 
 def oracle(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from zeroflaw.datasets import Category
+from zeroflaw.lab.datasets import Category
 
 
 def plant(root: Path, *names: str) -> Path:

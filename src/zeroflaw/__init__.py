@@ -12,9 +12,6 @@ from zeroflaw._version import __version__
 
 if TYPE_CHECKING:
     from zeroflaw.api import detect
-    from zeroflaw.clip.weights import load_backbone
-    from zeroflaw.corruptions import corrupt
-    from zeroflaw.datasets import open_dataset
     from zeroflaw.detectors.acr import ACR
     from zeroflaw.detectors.anomalyclip import AnomalyCLIP
     from zeroflaw.detectors.check import check_detector
@@ -39,6 +36,9 @@ if TYPE_CHECKING:
         ZeroflawError,
     )
     from zeroflaw.images import Limits, find_images, read_image
+    from zeroflaw.lab.corruptions import corrupt
+    from zeroflaw.lab.datasets import open_dataset
+    from zeroflaw.towers.weights import load_backbone
 
 _HOMES = {
     "ACR": "zeroflaw.detectors.acr",
@@ -64,12 +64,12 @@ _HOMES = {
     "WordsError": "zeroflaw.errors",
     "ZeroflawError": "zeroflaw.errors",
     "check_detector": "zeroflaw.detectors.check",
-    "corrupt": "zeroflaw.corruptions",
+    "corrupt": "zeroflaw.lab.corruptions",
     "detect": "zeroflaw.api",
     "find_images": "zeroflaw.images",
     "load": "zeroflaw.detectors.named",
-    "load_backbone": "zeroflaw.clip.weights",
-    "open_dataset": "zeroflaw.datasets",
+    "load_backbone": "zeroflaw.towers.weights",
+    "open_dataset": "zeroflaw.lab.datasets",
     "read_image": "zeroflaw.images",
 }
 

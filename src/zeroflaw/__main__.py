@@ -1,5 +1,5 @@
 """``python -m zeroflaw``: the command."""
 
-from zeroflaw.cli import main
+from zeroflaw.cli.main import main
 
 main()

@@ -46,7 +46,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from .errors import ImageError
+from zeroflaw.errors import ImageError
+
 from .finding import EXTENSIONS, Found, brief, find_images, shown
 
 __all__ = [

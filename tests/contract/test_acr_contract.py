@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from zeroflaw import check_detector, load
-from zeroflaw.datasets import Dataset, open_auxiliary
 from zeroflaw.detectors import make
 from zeroflaw.detectors.contract import Detector
+from zeroflaw.lab.datasets import Dataset, open_auxiliary
 
 SHORT = {"iterations": 3, "tasks": 4, "shots": 5, "depth": 2, "out": 8}
 

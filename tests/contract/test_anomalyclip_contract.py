@@ -9,9 +9,9 @@ import pytest
 
 from labelled_set import write_labelled_set
 from zeroflaw import check_detector, load
-from zeroflaw.datasets import Dataset, open_mvtec
 from zeroflaw.detectors import make
 from zeroflaw.detectors.contract import Detector
+from zeroflaw.lab.datasets import Dataset, open_mvtec
 
 
 @pytest.fixture(scope="module")

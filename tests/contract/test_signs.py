@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zeroflaw.datasets import Dataset, open_mvtec
 from zeroflaw.detectors import PRESETS, make
-from zeroflaw.samples import render, render_samples
+from zeroflaw.lab.datasets import Dataset, open_mvtec
+from zeroflaw.lab.samples import render, render_samples
 
 SMALL: dict[str, dict[str, Any]] = {
     "rwda": {"n_pairs": 200},

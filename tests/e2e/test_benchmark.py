@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from labelled_set import write_holed_category
-from zeroflaw.cli import main
+from zeroflaw.cli.main import main
 
 GRID = """
 title = "Tiny"
@@ -174,7 +174,7 @@ def test_a_wrong_grid_is_refused(
 
 
 def test_the_ready_grids_can_be_read(tmp_path: Path, grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from zeroflaw.benchmark.ready import ready_names
+    from zeroflaw.lab.benchmark.ready import ready_names
 
     assert {"pairs", "random-words", "network", "fusion", "objects", "controls"} <= set(ready_names())
     for name in ready_names():

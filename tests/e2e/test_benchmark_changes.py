@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from labelled_set import write_labelled_set
-from zeroflaw.cli import main
+from zeroflaw.cli.main import main
 from zeroflaw.detectors import make
 
 CLIP = '[[detectors]]\nname = "clip"\n'

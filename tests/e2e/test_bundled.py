@@ -10,11 +10,11 @@ import pytest
 
 import zeroflaw
 from zeroflaw import check_detector, load, load_backbone, read_image
-from zeroflaw.datasets import open_mvtec
 from zeroflaw.detectors import PRESETS, make, open_fitted
 from zeroflaw.detectors.named import READY
-from zeroflaw.evaluation import Entry, evaluate_category
-from zeroflaw.samples import render_samples
+from zeroflaw.lab.datasets import open_mvtec
+from zeroflaw.lab.evaluation import Entry, evaluate_category
+from zeroflaw.lab.samples import render_samples
 
 PACKAGE = Path(zeroflaw.__file__).parent
 
@@ -33,9 +33,9 @@ def test_the_model_is_what_its_record_says() -> None:
     assert backbone.licence == "Apache-2.0"
     assert backbone.grid == (15, 15)
     assert backbone.has_aligned_patches
-    size = sum(path.stat().st_size for path in (PACKAGE / "clip" / "mini").iterdir())
+    size = sum(path.stat().st_size for path in (PACKAGE / "towers" / "mini").iterdir())
     assert size < 30e6
-    card = (PACKAGE / "clip" / "mini" / "README.md").read_text(encoding="utf-8")
+    card = (PACKAGE / "towers" / "mini" / "README.md").read_text(encoding="utf-8")
     assert "is not a CLIP" in " ".join(card.split()).replace("It is not a CLIP", "is not a CLIP")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroflaw.cli import main
+from zeroflaw.cli.main import main
 
 FAST = ["--set", "n_pairs=40", "--set", "epochs=2"]
 
@@ -303,7 +303,7 @@ def test_errors_are_one_sentence(
 def test_an_interrupt_leaves_no_half_results(
     photos: Path, backbone: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zeroflaw.commands import results
+    from zeroflaw.cli import results
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from published import open_clip_json, openai_state, oracle, write_hugging_face
-from zeroflaw.cli import main
-from zeroflaw.clip.folder import load_folder
-from zeroflaw.clip.records import REGISTRY, Shape, WeightsRecord
-from zeroflaw.clip.tokenizer import Tokenizer
+from zeroflaw.cli.main import main
+from zeroflaw.towers.folder import load_folder
+from zeroflaw.towers.records import REGISTRY, Shape, WeightsRecord
+from zeroflaw.towers.tokenizer import Tokenizer
 
 pytest.importorskip("transformers")
 

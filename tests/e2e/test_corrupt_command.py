@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroflaw.cli import main
-from zeroflaw.commands.corrupt import list_source
-from zeroflaw.corruptions import CORRUPTIONS, corrupt
-from zeroflaw.datasets import open_mvtec
-from zeroflaw.evaluation.sharing import corruption_key
+from zeroflaw.cli.corrupt import list_source
+from zeroflaw.cli.main import main
 from zeroflaw.images import read_image
+from zeroflaw.lab.corruptions import CORRUPTIONS, corrupt
+from zeroflaw.lab.datasets import open_mvtec
+from zeroflaw.lab.evaluation.sharing import corruption_key
 
 NOISE = ["--corruption", "gaussian_noise"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroflaw.cli import main
-from zeroflaw.datasets import LAYOUTS
+from zeroflaw.cli.main import main
+from zeroflaw.lab.datasets import LAYOUTS
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

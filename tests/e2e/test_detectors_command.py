@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from zeroflaw.cli import main
-from zeroflaw.commands import detectors as command
+from zeroflaw.cli import detectors as command
+from zeroflaw.cli.main import main
 from zeroflaw.detectors import PRESETS
-from zeroflaw.published import published
+from zeroflaw.lab.published import published
 
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -72,7 +72,7 @@ def test_the_list_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_list_does_not_wait_for_torch() -> None:
     code = (
-        "import sys; from zeroflaw.cli import cli; cli.main(['detectors'], standalone_mode=False); "
+        "import sys; from zeroflaw.cli.main import cli; cli.main(['detectors'], standalone_mode=False); "
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroflaw.cli import main
+from zeroflaw.cli.main import main
 from zeroflaw.detectors.promptstyler import PromptStyler
 
 SHORT = ("--set", "n_styles=3", "--set", "style_iterations=1", "--set", "epochs=1")

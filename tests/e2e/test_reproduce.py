@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroflaw.benchmark import reproduce as module
-from zeroflaw.benchmark.reproduce import Reproduction, Setting, table_names
-from zeroflaw.cli import main
+from zeroflaw.cli.main import main
 from zeroflaw.errors import UsageError
-from zeroflaw.published import published
+from zeroflaw.lab.benchmark import reproduce as module
+from zeroflaw.lab.benchmark.reproduce import Reproduction, Setting, table_names
+from zeroflaw.lab.published import published
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroflaw.cli import main
-from zeroflaw.commands import common, results
-from zeroflaw.commands.earlier import look_at
+from zeroflaw.cli import common, results
+from zeroflaw.cli.earlier import look_at
+from zeroflaw.cli.main import main
 from zeroflaw.errors import UsageError
 from zeroflaw.images import read_image
+from zeroflaw.lab.samples import render, render_samples
 from zeroflaw.report import draw_heatmap
-from zeroflaw.samples import render, render_samples
 
 LONG = "x" * 300
 FINISHED = ["contact-sheet-01.png", "maps", "predictions.jsonl"]

@@ -8,7 +8,6 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from zeroflaw.clip.model import ImageFeatures
 from zeroflaw.detectors.acr import ACR
 from zeroflaw.detectors.acr_training import (
     LiveNetwork,
@@ -20,6 +19,7 @@ from zeroflaw.detectors.acr_training import (
     train_network,
     with_noise,
 )
+from zeroflaw.towers.model import ImageFeatures
 
 WIDTHS = (12, 8, 6, 4, 4)
 

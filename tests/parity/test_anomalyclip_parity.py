@@ -13,15 +13,15 @@ from scipy.ndimage import gaussian_filter
 
 from conftest import random_model
 from labelled_set import write_labelled_set
-from zeroflaw.clip.deep_text import embed_deep
-from zeroflaw.clip.local import LocalPath, local_features
-from zeroflaw.clip.model import CLIP, CLIPConfig, TextConfig, VisionConfig
-from zeroflaw.datasets import open_mvtec
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
 from zeroflaw.detectors.anomalyclip_features import Features
 from zeroflaw.detectors.anomalyclip_training import Objective, dice_loss, focal_loss
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.images import read_image
+from zeroflaw.lab.datasets import open_mvtec
+from zeroflaw.towers.deep_text import embed_deep
+from zeroflaw.towers.local import LocalPath, local_features
+from zeroflaw.towers.model import CLIP, CLIPConfig, TextConfig, VisionConfig
 
 HEADS = 2
 

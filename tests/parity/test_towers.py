@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from published import open_clip_json, openai_state, oracle, ours, write_hugging_face, write_open_clip
-from zeroflaw.clip.folder import load_folder
-from zeroflaw.clip.layouts import infer_config, open_clip_config, rename
-from zeroflaw.clip.model import CLIP, VisionTower
-from zeroflaw.clip.schema import build
-from zeroflaw.clip.windows import make_windows
+from zeroflaw.towers.folder import load_folder
+from zeroflaw.towers.layouts import infer_config, open_clip_config, rename
+from zeroflaw.towers.model import CLIP, VisionTower
+from zeroflaw.towers.schema import build
+from zeroflaw.towers.windows import make_windows
 
 pytest.importorskip("transformers")
 

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from zeroflaw import load
-from zeroflaw.clip.model import ImageFeatures
-from zeroflaw.datasets import Category, Dataset, Record, open_normals
 from zeroflaw.detectors import make
 from zeroflaw.detectors.acr import ACR
 from zeroflaw.detectors.acr_training import LiveNetwork, Training, draw_tasks, train_network
 from zeroflaw.errors import DetectorError, ImageError, UsageError
+from zeroflaw.lab.datasets import Category, Dataset, Record, open_normals
+from zeroflaw.towers.model import ImageFeatures
 
 SHORT: dict[str, Any] = {"iterations": 2, "tasks": 3, "shots": 4, "depth": 2, "out": 6, "min_batch": 4}
 

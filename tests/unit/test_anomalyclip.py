@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 from labelled_set import write_labelled_set
-from zeroflaw.clip.weights import load_backbone
-from zeroflaw.datasets import Dataset, open_mvtec
 from zeroflaw.detectors import anomalyclip_training
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
 from zeroflaw.detectors.anomalyclip_features import compute, training_records
 from zeroflaw.detectors.anomalyclip_training import Objective
 from zeroflaw.errors import DatasetError, ImageError, UsageError, WordsError
 from zeroflaw.images import read_image
+from zeroflaw.lab.datasets import Dataset, open_mvtec
+from zeroflaw.towers.weights import load_backbone
 
 
 @pytest.fixture(scope="module")

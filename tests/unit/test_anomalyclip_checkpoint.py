@@ -13,19 +13,19 @@ import torch
 
 from conftest import random_model, tiny_config
 from zeroflaw import load
-from zeroflaw.cli import main
-from zeroflaw.clip.backbone import Backbone
-from zeroflaw.clip.convert import convert
-from zeroflaw.clip.folder import save_folder
-from zeroflaw.clip.model import CLIPConfig, TextConfig, VisionConfig
-from zeroflaw.clip.preprocess import Preprocess
-from zeroflaw.clip.records import WeightsRecord
-from zeroflaw.clip.tokenizer import Tokenizer
-from zeroflaw.clip.weights import load_backbone
+from zeroflaw.cli.main import main
 from zeroflaw.detectors import anomalyclip_checkpoint
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
 from zeroflaw.detectors.anomalyclip_checkpoint import convert_prompts
 from zeroflaw.errors import UsageError, WeightsError, ZeroflawError
+from zeroflaw.towers.backbone import Backbone
+from zeroflaw.towers.convert import convert
+from zeroflaw.towers.folder import save_folder
+from zeroflaw.towers.model import CLIPConfig, TextConfig, VisionConfig
+from zeroflaw.towers.preprocess import Preprocess
+from zeroflaw.towers.records import WeightsRecord
+from zeroflaw.towers.tokenizer import Tokenizer
+from zeroflaw.towers.weights import load_backbone
 
 WIDTH, CONTEXT = 32, 77
 State = dict[str, torch.Tensor]

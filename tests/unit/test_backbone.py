@@ -13,14 +13,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zeroflaw.clip.backbone import Backbone, pick_device
-from zeroflaw.clip.cache import cache_folder
-from zeroflaw.clip.folder import load_folder
-from zeroflaw.clip.model import Block, Prefixes
-from zeroflaw.clip.schema import build
-from zeroflaw.clip.tokenizer import Tokenizer
-from zeroflaw.clip.weights import load_backbone
 from zeroflaw.errors import UsageError, WordsError
+from zeroflaw.towers.backbone import Backbone, pick_device
+from zeroflaw.towers.cache import cache_folder
+from zeroflaw.towers.folder import load_folder
+from zeroflaw.towers.model import Block, Prefixes
+from zeroflaw.towers.schema import build
+from zeroflaw.towers.tokenizer import Tokenizer
+from zeroflaw.towers.weights import load_backbone
 
 TEMPLATES = [
     "a photo of a {}",

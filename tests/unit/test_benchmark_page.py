@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from zeroflaw.benchmark.page import page_of
-from zeroflaw.benchmark.plots import Axis, Series, curves
-from zeroflaw.benchmark.tables import csv_of, markdown_of
-from zeroflaw.evaluation import METRICS, summary_of
+from zeroflaw.lab.benchmark.page import page_of
+from zeroflaw.lab.benchmark.plots import Axis, Series, curves
+from zeroflaw.lab.benchmark.tables import csv_of, markdown_of
+from zeroflaw.lab.evaluation import METRICS, summary_of
 
 HOSTILE = "<script>alert('x')</script> | a\\b"
 

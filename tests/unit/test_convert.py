@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from published import open_clip_json, openai_state, oracle, write_hugging_face, write_open_clip
-from zeroflaw.clip.convert import convert
-from zeroflaw.clip.folder import load_folder
-from zeroflaw.clip.layouts import hugging_face_config
-from zeroflaw.clip.weights import load_backbone
 from zeroflaw.errors import UsageError, WeightsError
+from zeroflaw.towers.convert import convert
+from zeroflaw.towers.folder import load_folder
+from zeroflaw.towers.layouts import hugging_face_config
+from zeroflaw.towers.weights import load_backbone
 
 pytest.importorskip("transformers")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroflaw.datasets import Category, Dataset, Record, open_mvtec, read_mask
 from zeroflaw.errors import DatasetError, ImageError
+from zeroflaw.lab.datasets import Category, Dataset, Record, open_mvtec, read_mask
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "eval"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from trees import plant, seen, tally
-from zeroflaw.datasets import open_dataset
-from zeroflaw.datasets.aebad import open_aebad
 from zeroflaw.errors import DatasetError
+from zeroflaw.lab.datasets import open_dataset
+from zeroflaw.lab.datasets.aebad import open_aebad
 
 DOMAINS = ("same", "background", "illumination", "view")
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from trees import plant, seen, tally
-from zeroflaw.datasets import open_dataset, read_mask
-from zeroflaw.datasets.btad import open_btad
-from zeroflaw.datasets.loco import open_loco
 from zeroflaw.errors import DatasetError
+from zeroflaw.lab.datasets import open_dataset, read_mask
+from zeroflaw.lab.datasets.btad import open_btad
+from zeroflaw.lab.datasets.loco import open_loco
 
 
 @pytest.fixture

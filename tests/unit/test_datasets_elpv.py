@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from trees import plant, seen, tally
-from zeroflaw.datasets import elpv, open_dataset
-from zeroflaw.datasets.elpv import open_elpv
 from zeroflaw.errors import DatasetError
+from zeroflaw.lab.datasets import elpv, open_dataset
+from zeroflaw.lab.datasets.elpv import open_elpv
 
 LINES = (
     "images/cell0001.png  1.0                 mono",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from trees import plant, seen, table, tally
-from zeroflaw.datasets import open_dataset
-from zeroflaw.datasets.folders import open_folders, open_table
 from zeroflaw.errors import DatasetError
+from zeroflaw.lab.datasets import open_dataset
+from zeroflaw.lab.datasets.folders import open_folders, open_table
 
 
 @pytest.fixture

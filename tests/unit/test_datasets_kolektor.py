@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from trees import plant, seen, tally
-from zeroflaw.datasets import open_dataset
-from zeroflaw.datasets.kolektor import open_kolektor
 from zeroflaw.errors import DatasetError
+from zeroflaw.lab.datasets import open_dataset
+from zeroflaw.lab.datasets.kolektor import open_kolektor
 
 
 def part(root, item, number, marked=False):

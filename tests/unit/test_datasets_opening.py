@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from trees import plant, table
-from zeroflaw.datasets import LAYOUTS, open_dataset, open_mvtec
-from zeroflaw.datasets.opening import AUTO
-from zeroflaw.datasets.published import PUBLISHED
 from zeroflaw.errors import DatasetError, UsageError
+from zeroflaw.lab.datasets import LAYOUTS, open_dataset, open_mvtec
+from zeroflaw.lab.datasets.opening import AUTO
+from zeroflaw.lab.datasets.published import PUBLISHED
 
 DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 TREES = {

@@ -8,9 +8,9 @@ import tracemalloc
 import pytest
 
 from trees import plant, seen, table, tally
-from zeroflaw.datasets import LazyRecords, open_dataset
-from zeroflaw.datasets.sewerml import CODES, open_sewerml
 from zeroflaw.errors import DatasetError
+from zeroflaw.lab.datasets import LazyRecords, open_dataset
+from zeroflaw.lab.datasets.sewerml import CODES, open_sewerml
 
 HEADER = ",".join(["Filename", "WaterLevel", "VA", *CODES, "ND", "Defect"])
 
@@ -147,7 +147,7 @@ def test_many_rows_cost_little(tmp_path, monkeypatch):
         tmp_path / "SewerML_Val.csv", HEADER, *(row(name, *["RB"] * (n % 2)) for n, name in enumerate(files))
     )
     (tmp_path / "valid00").mkdir()
-    import zeroflaw.datasets.sewerml as module
+    import zeroflaw.lab.datasets.sewerml as module
 
     plain = module.scan
     monkeypatch.setattr(

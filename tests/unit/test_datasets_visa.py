@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from trees import plant, seen, table, tally
-from zeroflaw.datasets import open_dataset, read_mask
-from zeroflaw.datasets.visa import open_visa
 from zeroflaw.errors import DatasetError
+from zeroflaw.lab.datasets import open_dataset, read_mask
+from zeroflaw.lab.datasets.visa import open_visa
 
 HEADER = "object,split,label,image,mask"
 ROWS = (

@@ -13,11 +13,11 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from labelled_set import write_holed_category
-from zeroflaw.datasets import Category, open_mvtec
 from zeroflaw.detectors import make
 from zeroflaw.detectors.base import Request
 from zeroflaw.errors import DetectorError
-from zeroflaw.evaluation import METRICS, Entry, evaluate_category, mean_of, summary_of
+from zeroflaw.lab.datasets import Category, open_mvtec
+from zeroflaw.lab.evaluation import METRICS, Entry, evaluate_category, mean_of, summary_of
 
 
 @pytest.fixture

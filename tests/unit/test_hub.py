@@ -17,10 +17,10 @@ import pytest
 from huggingface_hub import constants
 
 from published import oracle, write_hugging_face, write_open_clip
-from zeroflaw.clip.records import REGISTRY, Shape, WeightsRecord
-from zeroflaw.clip.weights import load_backbone
 from zeroflaw.errors import WeightsError
 from zeroflaw.files import sha256
+from zeroflaw.towers.records import REGISTRY, Shape, WeightsRecord
+from zeroflaw.towers.weights import load_backbone
 
 pytest.importorskip("transformers")
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from published import open_clip_json, openai_state, oracle
-from zeroflaw.clip.layouts import (
+from zeroflaw.errors import WeightsError
+from zeroflaw.towers.layouts import (
     hugging_face_config,
     hugging_face_preprocess,
     infer_config,
@@ -20,10 +21,9 @@ from zeroflaw.clip.layouts import (
     open_clip_config,
     rename,
 )
-from zeroflaw.clip.model import CLIPConfig
-from zeroflaw.clip.records import REGISTRY
-from zeroflaw.clip.schema import empty_model, read_config, to_json
-from zeroflaw.errors import WeightsError
+from zeroflaw.towers.model import CLIPConfig
+from zeroflaw.towers.records import REGISTRY
+from zeroflaw.towers.schema import empty_model, read_config, to_json
 
 pytest.importorskip("transformers")
 

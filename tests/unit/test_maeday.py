@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from mae_folder import CONFIG, constant_state, random_state, write_mae
 from zeroflaw import load
-from zeroflaw.clip.preprocess import Preprocess
 from zeroflaw.detectors import make
 from zeroflaw.detectors.folder import read_folder
 from zeroflaw.detectors.maeday import MAEDAY, blur
 from zeroflaw.errors import DetectorError, UsageError, WeightsError
-from zeroflaw.mae import weights as mae_weights
-from zeroflaw.mae.autoencoder import Autoencoder
-from zeroflaw.mae.masks import draw_visible, hidden_counts
-from zeroflaw.mae.model import MAEConfig, StackConfig, normalise_patches, patchify
-from zeroflaw.mae.weights import load_autoencoder
+from zeroflaw.towers.mae import weights as mae_weights
+from zeroflaw.towers.mae.autoencoder import Autoencoder
+from zeroflaw.towers.mae.masks import draw_visible, hidden_counts
+from zeroflaw.towers.mae.model import MAEConfig, StackConfig, normalise_patches, patchify
+from zeroflaw.towers.mae.weights import load_autoencoder
+from zeroflaw.towers.preprocess import Preprocess
 
 SHAPE = StackConfig(width=8, layers=1, heads=1, mlp_width=8)
 

@@ -18,7 +18,7 @@ from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from zeroflaw.errors import UsageError
-from zeroflaw.metrics import (
+from zeroflaw.lab.metrics import (
     Interval,
     Metric,
     PixelMetrics,

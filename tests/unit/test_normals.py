@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zeroflaw.datasets import Record, open_auxiliary, open_dataset, open_mvtec, open_normals
 from zeroflaw.errors import DatasetError
+from zeroflaw.lab.datasets import Record, open_auxiliary, open_dataset, open_mvtec, open_normals
 
 
 def plant(root: Path, *names: str) -> Path:

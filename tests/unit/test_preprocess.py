@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroflaw.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zeroflaw.errors import UsageError
+from zeroflaw.towers.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from zeroflaw import DetectorError, UsageError, WordsError, load, load_backbone
 from zeroflaw.detectors.folder import read_folder
+from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.promptstyler import PromptStyler
-from zeroflaw.words.learned import random_vectors
-from zeroflaw.words.styles import StylePrompts, contents_kept, mean_overlap, style_loss
+from zeroflaw.detectors.styles import StylePrompts, contents_kept, mean_overlap, style_loss
 
 FAST: dict[str, Any] = {"n_styles": 3, "style_iterations": 3, "epochs": 2, "device": "cpu"}
 

@@ -9,10 +9,10 @@ from statistics import mean
 
 import pytest
 
-from zeroflaw import published as module
-from zeroflaw.corruptions import CORRUPTIONS
 from zeroflaw.errors import UsageError
-from zeroflaw.published import (
+from zeroflaw.lab import published as module
+from zeroflaw.lab.corruptions import CORRUPTIONS
+from zeroflaw.lab.published import (
     STATUSES,
     PublishedNumber,
     dataset_titles,
@@ -181,6 +181,8 @@ def test_a_row_of_another_length_is_refused() -> None:
 
 
 def test_the_file_is_read_without_torch_or_numpy() -> None:
-    code = "import sys, zeroflaw.published as p; p.numbers(); print({'torch', 'numpy'} & set(sys.modules))"
+    code = (
+        "import sys, zeroflaw.lab.published as p; p.numbers(); print({'torch', 'numpy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "set()"

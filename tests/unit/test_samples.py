@@ -9,7 +9,7 @@ import pytest
 
 from zeroflaw.errors import UsageError
 from zeroflaw.images import find_images, read_image
-from zeroflaw.samples import PRODUCTS, render, render_samples
+from zeroflaw.lab.samples import PRODUCTS, render, render_samples
 
 CASES = [(name, flaw) for name, product in PRODUCTS.items() for flaw in product.flaws]
 

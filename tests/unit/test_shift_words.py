@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from zeroflaw import RWDA, UsageError, WordsError, load, load_backbone
-from zeroflaw.clip.backbone import Backbone
-from zeroflaw.detectors.shift_words import ShiftWords
-from zeroflaw.words.learned import random_vectors
-from zeroflaw.words.shift import (
+from zeroflaw.detectors.learned import random_vectors
+from zeroflaw.detectors.shift import (
     Pairs,
     ShiftLoss,
     ShiftPrompts,
@@ -29,7 +27,9 @@ from zeroflaw.words.shift import (
     mix,
     semantic_loss,
 )
-from zeroflaw.words.shift_measures import least_mean_cosine, measure, nearest_words
+from zeroflaw.detectors.shift_measures import least_mean_cosine, measure, nearest_words
+from zeroflaw.detectors.shift_words import ShiftWords
+from zeroflaw.towers.backbone import Backbone
 
 FAST: dict[str, Any] = {
     "n_diversity": 4,
@@ -337,12 +337,12 @@ def test_a_loss_that_is_no_number_stops_the_fit_and_leaves_the_checkpoint(
     def broken(features: Tensor, own: Tensor, other: Tensor, temperature: float) -> Tensor:
         return semantic_loss(features, own, other, temperature) * (math.nan if next(calls) == 4 else 1)
 
-    monkeypatch.setattr("zeroflaw.words.shift.semantic_loss", broken)
+    monkeypatch.setattr("zeroflaw.detectors.shift.semantic_loss", broken)
     kept = tmp_path / "kept"
     with pytest.raises(UsageError, match=r"stopped at step 5: .*semantic nan.*seed 0.*smaller word_rate"):
         new(tiny_backbone).fit(checkpoint=kept)
     seen: list[int] = []
-    monkeypatch.setattr("zeroflaw.words.shift.semantic_loss", semantic_loss)
+    monkeypatch.setattr("zeroflaw.detectors.shift.semantic_loss", semantic_loss)
     new(tiny_backbone).fit(
         checkpoint=kept, progress=lambda what, done, _: seen.append(done) if what == "learned words" else None
     )

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from zeroflaw.clip.stem import TOP, Stem, StemConfig, _mirror_index, _mirrored, _near, _nearest, _squares
+from zeroflaw.towers.stem import TOP, Stem, StemConfig, _mirror_index, _mirrored, _near, _nearest, _squares
 
 SMALL = StemConfig(
     first=8,

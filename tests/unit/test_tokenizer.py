@@ -10,8 +10,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zeroflaw.clip.tokenizer import END, START, Tokenizer
 from zeroflaw.errors import WeightsError, WordsError
+from zeroflaw.towers.tokenizer import END, START, Tokenizer
 
 PROMPTS = [
     "a photo of a flawless bottle",

@@ -19,8 +19,8 @@ from training import bundle as bundling
 from training.tokenizer import train_tokenizer
 from training.tower import Recipe, config
 
-from zeroflaw.clip.folder import load_folder
-from zeroflaw.clip.model import CLIP
+from zeroflaw.towers.folder import load_folder
+from zeroflaw.towers.model import CLIP
 
 
 @pytest.fixture

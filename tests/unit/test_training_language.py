@@ -15,7 +15,7 @@ from training import language
 from training.language import Batch, Corpus, Recipe, Trainer, batches, fold_head, gather, losses, new_tower
 from training.probes import auroc, ridge
 
-from zeroflaw.clip.model import TextConfig, TextTower
+from zeroflaw.towers.model import TextConfig, TextTower
 
 SMALL = TextConfig(context_length=12, vocab_size=40, width=16, layers=2, heads=2, mlp_width=32)
 

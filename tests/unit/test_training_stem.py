@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from training.stem_weights import fill_stem, read_weights, weights_path
 
-from zeroflaw.clip.stem import Stem, StemConfig
+from zeroflaw.towers.stem import Stem, StemConfig
 
 REPEATS, STRIDES = (1, 3, 3, 4, 4), (1, 2, 2, 2, 1)
 

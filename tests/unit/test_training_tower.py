@@ -15,7 +15,7 @@ from training.objective import Said, Seen, Truth, Weights, loss
 from training.tower import Recipe, augment, draw_windows, learning_rate, schedule
 from training.validation import auroc
 
-from zeroflaw.clip.model import TextConfig, TextTower
+from zeroflaw.towers.model import TextConfig, TextTower
 
 
 def _unit(*shape, seed=0):

@@ -21,16 +21,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from conftest import random_model, tiny_config
-from zeroflaw.clip.folder import load_folder, save_folder
-from zeroflaw.clip.model import CLIPConfig, TextConfig, VisionConfig
-from zeroflaw.clip.preprocess import Preprocess
-from zeroflaw.clip.records import REGISTRY, WeightsRecord, find_record
-from zeroflaw.clip.schema import build, empty_model, read_config, to_json
-from zeroflaw.clip.stem import StemConfig
-from zeroflaw.clip.tokenizer import Tokenizer
-from zeroflaw.clip.weights import load_backbone
 from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.files import sha256
+from zeroflaw.towers.folder import load_folder, save_folder
+from zeroflaw.towers.model import CLIPConfig, TextConfig, VisionConfig
+from zeroflaw.towers.preprocess import Preprocess
+from zeroflaw.towers.records import REGISTRY, WeightsRecord, find_record
+from zeroflaw.towers.schema import build, empty_model, read_config, to_json
+from zeroflaw.towers.stem import StemConfig
+from zeroflaw.towers.tokenizer import Tokenizer
+from zeroflaw.towers.weights import load_backbone
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_write_that_fails_leaves_the_old_folder(folder: Path, monkeypatch: pyt
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("zeroflaw.clip.folder.write_json", fail)
+    monkeypatch.setattr("zeroflaw.towers.folder.write_json", fail)
     with pytest.raises(UsageError, match=r"can be written.*disk full"):
         save_folder(folder, bundle.model, bundle.tokenizer, bundle.preprocess, bundle.record, overwrite=True)
     assert load_folder(folder).record.name == "tiny"
@@ -422,7 +422,7 @@ def test_no_revision_or_hash_is_invented() -> None:
 
 
 def test_the_table_of_names_needs_no_torch() -> None:
-    code = "import sys, zeroflaw.clip.records; sys.exit('torch' in sys.modules)"
+    code = "import sys, zeroflaw.towers.records; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -13,7 +13,6 @@ import torch
 
 from conftest import random_model, tiny_config
 from zeroflaw import UsageError, WordsError, load, load_backbone
-from zeroflaw.clip.windows import make_windows
 from zeroflaw.detectors import make
 from zeroflaw.detectors.association import distances, spread_distances
 from zeroflaw.detectors.base import Request
@@ -23,6 +22,7 @@ from zeroflaw.detectors.tiles import MOST, Tiles
 from zeroflaw.detectors.winclip import WinCLIP
 from zeroflaw.detectors.winclip_plus import WinCLIPPlus
 from zeroflaw.errors import DetectorError
+from zeroflaw.towers.windows import make_windows
 from zeroflaw.words import ENSEMBLE_TEMPLATES
 from zeroflaw.words.states import ENSEMBLE_TEMPLATES_21
 

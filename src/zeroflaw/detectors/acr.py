@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from zeroflaw.clip.model import ImageFeatures
 from zeroflaw.detectors.acr_training import (
     LiveNetwork,
     Training,
@@ -33,9 +32,10 @@ from zeroflaw.detectors.contract import Needs, Prediction, Progress, batches, re
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import UsageError
+from zeroflaw.towers.model import ImageFeatures
 
 if TYPE_CHECKING:
-    from zeroflaw.datasets import Category, Dataset
+    from zeroflaw.records import Category, Dataset
 
 USUAL = 0.95  # share of the patches of a batch that lie below one half in maps
 FLOOR = 1e-12  # smallest squared distance that a score tells apart; keeps log-odds finite

@@ -2,7 +2,7 @@
 
 The prompts name no product ("[V1]...[V12] object." and "[W1]...[W12] damaged object."), so what they learn
 from labelled images of some products is applied to others. Maps come from a local path beside the tower's own
-attention (`zeroflaw.clip.local`); the image's score comes from the class token alone.
+attention (`zeroflaw.towers.local`); the image's score comes from the class token alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from zeroflaw.clip.local import LocalPath
-from zeroflaw.clip.model import ImageFeatures, Interpolation
 from zeroflaw.detectors.anomalyclip_features import compute, digest, training_records
 from zeroflaw.detectors.anomalyclip_prompts import Prompts, PromptShape
 from zeroflaw.detectors.anomalyclip_ranges import NUMBERS, WHOLE
@@ -28,9 +26,11 @@ from zeroflaw.detectors.contract import Array, Needs, Prediction, Progress
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import UsageError
+from zeroflaw.towers.local import LocalPath
+from zeroflaw.towers.model import ImageFeatures, Interpolation
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 DEPTH = 9  # text blocks with learned tokens in the published code, where the tower has as many
 SHARE = 19 / 24  # of the image tower's blocks have the local path in the published code

@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from zeroflaw.clip.convert import read_pickled
-from zeroflaw.clip.folder import reading
-from zeroflaw.clip.weights import load_backbone
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
 from zeroflaw.detectors.anomalyclip_prompts import Prompts
 from zeroflaw.detectors.folder import require_target
 from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.files import sha256
+from zeroflaw.towers.convert import read_pickled
+from zeroflaw.towers.folder import reading
+from zeroflaw.towers.weights import load_backbone
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 WRAPPER = "prompt_learner"
 IMAGE_SIZE = 518  # of the published code

@@ -12,17 +12,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from zeroflaw.clip.local import LocalPath
-from zeroflaw.datasets import read_mask
 from zeroflaw.errors import UsageError
 from zeroflaw.images import read_image
+from zeroflaw.masks import read_mask
+from zeroflaw.towers.local import LocalPath
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zeroflaw.clip.backbone import Backbone
-    from zeroflaw.datasets import Dataset, Record
     from zeroflaw.detectors.contract import Progress
+    from zeroflaw.records import Dataset, Record
+    from zeroflaw.towers.backbone import Backbone
 
 GIB = 2**30
 

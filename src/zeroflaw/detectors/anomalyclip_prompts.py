@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeroflaw.clip.deep_text import embed_deep
 from zeroflaw.detectors.base import take_tensors
-from zeroflaw.words.learned import assemble, random_vectors
+from zeroflaw.detectors.learned import assemble, random_vectors
+from zeroflaw.towers.deep_text import embed_deep
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 
 @dataclass(frozen=True)

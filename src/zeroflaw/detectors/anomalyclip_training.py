@@ -20,9 +20,9 @@ from zeroflaw.detectors.checkpoint import Checkpoint, generator_state, total_los
 from zeroflaw.errors import UsageError
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
     from zeroflaw.detectors.anomalyclip_features import AuxiliaryFeatures, Features
     from zeroflaw.detectors.contract import Progress
+    from zeroflaw.towers.backbone import Backbone
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeroflaw.clip.windows import Windows, harmonic_map
+from zeroflaw.towers.windows import Windows, harmonic_map
 
 NEAR = 1e-12  # smallest distance: an exact copy of a reference still has finite log-odds
 _AT_ONCE = 4096  # queries and references compared at a time; bounds the memory, however many there are

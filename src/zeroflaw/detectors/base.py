@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from zeroflaw.clip.model import ImageFeatures
-from zeroflaw.clip.weights import load_backbone
 from zeroflaw.detectors import folder as folders
 from zeroflaw.detectors.contract import (
     Array,
@@ -32,12 +30,14 @@ from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.kinds import check_kinds
 from zeroflaw.detectors.ranges import check_range, one_of
 from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.towers.model import ImageFeatures
+from zeroflaw.towers.weights import load_backbone
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from zeroflaw.clip.backbone import Backbone
-    from zeroflaw.datasets import Dataset
+    from zeroflaw.records import Dataset
+    from zeroflaw.towers.backbone import Backbone
 
 
 @dataclass(frozen=True)

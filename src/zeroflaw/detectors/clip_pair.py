@@ -21,7 +21,7 @@ from zeroflaw.detectors.heads import empty_linear, prototype_pair
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 
 @dataclass(kw_only=True, eq=False)

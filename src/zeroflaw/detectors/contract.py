@@ -23,7 +23,7 @@ from zeroflaw.images import read_image
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from zeroflaw.datasets import Dataset
+    from zeroflaw.records import Dataset
 
 Array = npt.NDArray[Any]
 OnError = Callable[[ImageError], None]
@@ -93,7 +93,7 @@ class Prediction:
         Raises:
             UsageError: the prediction was made without a map.
         """
-        from zeroflaw.maps import upsample
+        from zeroflaw.runtime.maps import upsample
 
         if self.map is None:
             raise UsageError("a map was wanted but none was computed; predict with maps=True")

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from zeroflaw.clip.model import ImageFeatures
-from zeroflaw.clip.windows import harmonic_map, harmonic_mean, make_windows
 from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
 from zeroflaw.detectors.contract import Prediction, Progress
 from zeroflaw.detectors.fusion import fuse
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import UsageError
+from zeroflaw.towers.model import ImageFeatures
+from zeroflaw.towers.windows import harmonic_map, harmonic_mean, make_windows
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 MapSource = Literal["auto", "windows", "patches"]
 

@@ -15,7 +15,7 @@ from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.images import read_image
 
 if TYPE_CHECKING:
-    from zeroflaw.datasets import Dataset
+    from zeroflaw.records import Dataset
 
 _MISSING = {
     "reference": "photos of good products; give them with --reference, or as fit(reference=[...])",
@@ -127,12 +127,12 @@ def _listed(reference: Iterable[Any] | None) -> list[Any]:
 
 
 def _require_dataset(auxiliary: Any) -> None:
-    from zeroflaw.datasets import Dataset
+    from zeroflaw.records import Dataset
 
     if auxiliary is not None and not isinstance(auxiliary, Dataset):
         raise UsageError(
             f"auxiliary wants a data set, got {type(auxiliary).__name__}; write "
-            "auxiliary=zeroflaw.datasets.open_auxiliary(folder)"
+            "auxiliary=zeroflaw.lab.datasets.open_auxiliary(folder)"
         )
 
 

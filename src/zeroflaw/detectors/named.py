@@ -14,7 +14,7 @@ from zeroflaw.errors import DetectorError, UsageError, closest
 from zeroflaw.words import ENSEMBLE_ANOMALOUS, ENSEMBLE_NORMAL, ENSEMBLE_TEMPLATES, Vocabulary
 from zeroflaw.words.states import ENSEMBLE_TEMPLATES_21, IMAGENET_TEMPLATES
 
-READY = Path(__file__).parent / "ready"
+READY = Path(__file__).parent / "bundled"
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,14 @@ from zeroflaw.detectors.contract import Needs, Progress
 from zeroflaw.detectors.embedding import EmbeddingDetector
 from zeroflaw.detectors.fusion import parse_fusion
 from zeroflaw.detectors.heads import LinearHead, Step, empty_linear, prototype_pair
+from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.ranges import check_range
+from zeroflaw.detectors.styles import StylePrompts, content_loss, contents_kept, mean_overlap, style_loss
 from zeroflaw.detectors.text_trained import stage
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
-from zeroflaw.words.learned import random_vectors
-from zeroflaw.words.styles import StylePrompts, content_loss, contents_kept, mean_overlap, style_loss
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 _RANGES: Mapping[str, tuple[float, float, bool]] = {
     "n_styles": (1, 10_000, True),

@@ -21,7 +21,7 @@ from zeroflaw.errors import UsageError
 from zeroflaw.words import Kind, Position, RandomWords, training_prompts
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 
 @dataclass(kw_only=True, eq=False)

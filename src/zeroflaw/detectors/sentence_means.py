@@ -11,7 +11,7 @@ from torch import Tensor
 from zeroflaw.detectors.heads import LinearHead, prototype_pair
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 SentenceMean = Literal["normalised", "raw", "unnormalised"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zeroflaw.detectors.checkpoint import Checkpoint, generator_state, total_loss
 from zeroflaw.detectors.heads import Step
-from zeroflaw.words.shift import Pairs, ShiftLoss
+from zeroflaw.detectors.shift import Pairs, ShiftLoss
 
 _STEP, _GENERATOR = "step", "generator"
 

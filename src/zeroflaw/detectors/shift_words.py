@@ -20,13 +20,9 @@ from torch import Tensor
 from zeroflaw.detectors.base import take_tensors
 from zeroflaw.detectors.checkpoint import Checkpoint
 from zeroflaw.detectors.contract import Needs, Progress
+from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.ranges import check_range, one_of
-from zeroflaw.detectors.shift_learning import Learner, Schedule
-from zeroflaw.detectors.text_trained import TextTrained, stage
-from zeroflaw.errors import UsageError
-from zeroflaw.words import Vocabulary, fill, object_phrase
-from zeroflaw.words.learned import random_vectors
-from zeroflaw.words.shift import (
+from zeroflaw.detectors.shift import (
     DESCRIPTIONS,
     LOSSES,
     Form,
@@ -37,10 +33,14 @@ from zeroflaw.words.shift import (
     all_pairs,
     description_vectors,
 )
-from zeroflaw.words.shift_measures import embed_pairs, measure, nearest_words, spread
+from zeroflaw.detectors.shift_learning import Learner, Schedule
+from zeroflaw.detectors.shift_measures import embed_pairs, measure, nearest_words, spread
+from zeroflaw.detectors.text_trained import TextTrained, stage
+from zeroflaw.errors import UsageError
+from zeroflaw.words import Vocabulary, fill, object_phrase
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 MOST_PAIRS = 1_000_000
 _NOT_WORDS = {"least_order", "most_alike", "checkpoint_every"}  # parameters that no learned word depends on

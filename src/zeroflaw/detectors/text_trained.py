@@ -36,7 +36,7 @@ from zeroflaw.errors import UsageError
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 LARGEST_WIDTH = 65_536
 MOST_LAYERS = 16

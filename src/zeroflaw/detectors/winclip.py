@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zeroflaw.clip.model import ImageFeatures
-from zeroflaw.clip.windows import harmonic_map, harmonic_mean, make_windows
 from zeroflaw.detectors.base import Request, predictions, sized
 from zeroflaw.detectors.contract import Array, Needs, Prediction, Progress, batches
 from zeroflaw.detectors.embedding import EmbeddingDetector, MapSource
@@ -25,6 +23,8 @@ from zeroflaw.detectors.heads import empty_linear
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.detectors.sentence_means import SentenceMean, prototype_head
 from zeroflaw.detectors.tiles import Tiles
+from zeroflaw.towers.model import ImageFeatures
+from zeroflaw.towers.windows import harmonic_map, harmonic_mean, make_windows
 from zeroflaw.words import (
     ENSEMBLE_ANOMALOUS,
     ENSEMBLE_NORMAL,
@@ -37,7 +37,7 @@ from zeroflaw.words import (
 from zeroflaw.words.states import state_of
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 
 class Judgement(NamedTuple):

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from zeroflaw.clip.model import ImageFeatures
-from zeroflaw.clip.windows import harmonic_mean, make_windows
 from zeroflaw.detectors.association import Spread, distances, spread_distances
 from zeroflaw.detectors.base import Request, sized, take_tensors
 from zeroflaw.detectors.contract import Array, Needs, Progress, batches
@@ -24,9 +22,11 @@ from zeroflaw.detectors.fusion import fuse
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.winclip import Judgement, WinCLIP
 from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.towers.model import ImageFeatures
+from zeroflaw.towers.windows import harmonic_mean, make_windows
 
 if TYPE_CHECKING:
-    from zeroflaw.clip.backbone import Backbone
+    from zeroflaw.towers.backbone import Backbone
 
 _BATCH = 8  # references embedded at a time
 _HALF = {"prompt": 0.5, "reference": 0.5}

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
+from zeroflaw.errors import UsageError
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Rgb: TypeAlias = tuple[int, int, int]

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..errors import UsageError
+from zeroflaw.errors import UsageError
+
 from . import colours, drawing
 from .colours import Pixels
 from .heatmap import overlay

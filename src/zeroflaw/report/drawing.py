@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..files import atomic
+from zeroflaw.files import atomic
+
 from . import colours
 from .colours import Pixels
 

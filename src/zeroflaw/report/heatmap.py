@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from ..errors import UsageError
+from zeroflaw.errors import UsageError
+
 from . import colours, drawing
 from .colours import Pixels
 

@@ -1,0 +1,288 @@
+"""Words learned against distribution shift: their prompts and the losses that guide them.
+
+After Gao et al. (poster): a prompt is "a picture of", a *diversity word* d_k, a *distribution word* s_j, and
+frozen *semantic words* such as "broken metal nut.". The poster names the losses and gives no formula; the
+ones here are written out in docs/shift-words.md, with what was chosen. Everything here is a pure function of
+a frozen text tower and of the vectors that are learned.
+
+Shapes in comments: K diversity words, J distribution words, M vectors in a word, C width of the text tower,
+E embedding, S sentences, B prompts, D descriptions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zeroflaw.detectors.learned import Encoder, Tower, assemble, embed_pieces
+from zeroflaw.errors import WordsError
+
+LOSSES = ("diversity", "semantic", "knowledge", "distribution-diversity")
+"""The terms of the loss."""
+
+DESCRIPTIONS = (
+    "bright light",
+    "dim light",
+    "low contrast",
+    "blur",
+    "noise",
+    "another background",
+    "another view",
+)
+"""Shooting conditions, in words: the "knowledge" of readings K2 and K3."""
+
+Reading = Literal["K1", "K2", "K3"]
+"""What "knowledge" in the mixture guidance means: K1 the hand-made prompts, K2 descriptions of how pictures
+are taken, K3 convex mixtures of those descriptions.
+"""
+
+Form = Literal["features", "vectors"]
+"""What is pushed apart: the text features of prompts that hold the words, or the vectors themselves."""
+
+
+def pair_cosines(vectors: Tensor) -> Tensor:
+    """Return the cosines of all pairs i < j of vectors (N, E) of any length: (N (N - 1) / 2,)."""
+    unit = F.normalize(vectors.float(), dim=-1)
+    rows, columns = torch.triu_indices(len(unit), len(unit), 1)
+    return (unit @ unit.T)[rows, columns]
+
+
+def diversity_loss(vectors: Tensor) -> Tensor:
+    """Mean of ``|cos|`` over all pairs of vectors (N, E): L_div and L_sdiv (PromptStyler, section 3.1, for
+    all pairs at once); zero for one vector.
+    """
+    if len(vectors) < 2:
+        return vectors.sum() * 0.0
+    return pair_cosines(vectors).abs().mean()
+
+
+def semantic_loss(features: Tensor, own: Tensor, other: Tensor, temperature: float) -> Tensor:
+    """L_sem: cross entropy of prompts (B, E) between their own anchor and the other side's, each (B, E).
+
+    With two classes, ``-log(exp(a / t) / (exp(a / t) + exp(b / t)))`` is ``softplus((b - a) / t)``.
+    """
+    return F.softplus((features * (other - own)).sum(-1) / temperature).mean()
+
+
+def anchor_loss(features: Tensor, own: Tensor) -> Tensor:
+    """L_know, reading K1: how far prompts (B, E) are from their anchors (B, E), ``mean(1 - cos)``."""
+    return (1 - (features * own).sum(-1)).mean()
+
+
+def description_loss(words: Tensor, descriptions: Tensor) -> Tensor:
+    """L_know, reading K2: words (J, E) against the description (D, E) that each is assigned to."""
+    cosines = words @ descriptions.T
+    assigned = assign(cosines.detach())
+    return (1 - cosines.gather(1, assigned[:, None])).mean()
+
+
+def assign(cosines: Tensor) -> Tensor:
+    """Give each of J words its nearest description, and each of D <= J descriptions at least one word.
+
+    Greedy: the nearest pair of a word and a description, both still free, is taken D times; the words that
+    are left go to their nearest description.
+
+    Args:
+        cosines: of words and descriptions, (J, D).
+
+    Returns:
+        Numbers of descriptions, (J,).
+    """
+    found = cosines.argmax(1)
+    free = cosines.clone()
+    for _ in range(cosines.shape[1]):
+        word, description = divmod(int(free.argmax()), cosines.shape[1])
+        found[word] = description
+        free[word], free[:, description] = -math.inf, -math.inf
+    return found
+
+
+def mix(logits: Tensor, descriptions: Tensor) -> Tensor:
+    """Reading K3: distribution words as convex mixtures of descriptions.
+
+    Args:
+        logits: of the weights, (J, D).
+        descriptions: word vectors, (D, M, C).
+
+    Returns:
+        Words (J, M, C).
+    """
+    return torch.einsum("jd,dmc->jmc", logits.softmax(-1), descriptions)
+
+
+def description_vectors(tower: Tower, tokenizer: Encoder, texts: Sequence[str], length: int) -> Tensor:
+    """Return descriptions as words of ``length`` vectors, (D, M, C); shorter ones are said again and again.
+
+    Raises:
+        WordsError: one has more tokens than that.
+    """
+    rows = []
+    for text in texts:
+        ids, ends = tokenizer.encode([text])
+        inner = ids[0, 1 : int(ends[0])]
+        if not 0 < len(inner) <= length:
+            raise WordsError(
+                f"reading K3 mixes descriptions of 1 to {length} tokens, the length of a distribution word, "
+                f"but '{text}' has {len(inner)}; shorten it or raise distribution_length"
+            )
+        rows.append(inner[torch.arange(length) % len(inner)])
+    table = tower.token_embedding.weight
+    return table[torch.stack(rows).to(table.device)].float()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Prompt pairs by number: which words and which two sentences each is made of; all tensors (N,)."""
+
+    diversity: Tensor
+    distribution: Tensor
+    normal: Tensor
+    anomalous: Tensor
+
+    def __len__(self) -> int:
+        return len(self.diversity)
+
+    def take(self, rows: Tensor) -> Pairs:
+        """Return some of the pairs."""
+        return Pairs(self.diversity[rows], self.distribution[rows], self.normal[rows], self.anomalous[rows])
+
+
+def all_pairs(diversity: int, distribution: int, *, objects: int, normal: int, anomalous: int) -> Pairs:
+    """Return every (k, j) for every object; with several states of a side the pairs take them in turn.
+
+    Sentences are numbered object by object, the normal states of an object first.
+    """
+    o, k, j = torch.meshgrid(
+        torch.arange(objects), torch.arange(diversity), torch.arange(distribution), indexing="ij"
+    )
+    o, k, j = o.flatten(), k.flatten(), j.flatten()
+    first, turn = o * (normal + anomalous), k + j  # so every word meets every state
+    return Pairs(k, j, first + turn % normal, first + normal + turn // normal % anomalous)
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftPrompts:
+    """Prompts of learned words through a frozen text tower.
+
+    Attributes:
+        tower: the text tower.
+        tokenizer: of that tower.
+        prefix: the words that every prompt starts with.
+        sentences: the semantic words, "metal nut." and "broken metal nut.", that prompts end with.
+    """
+
+    tower: Tower
+    tokenizer: Encoder
+    prefix: str
+    sentences: tuple[str, ...]
+
+    def alone(self, words: Tensor | str) -> Tensor:
+        """Embed learned words (N, M, C), or a text, without semantic words, phi: normalised (N, E)."""
+        return embed_pieces(self.tower, self.tokenizer, [self.prefix, words])
+
+    def joined(self, words: Sequence[Tensor], sentences: Tensor) -> Tensor:
+        """Embed whole prompts; gradients flow back to the words.
+
+        Args:
+            words: learned words one after the other, each (B, M, C); none for prompts without any.
+            sentences: the number of the semantic words of each prompt, (B,).
+
+        Returns:
+            Normalised float32 (B, E).
+
+        Raises:
+            WordsError: a prompt is longer than the tower's context.
+        """
+        table = self.tower.token_embedding.weight
+        before, _ = assemble(self.tower, self.tokenizer, [self.prefix, *words])
+        ids, ends = self.tokenizer.encode([self.sentences[row] for row in sentences.tolist()])
+        # Sentences come last, so that shorter ones may be padded: nothing looks behind the end token.
+        after = table[ids[:, 1:].to(table.device)]
+        vectors = torch.cat([before[:, :-1].expand(len(after), -1, -1), after], 1)
+        length, context = vectors.shape[1], len(self.tower.positions)
+        if length > context:
+            raise WordsError(
+                f"a prompt may have {context} tokens, learned words included, but one has {length}; use "
+                "shorter diversity, distribution or semantic words"
+            )
+        return self.tower.from_vectors(vectors, (ends + before.shape[1] - 2).to(table.device))
+
+    def anchors(self) -> Tensor:
+        """Embed the prompts without learned words, g: normalised (S, E), without gradients."""
+        with torch.no_grad():
+            return self.joined([], torch.arange(len(self.sentences)))
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftLoss:
+    """The terms of the loss, each without its weight.
+
+    Attributes:
+        prompts: of learned words.
+        anchors: embeddings of the prompts without them, (S, E).
+        on: the terms that are wanted: diversity, semantic, knowledge, distribution-diversity.
+        reading: of the mixture guidance.
+        form: where words are pushed apart.
+        temperature: of the semantic loss.
+        descriptions: for K2 their embeddings (D, E), for K3 their word vectors (D, M, C).
+    """
+
+    prompts: ShiftPrompts
+    anchors: Tensor
+    on: Collection[str]
+    reading: Reading = "K1"
+    form: Form = "features"
+    temperature: float = 0.07
+    descriptions: Tensor | None = None
+
+    def words(self, guided: Tensor) -> Tensor:
+        """Return the distribution words (J, M, C): what is learned, or what its weights (J, D) mix (K3)."""
+        if self.reading != "K3":
+            return guided
+        assert self.descriptions is not None
+        return mix(guided, self.descriptions)
+
+    def terms(self, diversity: Tensor, guided: Tensor, batch: Pairs, compared: Tensor) -> dict[str, Tensor]:
+        """Return the loss terms that are on.
+
+        Args:
+            diversity: diversity words, (K, M, C).
+            guided: distribution words (J, M, C), or the logits of their mixtures (J, D) in reading K3.
+            batch: pairs of prompts for the terms that look at prompts.
+            compared: numbers of the diversity words that are pushed apart.
+        """
+        words, found = self.words(guided), {}
+        if "diversity" in self.on:
+            found["diversity"] = diversity_loss(self._phi(diversity[compared]))
+        if "distribution-diversity" in self.on:
+            spread = guided.softmax(-1) if self.reading == "K3" else self._phi(words)
+            found["distribution-diversity"] = diversity_loss(spread)
+        if "knowledge" in self.on and self.reading == "K2":
+            assert self.descriptions is not None
+            found["knowledge"] = description_loss(self.prompts.alone(words), self.descriptions)
+        anchored = "knowledge" in self.on and self.reading == "K1"
+        if "semantic" in self.on or anchored:
+            own, other = (
+                torch.cat([batch.normal, batch.anomalous]),
+                torch.cat([batch.anomalous, batch.normal]),
+            )
+            features = self._joined(diversity, words, batch, own)
+            own, other = self.anchors[own], self.anchors[other]
+            if "semantic" in self.on:
+                found["semantic"] = semantic_loss(features, own, other, self.temperature)
+            if anchored:
+                found["knowledge"] = anchor_loss(features, own)
+        return found
+
+    def _phi(self, words: Tensor) -> Tensor:
+        return words.mean(1) if self.form == "vectors" else self.prompts.alone(words)
+
+    def _joined(self, diversity: Tensor, words: Tensor, batch: Pairs, sentences: Tensor) -> Tensor:
+        both = [diversity[batch.diversity].repeat(2, 1, 1), words[batch.distribution].repeat(2, 1, 1)]
+        return self.prompts.joined(both, sentences)

@@ -1,0 +1,1 @@
+"""The laboratory: data sets, metrics, corruptions, evaluation, benchmarks and published numbers."""

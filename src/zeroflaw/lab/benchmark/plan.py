@@ -1,0 +1,256 @@
+"""From a grid to the work it asks for: units, each a category under one corruption, and their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from zeroflaw._version import __version__
+from zeroflaw.detectors import is_folder
+from zeroflaw.errors import InputError, UsageError
+from zeroflaw.finding import shown
+from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
+from zeroflaw.lab.benchmark.prints import digest, of_backbone, of_path, of_records
+from zeroflaw.lab.datasets import Category, Dataset, open_dataset
+from zeroflaw.lab.evaluation import SCHEMA
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One detector with one backbone and seed.
+
+    Attributes:
+        files: fingerprints of the weights, auxiliary images or saved detector that lie in folders.
+    """
+
+    spec: DetectorSpec
+    backbone: str
+    seed: int
+    files: tuple[Any, ...] = ()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the fitted detector, but the category."""
+        return {
+            **asdict(self.spec),
+            "seeds": None,
+            "label": None,
+            "files": self.files,
+            # Of a saved detector its content counts, not the place.
+            "name": None if is_folder(self.spec.name) else self.spec.name,
+            "backbone": self.backbone,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One pass over images: a category under one corruption, for all cells.
+
+    Attributes:
+        images: fingerprint of the images that are judged.
+        references: fingerprint of those that reference images are drawn from.
+    """
+
+    category: Category
+    corruption: str
+    cells: tuple[Cell, ...]
+    images: str
+    references: str
+
+    @property
+    def name(self) -> str:
+        """Return a file name for what the unit found; different units have different ones."""
+        parts = (self.category.dataset, self.category.name, self.corruption)
+        plain = "__".join("".join(c if c.isalnum() or c in "-_." else "-" for c in part) for part in parts)
+        cut = plain.encode()[:150].decode(errors="ignore")
+        return f"{cut}-{digest(parts)[:8]}"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A data set, or a category of one, that the grid asks for and that is not there."""
+
+    root: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The units of a grid in the order of work, and what is missing.
+
+    Attributes:
+        passed_over: folders beside the data sets that are none.
+    """
+
+    grid: Grid
+    units: tuple[Unit, ...]
+    missing: tuple[Missing, ...]
+    passed_over: tuple[Missing, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """How many images are looked at in all."""
+        return sum(len(unit.category.test) for unit in self.units)
+
+    @property
+    def cells(self) -> int:
+        """How many results there will be."""
+        return sum(len(unit.cells) for unit in self.units)
+
+
+def make_plan(grid: Grid, roots: Sequence[Path], beside: Sequence[Path] = ()) -> Plan:
+    """List the work of a grid.
+
+    Data sets that it names are looked for in ``roots``, then in ``beside``; where it names none, those in
+    ``roots`` are taken. What is missing does not stop the rest: it is listed.
+
+    Raises:
+        UsageError: there is no data set at all, or two have one name and one category in common.
+    """
+    places_to_look = (*roots, *beside)
+    cells = tuple(_cells(grid, places_to_look))
+    units: list[Unit] = []
+    missing: list[Missing] = []
+    passed_over: list[Missing] = []
+    places: dict[tuple[str, str], str] = {}
+    for spec in grid.datasets or [DataSpec(root=str(root)) for root, _ in data_sets_in(roots, passed_over)]:
+        root = find_root(spec.root, places_to_look)
+        categories, lacking = _categories(spec, root)
+        missing += lacking
+        for category in categories:
+            if _is_new(category, root, places):
+                images, references = of_records(category.test), of_records(category.train)
+                units += [Unit(category, kind, cells, images, references) for kind in grid.corruptions]
+    return Plan(grid, tuple(units), tuple(missing), tuple(passed_over))
+
+
+def _is_new(category: Category, root: str, places: dict[tuple[str, str], str]) -> bool:
+    """Note where a category lies; one that the grid names twice is measured once."""
+    key = (category.dataset, category.name)
+    if key not in places:
+        places[key] = root
+        return True
+    if places[key] != root:
+        raise UsageError(
+            f"'{shown(places[key])}' and '{shown(root)}' are both called {category.dataset} and both have a "
+            f"category {category.name}, so that their results could not be told apart; rename the folder of "
+            "one, or leave one out"
+        )
+    return False
+
+
+def _cells(grid: Grid, roots: Sequence[Path]) -> Iterator[Cell]:
+    seen: Callable[[Path], Any] = cache(of_path)
+    weights: Callable[[str], Any] = cache(of_backbone)
+    for spec in grid.detectors:
+        if is_folder(spec.name):  # a saved detector has its backbone and seed
+            yield Cell(spec, "its own", 0, (seen(Path(spec.name)),))
+            continue
+        learned_from = None if spec.auxiliary is None else seen(Path(find_root(spec.auxiliary, roots)))
+        given = spec.parameters.get("backbone")
+        for backbone in grid.backbones if given is None else (given,):
+            for seed in spec.seeds:
+                yield Cell(spec, backbone, seed, (weights(backbone), learned_from))
+
+
+def _categories(spec: DataSpec, root: str) -> tuple[list[Category], list[Missing]]:
+    try:
+        dataset = open_dataset(root, layout=spec.layout)
+    except (InputError, UsageError) as error:
+        return [], [Missing(spec.root, str(error))]
+    wanted = spec.categories or tuple(category.name for category in dataset)
+    there = {category.name: category for category in dataset}
+    known = ", ".join(there)
+    lacking = [
+        Missing(f"{spec.root}/{name}", f"the data set has no category '{name}', only {known}")
+        for name in wanted
+        if name not in there
+    ]
+    return [there[name] for name in wanted if name in there], lacking
+
+
+def data_sets_in(
+    roots: Sequence[Path], passed_over: list[Missing] | None = None
+) -> Iterator[tuple[Path, Dataset]]:
+    """Yield the folders that are data sets with their listing, each once: the roots, or else folders in them.
+
+    Args:
+        roots: where to look.
+        passed_over: takes the folders in them that are no data sets, and why.
+
+    Raises:
+        UsageError: there is none, or a root is no folder.
+    """
+    found: set[Path] = set()
+    for root in roots:
+        if not root.is_dir():
+            raise UsageError(f"--root wants a folder of data sets, but '{root}' is none; check the path")
+        opened = {root: _opened(root)}
+        if isinstance(opened[root], str):  # why it is none
+            opened = {path: _opened(path) for path in sorted(root.iterdir()) if path.is_dir()}
+        for folder, dataset in opened.items():
+            if isinstance(dataset, str):
+                if passed_over is not None and not folder.name.startswith("."):
+                    passed_over.append(Missing(str(folder), dataset))
+            elif folder.resolve() not in found:
+                found.add(folder.resolve())
+                yield folder, dataset
+    if not found:
+        raise UsageError(
+            "a grid without data sets of its own measures those given by --root, and none of the folders "
+            f"({', '.join(map(str, roots)) or 'none'}) is a data set or holds one; see 'zeroflaw datasets'"
+        )
+
+
+def _opened(folder: Path) -> Dataset | str:
+    """Return the listing of a data set, or why it is none."""
+    try:
+        return open_dataset(folder)
+    except (InputError, UsageError) as error:
+        return str(error)
+
+
+def find_root(name: str, roots: Sequence[Path]) -> str:
+    """Return the folder called ``name`` in the first of ``roots`` that has it, else the name itself.
+
+    A name of one part may be that of a root itself; a path may not, since folders elsewhere end alike.
+    """
+    if Path(name).is_absolute():
+        return name
+    for root in roots:
+        if (root / name).exists():  # a folder, or a table of labels
+            return str(root / name)
+        if root.name == name and root.is_dir():  # the folder itself was given
+            return str(root)
+    return name
+
+
+def cell_key(unit: Unit, cell: Cell, grid: Grid) -> str:
+    """Return a digest of all that decides a result; equal keys mean that it need not be computed again."""
+    content = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "images": unit.images,
+        "dataset": unit.category.dataset,
+        "category": unit.category.name,
+        "corruption": unit.corruption,
+        "cell": cell.identity,
+        "fitted": fit_facts(unit, cell),
+        "bootstrap": grid.bootstrap,
+        "batch_size": grid.batch_size,
+    }
+    return digest(content)
+
+
+def fit_facts(unit: Unit, cell: Cell) -> dict[str, Any]:
+    """Return all that decides a fitted detector; what does not depend on the category is equal for all."""
+    return {
+        "version": __version__,
+        "cell": cell.identity,
+        "object": unit.category.told_name if cell.spec.known_object else None,
+        "reference": [unit.category.name, unit.references] if cell.spec.shots else None,
+    }

@@ -1,0 +1,1 @@
+"""What a line needs to judge images: NumPy and Pillow, no torch."""

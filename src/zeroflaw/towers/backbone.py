@@ -1,0 +1,299 @@
+"""A loaded CLIP, ready to embed: towers, tokenizer, preprocessing, and a record of where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zeroflaw.errors import UsageError
+from zeroflaw.towers.cache import load_texts, save_texts, text_key
+from zeroflaw.towers.local import LocalPath, local_features
+from zeroflaw.towers.model import CLIP, CLIPConfig, ImageFeatures, TextConfig
+from zeroflaw.towers.preprocess import Pixels, Preprocess
+from zeroflaw.towers.records import WeightsRecord
+from zeroflaw.towers.schema import to_json
+from zeroflaw.towers.tokenizer import Tokenizer
+from zeroflaw.towers.windows import make_windows
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DtypeName = Literal["float32", "bfloat16"]
+Progress = Callable[[int, int], object]
+
+_CACHE_FROM = 32  # prompts; fewer are embedded faster than a file is found worth keeping
+
+
+@dataclass
+class Bundle:
+    """What a weights folder holds, read and checked: frozen float32 towers and all that belongs to them."""
+
+    model: CLIP
+    tokenizer: Tokenizer
+    preprocess: Preprocess
+    record: WeightsRecord
+
+
+@dataclass
+class Backbone:
+    """Embeds images and texts. Frozen, without gradients; `TextTower.from_vectors` still passes them to its
+    input.
+
+    Attributes:
+        model: both towers, on ``device`` in ``dtype``.
+        tokenizer: prompts to token ids.
+        preprocess: images to pixels; replace its ``image_size`` to run on another grid (positions are
+            interpolated).
+        record: name, licence, source, revision and activation.
+        sha256: of the weights file.
+        device: where the towers are.
+        dtype: what they compute in; embeddings always come back as float32.
+        logit_scale: what cosines are multiplied with to become logits, as learned (100 in published weights).
+    """
+
+    model: CLIP
+    tokenizer: Tokenizer
+    preprocess: Preprocess
+    record: WeightsRecord
+    sha256: str
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    logit_scale: float = 100.0
+
+    @classmethod
+    def on(cls, bundle: Bundle, *, device: str = "auto", dtype: str = "float32") -> Backbone:
+        """Move a bundle to a device.
+
+        Raises:
+            UsageError: the device is unknown or not there, or the type is not one of `DtypeName`.
+        """
+        place, kind = pick_device(device), pick_dtype(dtype)
+        scale = float(bundle.model.logit_scale.exp())  # before bfloat16 rounds it
+        model = bundle.model.to(device=place, dtype=kind).eval().requires_grad_(False)
+        sha256 = bundle.record.sha256 or ""
+        return cls(model, bundle.tokenizer, bundle.preprocess, bundle.record, sha256, place, kind, scale)
+
+    @property
+    def name(self) -> str:
+        """Name of the weights."""
+        return self.record.name
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights, as their source states it."""
+        return self.record.licence
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the source that the weights come from, where there is one."""
+        return self.record.revision
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides an embedding: weights, tokenizer, towers and preprocessing.
+
+        Device and number type are left out: they change the last digits, not the meaning.
+        """
+        towers, pixels = _canonical(self.model.config), _canonical(self.preprocess)
+        parts = [self.sha256, self.tokenizer.sha256, towers, pixels]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def embed_dim(self) -> int:
+        """Width E of the embeddings."""
+        return self.model.config.embed_dim
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches (rows, columns) of a preprocessed image."""
+        side = self.preprocess.image_size // self.model.config.vision.patch_size
+        return side, side
+
+    @property
+    def has_aligned_patches(self) -> bool:
+        """Whether patch embeddings were trained to agree with the text; where not, windows make the maps."""
+        return self.model.config.vision.patch_projection
+
+    def with_image_size(self, image_size: int) -> Backbone:
+        """Return the same towers for square images of another side.
+
+        Raises:
+            UsageError: the side is no multiple of the patch size.
+        """
+        patch = self.model.config.vision.patch_size
+        if image_size < patch or image_size % patch:
+            raise UsageError(f"the image size of {self.name} must be a multiple of {patch}, got {image_size}")
+        return replace(self, preprocess=replace(self.preprocess, image_size=image_size))
+
+    def embed_images(
+        self,
+        images: Sequence[Pixels],
+        *,
+        windows: Sequence[tuple[int, int]] = (),
+        patches: bool = False,
+        layers: Sequence[int] = (),
+    ) -> ImageFeatures:
+        """Embed RGB images, uint8 (H, W, 3) of any sizes, in one batch.
+
+        Args:
+            images: the batch; its memory is the caller's choice.
+            windows: (size, stride) of each set of token windows to embed as well.
+            patches: embed the patch tokens as well.
+            layers: blocks, counted from 1, whose patch tokens to keep.
+
+        Returns:
+            Features as float32 on the CPU; see `ImageFeatures`.
+
+        Raises:
+            UsageError: an image, window or block does not exist or does not fit.
+        """
+        depth = self.model.config.vision.layers
+        if any(not 1 <= block <= depth for block in layers):
+            raise UsageError(f"the blocks of {self.name} are counted from 1 to {depth}, got {list(layers)}")
+        sets = [make_windows(self.grid, size, stride) for size, stride in windows]
+        pixels = self._pixels(images)
+        with _exact():
+            found = self.model.vision(pixels, windows=sets, patches=patches, layers=layers)
+        return _to_cpu(found)
+
+    def embed_local(
+        self, images: Sequence[Pixels], path: LocalPath, *, patches: bool = True
+    ) -> ImageFeatures:
+        """Embed RGB images and, along the local path, their patches (see `zeroflaw.towers.local`).
+
+        Args:
+            images: uint8 (H, W, 3) of any sizes, one batch.
+            path: which blocks take the local path.
+            patches: embed the patch tokens as well.
+
+        Returns:
+            Features as float32 on the CPU.
+
+        Raises:
+            UsageError: the path does not fit the image tower.
+        """
+        path.check(self.name, self.model.config.vision.layers)
+        pixels = self._pixels(images)
+        with _exact():
+            found = local_features(self.model.vision, pixels, path, patches=patches)
+        return _to_cpu(found)
+
+    def _pixels(self, images: Sequence[Pixels]) -> Tensor:
+        return self.preprocess(images).to(device=self.device, dtype=self.dtype)
+
+    def embed_texts(
+        self, texts: Sequence[str], *, batch_size: int = 256, progress: Progress | None = None
+    ) -> Tensor:
+        """Embed prompts: float32 (N, E) on the CPU, in the order given.
+
+        Equal prompts are computed once; batches hold prompts of like length and start, are cut to the longest
+        of them, and compute their common start once. Long lists are kept in the disk cache
+        (`zeroflaw.towers.cache`).
+
+        Args:
+            texts: prompts.
+            batch_size: how many at a time.
+            progress: called with (done, total) after every batch.
+
+        Raises:
+            WordsError: a prompt cannot be encoded; see `Tokenizer.encode`.
+            UsageError: the batch size is below one.
+        """
+        if batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, got {batch_size}")
+        distinct = list(dict.fromkeys(texts))
+        found = self._cached(distinct, batch_size, progress)
+        if len(distinct) == len(texts):
+            return found
+        place = {text: number for number, text in enumerate(distinct)}
+        return found[[place[text] for text in texts]]
+
+    def _cached(self, texts: list[str], batch_size: int, progress: Progress | None) -> Tensor:
+        if len(texts) < _CACHE_FROM:
+            return self._embed(texts, batch_size, progress)
+        tower = _canonical(self.model.config.text)
+        identity = [self.sha256, self.tokenizer.sha256, tower, str(self.dtype), self.device.type]
+        key = text_key(identity, texts)
+        found = load_texts(key, (len(texts), self.embed_dim))
+        if found is None:
+            found = self._embed(texts, batch_size, progress)
+            save_texts(key, found)
+        return found
+
+    def _embed(self, texts: list[str], batch_size: int, progress: Progress | None) -> Tensor:
+        ids, ends = self.tokenizer.encode(texts)
+        found = torch.empty(len(texts), self.embed_dim)
+        done = 0
+        for rows in alike(ids, ends, batch_size):
+            found[rows] = self._embed_ids(ids[rows], ends[rows])
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(texts))
+        return found
+
+    @torch.inference_mode()
+    def _embed_ids(self, ids: Tensor, ends: Tensor) -> Tensor:
+        ids = ids[:, : int(ends.max()) + 1]
+        found: Tensor = self.model.text(ids.to(self.device), ends.to(self.device))
+        return found.float().cpu()
+
+
+def _canonical(config: CLIPConfig | TextConfig | Preprocess) -> str:
+    return json.dumps(to_json(config), sort_keys=True)
+
+
+def pick_device(name: str) -> torch.device:
+    """Resolve a device name; ``auto`` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        UsageError: the name is unknown or the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, works in there.items() if works))
+    if not there.get(name, False):
+        usable = ", ".join(device for device, works in there.items() if works)
+        raise UsageError(f"the device must be auto or one that this machine has ({usable}), got '{name}'")
+    return torch.device(name)
+
+
+def pick_dtype(name: str) -> torch.dtype:
+    """Resolve ``float32`` or ``bfloat16``.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if name not in get_args(DtypeName):
+        raise UsageError(f"the number type must be one of {', '.join(get_args(DtypeName))}, got '{name}'")
+    return torch.float32 if name == "float32" else torch.bfloat16
+
+
+def alike(ids: Tensor, ends: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield row numbers in batches of prompts that begin alike, so that they share beginnings."""
+    columns = ids.numpy().T
+    order = np.lexsort((ends.numpy(), *columns[::-1]))
+    for start in range(0, len(order), size):
+        yield torch.from_numpy(order[start : start + size])
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """No gradients; and convolutions on CUDA, which round to TF32 unless told otherwise, keep to float32."""
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def _to_cpu(found: ImageFeatures) -> ImageFeatures:
+    return ImageFeatures(
+        image=found.image.float().cpu(),
+        grid=found.grid,
+        windows=[part.float().cpu() for part in found.windows],
+        patches=None if found.patches is None else found.patches.float().cpu(),
+        layers={block: part.float().cpu() for block, part in found.layers.items()},
+    )

@@ -1,0 +1,79 @@
+"""Photographs to the tensor that an image tower was trained on.
+
+Resizing is Pillow's, with antialiasing, as in CLIP's own evaluation code: resizing a tensor without
+antialiasing changes the scores of all published weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zeroflaw.errors import UsageError
+from zeroflaw.towers.records import OPENAI_MEAN, OPENAI_STD
+
+__all__ = ["OPENAI_MEAN", "OPENAI_STD", "Pixels", "Preprocess"]
+
+Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Resize and normalise; every number comes from the weights' own record, none is guessed.
+
+    Attributes:
+        image_size: side of the square that the tower sees, in pixels.
+        mean, std: of each channel, for pixels in [0, 1].
+        interpolation: filter of the resize.
+        resize: ``"squash"`` brings both sides to ``image_size``, so that no part of a product is cut off
+            (what WinCLIP does); ``"shortest"`` brings the short side to it and cuts the centre (what CLIP was
+            trained with).
+    """
+
+    image_size: int
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize: Literal["squash", "shortest"] = "squash"
+
+    def __call__(self, images: Sequence[Pixels]) -> Tensor:
+        """Turn RGB images, uint8 (H, W, 3) of any sizes, into one float32 batch (B, 3, S, S).
+
+        Raises:
+            UsageError: an image has another shape or type, or there is none.
+        """
+        if not images:
+            raise UsageError("preprocessing wants at least one image, got an empty list; give it images")
+        batch = np.stack([self._resized(image) for image in images])  # (B, S, S, 3)
+        pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(torch.float32) / 255
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return ((pixels - mean) / std).contiguous()
+
+    def _resized(self, image: Pixels) -> Pixels:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise UsageError(
+                "an image must be a uint8 array of shape (height, width, 3), got "
+                f"{image.dtype} {image.shape}; read files with zeroflaw.images.read_image"
+            )
+        picture = Image.fromarray(image)
+        side = self.image_size
+        if self.resize == "squash":
+            return self._scaled(picture, (side, side))
+        short = min(picture.size)
+        width, height = (int(side * length / short) for length in picture.size)
+        top, left = (height - side) // 2, (width - side) // 2
+        return self._scaled(picture, (width, height))[top : top + side, left : left + side]
+
+    def _scaled(self, picture: Image.Image, size: tuple[int, int]) -> Pixels:
+        if picture.size == size:
+            return np.asarray(picture)
+        return np.asarray(picture.resize(size, _FILTERS[self.interpolation]))

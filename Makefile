@@ -1,4 +1,4 @@
-# Everything a fresh machine needs: python3 (3.10 or newer) with venv, and make.
+# Everything a fresh machine needs: python3 (3.11 or newer) with venv, and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zeroflaw.detectors.anomalyclip import AnomalyCLIP
     from zeroflaw.detectors.check import check_detector
     from zeroflaw.detectors.clip_pair import ClipPair
-    from zeroflaw.detectors.contract import Detector, Needs, Prediction
+    from zeroflaw.detectors.contract import Detector, Needs
     from zeroflaw.detectors.maeday import MAEDAY
     from zeroflaw.detectors.named import load
     from zeroflaw.detectors.promptstyler import PromptStyler
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from zeroflaw.images import Limits, find_images, read_image
     from zeroflaw.lab.corruptions import corrupt
     from zeroflaw.lab.datasets import open_dataset
+    from zeroflaw.runtime.prediction import Prediction
     from zeroflaw.towers.weights import load_backbone
 
 _HOMES = {
@@ -53,7 +54,7 @@ _HOMES = {
     "MAEDAY": "zeroflaw.detectors.maeday",
     "Needs": "zeroflaw.detectors.contract",
     "NotFittedError": "zeroflaw.errors",
-    "Prediction": "zeroflaw.detectors.contract",
+    "Prediction": "zeroflaw.runtime.prediction",
     "PromptStyler": "zeroflaw.detectors.promptstyler",
     "RWDA": "zeroflaw.detectors.rwda",
     "ShiftWords": "zeroflaw.detectors.shift_words",

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zeroflaw.detectors import Detector, Prediction, is_folder, load, open_fitted
-from zeroflaw.detectors.contract import OnError
 from zeroflaw.images import find_images
+from zeroflaw.runtime.stream import OnError
 
 
 def detect(

@@ -22,10 +22,12 @@ from zeroflaw.detectors.anomalyclip_training import Learner, Objective, Schedule
 from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.checkpoint import Checkpoint
-from zeroflaw.detectors.contract import Array, Needs, Prediction, Progress
+from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import UsageError
+from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.stream import Array, Progress
 from zeroflaw.towers.local import LocalPath
 from zeroflaw.towers.model import ImageFeatures, Interpolation
 

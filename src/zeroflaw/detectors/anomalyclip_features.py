@@ -20,8 +20,8 @@ from zeroflaw.towers.local import LocalPath
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zeroflaw.detectors.contract import Progress
     from zeroflaw.records import Dataset, Record
+    from zeroflaw.runtime.stream import Progress
     from zeroflaw.towers.backbone import Backbone
 
 GIB = 2**30

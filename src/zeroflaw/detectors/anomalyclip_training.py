@@ -21,7 +21,7 @@ from zeroflaw.errors import UsageError
 
 if TYPE_CHECKING:
     from zeroflaw.detectors.anomalyclip_features import AuxiliaryFeatures, Features
-    from zeroflaw.detectors.contract import Progress
+    from zeroflaw.runtime.stream import Progress
     from zeroflaw.towers.backbone import Backbone
 
 

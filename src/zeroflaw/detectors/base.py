@@ -16,25 +16,18 @@ import torch
 from torch import Tensor
 
 from zeroflaw.detectors import folder as folders
-from zeroflaw.detectors.contract import (
-    Array,
-    Detector,
-    OnError,
-    Prediction,
-    Progress,
-    batches,
-    named,
-    read_ahead,
-)
+from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.kinds import check_kinds
 from zeroflaw.detectors.ranges import check_range, one_of
 from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_ahead
 from zeroflaw.towers.model import ImageFeatures
 from zeroflaw.towers.weights import load_backbone
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from zeroflaw.records import Dataset
     from zeroflaw.towers.backbone import Backbone

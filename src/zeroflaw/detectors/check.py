@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from zeroflaw.detectors.contract import Array, Detector, Prediction
+from zeroflaw.detectors.contract import Detector
 from zeroflaw.errors import ImageError, NotFittedError, UsageError
+from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.stream import Array
 
 CLOSE = 1e-4  # how far log-odds may move when the same image comes in another batch
 

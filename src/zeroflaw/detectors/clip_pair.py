@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from zeroflaw.detectors.contract import Needs, Progress
+from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.embedding import EmbeddingDetector
 from zeroflaw.detectors.fusion import parse_fusion
 from zeroflaw.detectors.heads import empty_linear, prototype_pair
+from zeroflaw.runtime.stream import Progress
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
 
 if TYPE_CHECKING:

@@ -7,29 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from zeroflaw.errors import ImageError, NotFittedError, UsageError, closest
-from zeroflaw.images import read_image
+from zeroflaw.errors import NotFittedError, UsageError, closest
+from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.stream import Array, OnError, Progress, batches, is_one_picture, named, read_ahead
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from zeroflaw.records import Dataset
-
-Array = npt.NDArray[Any]
-OnError = Callable[[ImageError], None]
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
-
-Item = TypeVar("Item")
 
 SCHEMA = 1
 
@@ -57,68 +47,6 @@ class Needs:
     def __str__(self) -> str:
         wanted = [f.name.replace("_", " ") for f in dataclasses.fields(self) if getattr(self, f.name)]
         return ", ".join(wanted) or "nothing"
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a detector says about one image.
-
-    Attributes:
-        source: the path as given, or the index for pictures in memory.
-        score: anomaly score in [0, 1]; higher = more anomalous.
-        logit: log-odds of ``score``. Scores near 0 and 1 run out of digits, their log-odds do not: rank by
-            this.
-        scores: the named parts in [0, 1] that ``score`` is made of.
-        size: height and width of the image in pixels.
-        label: verdict; None until a threshold exists.
-        threshold: smallest score that is called anomalous, or None.
-        threshold_from: where the threshold came from, in words, or None.
-        map: anomaly of each patch, float32 in [0, 1] of shape (rows, columns), or None where none was asked
-            for.
-    """
-
-    source: str
-    score: float
-    logit: float
-    scores: Mapping[str, float]
-    size: tuple[int, int]
-    label: bool | None = None
-    threshold: float | None = None
-    threshold_from: str | None = None
-    map: npt.NDArray[np.float32] | None = None
-
-    def resized_map(self) -> npt.NDArray[np.float32]:
-        """Return the map at the size of the image, float32 (height, width), interpolated bilinearly.
-
-        Raises:
-            UsageError: the prediction was made without a map.
-        """
-        from zeroflaw.runtime.maps import upsample
-
-        if self.map is None:
-            raise UsageError("a map was wanted but none was computed; predict with maps=True")
-        return upsample(self.map, self.size)
-
-    def judged(self, threshold: float, origin: str) -> Prediction:
-        """Return the same prediction with the verdict ``score >= threshold``; ``origin`` says where it comes
-        from.
-        """
-        return dataclasses.replace(
-            self, label=self.score >= threshold, threshold=threshold, threshold_from=origin
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything but the map, ready for JSON."""
-        return {
-            "source": self.source,
-            "score": self.score,
-            "logit": self.logit,
-            "label": self.label,
-            "threshold": self.threshold,
-            "threshold_from": self.threshold_from,
-            "scores": dict(self.scores),
-            "size": list(self.size),
-        }
 
 
 class Detector(ABC):
@@ -221,7 +149,7 @@ class Detector(ABC):
         self._require_fit()
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UsageError(f"batch_size must be a whole number from 1, got {batch_size!r}")
-        if isinstance(images, (str, bytes, Path)) or _is_one_picture(images):
+        if isinstance(images, (str, bytes, Path)) or is_one_picture(images):
             raise UsageError(
                 f"predict wants a list of images, got one {type(images).__name__}; write predict([image])"
             )
@@ -239,47 +167,3 @@ class Detector(ABC):
             raise NotFittedError(
                 f"detector '{self.name}' must be fitted before this; call fit() or load a saved one"
             )
-
-
-def named(found: Iterable[Prediction], names: Iterable[str]) -> Iterator[Prediction]:
-    """Fill in where the images came from."""
-    for prediction, name in zip(found, names, strict=True):
-        yield dataclasses.replace(prediction, source=name)
-
-
-def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Cut ``items`` into lists of at most ``size``."""
-    source = iter(items)
-    while batch := list(islice(source, size)):
-        yield batch
-
-
-def _is_one_picture(images: Any) -> bool:
-    """Whether this is one picture, whose rows would else be taken for images; several are (N, H, W, 3)."""
-    return isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
-
-
-def read_ahead(images: Iterable[Any], on_error: OnError | None) -> Iterator[tuple[str, Array]]:
-    """Decode one image ahead of the network, in a thread."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    def read(numbered: tuple[int, Any]) -> tuple[str, Array] | ImageError:
-        number, source = numbered
-        name = str(source) if isinstance(source, (str, Path)) else f"image {number}"
-        try:
-            return name, read_image(source, name=name)
-        except ImageError as error:
-            return error
-
-    todo = enumerate(images)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(read, item) for item in islice(todo, 2)]
-        while waiting:
-            result = waiting.pop(0).result()
-            waiting += [pool.submit(read, item) for item in islice(todo, 1)]
-            if not isinstance(result, ImageError):
-                yield result
-            elif on_error is None:
-                raise result
-            else:
-                on_error(result)

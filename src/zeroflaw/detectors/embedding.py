@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
-from zeroflaw.detectors.contract import Prediction, Progress
 from zeroflaw.detectors.fusion import fuse
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import UsageError
+from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.stream import Progress
 from zeroflaw.towers.model import ImageFeatures
 from zeroflaw.towers.windows import harmonic_map, harmonic_mean, make_windows
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from zeroflaw.detectors.contract import Array, Needs
+from zeroflaw.detectors.contract import Needs
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.images import read_image
+from zeroflaw.runtime.stream import Array
 
 if TYPE_CHECKING:
     from zeroflaw.records import Dataset

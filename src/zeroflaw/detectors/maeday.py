@@ -22,10 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
-from zeroflaw.detectors.contract import Array, Needs, Prediction, Progress
+from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.stream import Array, Progress
 from zeroflaw.towers.mae.autoencoder import Autoencoder, Over
 from zeroflaw.towers.mae.masks import Drawing, draw_visible, hidden_counts, visible_count
 from zeroflaw.towers.mae.weights import folder_of, load_autoencoder

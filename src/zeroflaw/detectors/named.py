@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zeroflaw.detectors.contract import Detector, Progress
+from zeroflaw.detectors.contract import Detector
 from zeroflaw.errors import DetectorError, UsageError, closest
+from zeroflaw.runtime.stream import Progress
 from zeroflaw.words import ENSEMBLE_ANOMALOUS, ENSEMBLE_NORMAL, ENSEMBLE_TEMPLATES, Vocabulary
 from zeroflaw.words.states import ENSEMBLE_TEMPLATES_21, IMAGENET_TEMPLATES
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from zeroflaw.detectors.contract import Needs, Progress
+from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.detectors.text_trained import TextTrained, stage
 from zeroflaw.errors import UsageError
+from zeroflaw.runtime.stream import Progress
 from zeroflaw.words import Kind, Position, RandomWords, training_prompts
 
 if TYPE_CHECKING:

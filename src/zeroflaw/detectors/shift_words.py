@@ -19,7 +19,7 @@ from torch import Tensor
 
 from zeroflaw.detectors.base import take_tensors
 from zeroflaw.detectors.checkpoint import Checkpoint
-from zeroflaw.detectors.contract import Needs, Progress
+from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.ranges import check_range, one_of
 from zeroflaw.detectors.shift import (
@@ -37,6 +37,7 @@ from zeroflaw.detectors.shift_learning import Learner, Schedule
 from zeroflaw.detectors.shift_measures import embed_pairs, measure, nearest_words, spread
 from zeroflaw.detectors.text_trained import TextTrained, stage
 from zeroflaw.errors import UsageError
+from zeroflaw.runtime.stream import Progress
 from zeroflaw.words import Vocabulary, fill, object_phrase
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zeroflaw.detectors.contract import Progress
 from zeroflaw.detectors.embedding import EmbeddingDetector
 from zeroflaw.detectors.fusion import parse_fusion
 from zeroflaw.detectors.heads import (
@@ -33,6 +32,7 @@ from zeroflaw.detectors.heads import (
 )
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import UsageError
+from zeroflaw.runtime.stream import Progress
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
 
 if TYPE_CHECKING:

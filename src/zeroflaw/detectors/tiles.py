@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeroflaw.detectors.contract import Array
+from zeroflaw.runtime.stream import Array
 
 STRIDE = 0.8  # of a tile's side
 MOST = 64  # tiles of one photo; a longer strip gets longer tiles, which are squashed

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from zeroflaw.detectors.base import Request, predictions, sized
-from zeroflaw.detectors.contract import Array, Needs, Prediction, Progress, batches
+from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.embedding import EmbeddingDetector, MapSource
 from zeroflaw.detectors.heads import empty_linear
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.detectors.sentence_means import SentenceMean, prototype_head
 from zeroflaw.detectors.tiles import Tiles
+from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.stream import Array, Progress, batches
 from zeroflaw.towers.model import ImageFeatures
 from zeroflaw.towers.windows import harmonic_map, harmonic_mean, make_windows
 from zeroflaw.words import (

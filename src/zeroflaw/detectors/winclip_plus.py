@@ -16,12 +16,13 @@ from torch import Tensor
 
 from zeroflaw.detectors.association import Spread, distances, spread_distances
 from zeroflaw.detectors.base import Request, sized, take_tensors
-from zeroflaw.detectors.contract import Array, Needs, Progress, batches
+from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.folder import LARGEST_HEAD
 from zeroflaw.detectors.fusion import fuse
 from zeroflaw.detectors.given import Given
 from zeroflaw.detectors.winclip import Judgement, WinCLIP
 from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.runtime.stream import Array, Progress, batches
 from zeroflaw.towers.model import ImageFeatures
 from zeroflaw.towers.windows import harmonic_mean, make_windows
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from zeroflaw.detectors import is_folder, load, make
-from zeroflaw.detectors.contract import Progress
 from zeroflaw.errors import DetectorError
 from zeroflaw.lab.benchmark.plan import Cell, Plan, Unit, cell_key, find_root, fit_facts
 from zeroflaw.lab.benchmark.prints import digest
@@ -23,6 +22,7 @@ from zeroflaw.lab.evaluation import Entry, Outcome, evaluate_category
 from zeroflaw.lab.evaluation.outcome import LeftOut, Tally, row_of
 from zeroflaw.lab.evaluation.reference import draw_reference
 from zeroflaw.lab.evaluation.sharing import read_corruption, reason_of
+from zeroflaw.runtime.stream import Progress
 
 Say = Callable[[str], None]
 

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroflaw.detectors.base import Request
-from zeroflaw.detectors.contract import batches
 from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError
 from zeroflaw.finding import shown
 from zeroflaw.images import read_image
 from zeroflaw.lab.corruptions import corrupt, parse_corruption
 from zeroflaw.lab.datasets import Category, Record, read_mask
 from zeroflaw.lab.metrics import PixelMetrics
+from zeroflaw.runtime.stream import batches
 from zeroflaw.towers.model import ImageFeatures
 
 from .outcome import Entry, LeftOut, Outcome, Scored, Tally, row_of

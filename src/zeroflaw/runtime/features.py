@@ -1,0 +1,69 @@
+"""What an image tower says about a batch of images, as NumPy arrays, and what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FeatureRequest:
+    """What a scorer wants to know of an image; scorers on equal backbones can share the answer.
+
+    Attributes:
+        windows: (size, stride) of each set of token windows.
+        patches: whether the patch tokens' embeddings are wanted.
+        layers: blocks, counted from 1, whose patch tokens are wanted.
+    """
+
+    windows: tuple[tuple[int, int], ...] = ()
+    patches: bool = False
+    layers: tuple[int, ...] = ()
+
+    def __or__(self, other: FeatureRequest) -> FeatureRequest:
+        return FeatureRequest(
+            tuple(sorted({*self.windows, *other.windows})),
+            self.patches or other.patches,
+            tuple(sorted({*self.layers, *other.layers})),
+        )
+
+
+@dataclass
+class ImageFeatures:
+    """What the image tower says about a batch of B images.
+
+    Attributes:
+        image: embedding of the whole image, (B, E).
+        grid: patches (rows, columns).
+        windows: embeddings of token windows, (B, W, E) by (size, stride).
+        patches: embeddings of the patch tokens, (B, P, E), or None.
+        layers: patch tokens after the blocks asked for, {block, counted from 1: (B, P, C)}, before
+            ``ln_post``; of the local path (`zeroflaw.towers.local`) their embeddings, (B, P, E).
+    """
+
+    image: Floats
+    grid: tuple[int, int]
+    windows: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    patches: Floats | None = None
+    layers: dict[int, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @classmethod
+    def join(cls, parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        """Put batches of equal kind behind one another."""
+        first = parts[0]
+        patches = [part.patches for part in parts if part.patches is not None]
+        return cls(
+            image=np.concatenate([part.image for part in parts]),
+            grid=first.grid,
+            windows={key: np.concatenate([part.windows[key] for part in parts]) for key in first.windows},
+            patches=np.concatenate(patches) if patches else None,
+            layers={block: np.concatenate([part.layers[block] for part in parts]) for block in first.layers},
+        )

@@ -1,0 +1,74 @@
+"""What is said about one image."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroflaw.errors import UsageError
+from zeroflaw.runtime.maps import upsample
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a detector says about one image.
+
+    Attributes:
+        source: the path as given, or the index for pictures in memory.
+        score: anomaly score in [0, 1]; higher = more anomalous.
+        logit: log-odds of ``score``. Scores near 0 and 1 run out of digits, their log-odds do not: rank by
+            this.
+        scores: the named parts in [0, 1] that ``score`` is made of.
+        size: height and width of the image in pixels.
+        label: verdict; None until a threshold exists.
+        threshold: smallest score that is called anomalous, or None.
+        threshold_from: where the threshold came from, in words, or None.
+        map: anomaly of each patch, float32 in [0, 1] of shape (rows, columns), or None where none was asked
+            for.
+    """
+
+    source: str
+    score: float
+    logit: float
+    scores: Mapping[str, float]
+    size: tuple[int, int]
+    label: bool | None = None
+    threshold: float | None = None
+    threshold_from: str | None = None
+    map: npt.NDArray[np.float32] | None = None
+
+    def resized_map(self) -> npt.NDArray[np.float32]:
+        """Return the map at the size of the image, float32 (height, width), interpolated bilinearly.
+
+        Raises:
+            UsageError: the prediction was made without a map.
+        """
+        if self.map is None:
+            raise UsageError("a map was wanted but none was computed; predict with maps=True")
+        return upsample(self.map, self.size)
+
+    def judged(self, threshold: float, origin: str) -> Prediction:
+        """Return the same prediction with the verdict ``score >= threshold``; ``origin`` says where it comes
+        from.
+        """
+        return dataclasses.replace(
+            self, label=self.score >= threshold, threshold=threshold, threshold_from=origin
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the map, ready for JSON."""
+        return {
+            "source": self.source,
+            "score": self.score,
+            "logit": self.logit,
+            "label": self.label,
+            "threshold": self.threshold,
+            "threshold_from": self.threshold_from,
+            "scores": dict(self.scores),
+            "size": list(self.size),
+        }

@@ -13,7 +13,7 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from zeroflaw.towers.folder import save_folder
 from zeroflaw.towers.model import CLIP, CLIPConfig, TextConfig, VisionConfig
-from zeroflaw.towers.preprocess import Preprocess
+from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.records import WeightsRecord
 from zeroflaw.towers.schema import empty_model
 from zeroflaw.towers.tokenizer import END, START, WORD_END, Tokenizer

@@ -30,7 +30,7 @@ from training.pairs import Pair, render_pair
 from training.sources import Photos, load_photos
 from training.stem_weights import fill_stem, read_weights, weights_path
 from zeroflaw.files import write_text
-from zeroflaw.towers.preprocess import Preprocess
+from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.stem import STRIDE, Stem, StemConfig
 
 SHARD = 200  # pairs
@@ -53,7 +53,7 @@ def _photos(folder: str) -> Photos:
 def stem_features(images: Sequence[NDArray[np.uint8]], batch: int = 8) -> NDArray[np.float16]:
     """Run the stem on images (Y, X, 3): float16 (N, K, R, S)."""
     found = [
-        _stem().features(PREPROCESS(images[start : start + batch])).half()
+        _stem().features(torch.from_numpy(PREPROCESS(images[start : start + batch]))).half()
         for start in range(0, len(images), batch)
     ]
     return torch.cat(found).contiguous().numpy()

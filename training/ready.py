@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from zeroflaw.detectors import make
-from zeroflaw.detectors.named import READY
+from zeroflaw.detectors.presets import BUNDLED
 
 NAME = "rwda"
 
@@ -18,8 +18,8 @@ def main() -> None:
 
 def make_ready() -> None:
     """Fit and write; the folder replaces an earlier one."""
-    make(NAME).fit().save(READY / NAME)
-    click.echo(f"{NAME} is ready in {READY / NAME}")
+    make(NAME).fit().save(BUNDLED / NAME)
+    click.echo(f"{NAME} is ready in {BUNDLED / NAME}")
 
 
 if __name__ == "__main__":

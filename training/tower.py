@@ -31,9 +31,9 @@ from training.objective import Seen, Truth, Weights, loss, speak
 from training.stem_weights import fill_stem, read_weights, weights_path
 from training.validation import validate
 from zeroflaw.files import atomic, write_json
+from zeroflaw.runtime.scores import Windows, make_windows
 from zeroflaw.towers.model import CLIP, CLIPConfig, VisionConfig
 from zeroflaw.towers.stem import Stem, StemConfig
-from zeroflaw.towers.windows import Windows, make_windows
 
 GRID = (15, 15)
 CALLED = {
@@ -140,7 +140,7 @@ def draw_windows(cover: Tensor, count: int, rng: np.random.Generator) -> Windows
     places = rng.integers(0, len(every.index), count)
     hot = np.flatnonzero(cover.flatten(1).amax(0).numpy() > 0.1)
     for number in range(count // 2 if len(hot) else 0):
-        holding = np.flatnonzero(every.cover[:, rng.choice(hot)].numpy())
+        holding = np.flatnonzero(every.cover[:, rng.choice(hot)])
         places[number] = rng.choice(holding)
     return Windows(every.index[places], every.cover[places])
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zeroflaw.detectors.clip_pair import ClipPair
     from zeroflaw.detectors.contract import Detector, Needs
     from zeroflaw.detectors.maeday import MAEDAY
-    from zeroflaw.detectors.named import load
+    from zeroflaw.detectors.presets import load
     from zeroflaw.detectors.promptstyler import PromptStyler
     from zeroflaw.detectors.rwda import RWDA
     from zeroflaw.detectors.shift_words import ShiftWords
@@ -68,7 +68,7 @@ _HOMES = {
     "corrupt": "zeroflaw.lab.corruptions",
     "detect": "zeroflaw.api",
     "find_images": "zeroflaw.images",
-    "load": "zeroflaw.detectors.named",
+    "load": "zeroflaw.detectors.presets",
     "load_backbone": "zeroflaw.towers.weights",
     "open_dataset": "zeroflaw.lab.datasets",
     "read_image": "zeroflaw.images",

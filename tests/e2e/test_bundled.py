@@ -11,7 +11,7 @@ import pytest
 import zeroflaw
 from zeroflaw import check_detector, load, load_backbone, read_image
 from zeroflaw.detectors import PRESETS, make, open_fitted
-from zeroflaw.detectors.named import READY
+from zeroflaw.detectors.presets import BUNDLED
 from zeroflaw.lab.datasets import open_mvtec
 from zeroflaw.lab.evaluation import Entry, evaluate_category
 from zeroflaw.lab.samples import render_samples
@@ -42,9 +42,9 @@ def test_the_model_is_what_its_record_says() -> None:
 def test_the_ready_detector_is_the_default_one_on_the_bundled_model() -> None:
     ready = load("rwda")
     assert ready.get_params() == make("rwda").get_params()
-    config = json.loads((READY / "rwda" / "config.json").read_text())
+    config = json.loads((BUNDLED / "rwda" / "config.json").read_text())
     assert config["backbone"]["sha256"] == load_backbone("mini").sha256
-    words = json.loads((READY / "rwda" / "words.json").read_text())
+    words = json.loads((BUNDLED / "rwda" / "words.json").read_text())
     assert len(words["pairs"]) == 10_000
 
 

@@ -15,7 +15,7 @@ from zeroflaw.towers.folder import load_folder
 from zeroflaw.towers.layouts import infer_config, open_clip_config, rename
 from zeroflaw.towers.model import CLIP, VisionTower
 from zeroflaw.towers.schema import build
-from zeroflaw.towers.windows import make_windows
+from zeroflaw.runtime.scores import make_windows
 
 pytest.importorskip("transformers")
 

@@ -22,7 +22,7 @@ from zeroflaw.towers.backbone import Backbone
 from zeroflaw.towers.convert import convert
 from zeroflaw.towers.folder import save_folder
 from zeroflaw.towers.model import CLIPConfig, TextConfig, VisionConfig
-from zeroflaw.towers.preprocess import Preprocess
+from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.records import WeightsRecord
 from zeroflaw.towers.tokenizer import Tokenizer
 from zeroflaw.towers.weights import load_backbone

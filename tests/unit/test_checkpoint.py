@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from zeroflaw.detectors.checkpoint import Checkpoint
+from zeroflaw.detectors.training import Checkpoint
 from zeroflaw.errors import DetectorError, UsageError
 
 

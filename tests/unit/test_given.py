@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.given import Given
+from zeroflaw.detectors.inputs import Given
 from zeroflaw.errors import DetectorError, UsageError
 
 PHOTOS = Needs(reference_images=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mae_folder import CONFIG, constant_state, random_state, write_mae
 from zeroflaw import load
 from zeroflaw.detectors import make
-from zeroflaw.detectors.folder import read_folder
+from zeroflaw.runtime.folder import read_folder
 from zeroflaw.detectors.maeday import MAEDAY, blur
 from zeroflaw.errors import DetectorError, UsageError, WeightsError
 from zeroflaw.towers.mae import weights as mae_weights
@@ -22,7 +22,7 @@ from zeroflaw.towers.mae.autoencoder import Autoencoder
 from zeroflaw.towers.mae.masks import draw_visible, hidden_counts
 from zeroflaw.towers.mae.model import MAEConfig, StackConfig, normalise_patches, patchify
 from zeroflaw.towers.mae.weights import load_autoencoder
-from zeroflaw.towers.preprocess import Preprocess
+from zeroflaw.runtime.preprocess import Preprocess
 
 SHAPE = StackConfig(width=8, layers=1, heads=1, mlp_width=8)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from zeroflaw.errors import UsageError
-from zeroflaw.runtime.maps import upsample
+from zeroflaw.runtime.scores import upsample
 
 SIDES = st.integers(1, 40)
 

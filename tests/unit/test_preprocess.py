@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroflaw.errors import UsageError
-from zeroflaw.towers.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
+from zeroflaw.runtime.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from zeroflaw import DetectorError, UsageError, WordsError, load, load_backbone
-from zeroflaw.detectors.folder import read_folder
+from zeroflaw.runtime.folder import read_folder
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.promptstyler import PromptStyler
 from zeroflaw.detectors.styles import StylePrompts, contents_kept, mean_overlap, style_loss

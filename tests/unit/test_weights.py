@@ -25,7 +25,7 @@ from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.files import sha256
 from zeroflaw.towers.folder import load_folder, save_folder
 from zeroflaw.towers.model import CLIPConfig, TextConfig, VisionConfig
-from zeroflaw.towers.preprocess import Preprocess
+from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.records import REGISTRY, WeightsRecord, find_record
 from zeroflaw.towers.schema import build, empty_model, read_config, to_json
 from zeroflaw.towers.stem import StemConfig

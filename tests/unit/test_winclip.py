@@ -16,13 +16,13 @@ from zeroflaw import UsageError, WordsError, load, load_backbone
 from zeroflaw.detectors import make
 from zeroflaw.detectors.association import distances, spread_distances
 from zeroflaw.detectors.base import Request
-from zeroflaw.detectors.folder import read_folder, write_folder
+from zeroflaw.runtime.folder import read_folder, write_folder
 from zeroflaw.detectors.sentence_means import prototype_head, raw_embeddings
-from zeroflaw.detectors.tiles import MOST, Tiles
+from zeroflaw.runtime.tiles import MOST, Tiles
 from zeroflaw.detectors.winclip import WinCLIP
 from zeroflaw.detectors.winclip_plus import WinCLIPPlus
 from zeroflaw.errors import DetectorError
-from zeroflaw.towers.windows import make_windows
+from zeroflaw.runtime.scores import make_windows
 from zeroflaw.words import ENSEMBLE_TEMPLATES
 from zeroflaw.words.states import ENSEMBLE_TEMPLATES_21
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from conftest import random_model, tiny_config
-from zeroflaw.towers.windows import make_windows
+from zeroflaw.runtime.scores import make_windows
 
 
 def test_windows_first_made_in_inference_mode_still_pass_gradients() -> None:

@@ -86,7 +86,7 @@ class DetectorOptions:
             UsageError: something is missing, or is of no use.
         """
         from zeroflaw.detectors import make
-        from zeroflaw.detectors.given import require
+        from zeroflaw.detectors.inputs import require
 
         has_reference, has_auxiliary = reference or bool(self.reference), self.auxiliary is not None
         require(detector, make(detector).needs, reference=has_reference, auxiliary=has_auxiliary)

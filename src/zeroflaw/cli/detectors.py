@@ -15,7 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from zeroflaw.detectors.contract import Needs
-    from zeroflaw.detectors.named import Preset
+    from zeroflaw.detectors.presets import Preset
     from zeroflaw.lab.published import PublishedNumber
 
 METRIC = "image_auroc"

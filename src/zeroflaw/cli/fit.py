@@ -43,7 +43,7 @@ def fit(
     Long fits keep a checkpoint beside the folder: the same command goes on where it was interrupted.
     """
     from zeroflaw.detectors import is_folder, make
-    from zeroflaw.detectors.folder import require_target
+    from zeroflaw.runtime.folder import require_target
 
     if is_folder(detector):
         raise UsageError(f"fit wants a kind of detector such as 'rwda', got the saved detector {detector}")

@@ -29,7 +29,7 @@ from zeroflaw.detectors.acr_training import (
 from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.given import Given
+from zeroflaw.detectors.inputs import Given
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import UsageError
 from zeroflaw.runtime.prediction import Prediction

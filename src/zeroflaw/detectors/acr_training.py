@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from zeroflaw.detectors.checkpoint import total_loss
+from zeroflaw.detectors.training import total_loss
 
 EPSILON = 1e-5  # of the variance, as torch.nn.BatchNorm1d has it: a constant batch is divided by its root
 NEAREST = 1e-6  # smallest squared distance whose inverse is taken in the loss

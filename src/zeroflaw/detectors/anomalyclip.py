@@ -21,10 +21,10 @@ from zeroflaw.detectors.anomalyclip_ranges import NUMBERS, WHOLE
 from zeroflaw.detectors.anomalyclip_training import Learner, Objective, Schedule, learn
 from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
 from zeroflaw.detectors.blur import blurred
-from zeroflaw.detectors.checkpoint import Checkpoint
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.given import Given
+from zeroflaw.detectors.inputs import Given
 from zeroflaw.detectors.ranges import check_range
+from zeroflaw.detectors.training import Checkpoint
 from zeroflaw.errors import UsageError
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.stream import Array, Progress

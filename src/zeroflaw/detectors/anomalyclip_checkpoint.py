@@ -26,9 +26,9 @@ from torch import Tensor
 
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
 from zeroflaw.detectors.anomalyclip_prompts import Prompts
-from zeroflaw.detectors.folder import require_target
 from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.files import sha256
+from zeroflaw.runtime.folder import require_target
 from zeroflaw.towers.convert import read_pickled
 from zeroflaw.towers.folder import reading
 from zeroflaw.towers.weights import load_backbone

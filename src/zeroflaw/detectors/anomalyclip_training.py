@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zeroflaw.detectors.anomalyclip_prompts import Prompts, PromptShape
 from zeroflaw.detectors.blur import stretching
-from zeroflaw.detectors.checkpoint import Checkpoint, generator_state, total_loss
+from zeroflaw.detectors.training import Checkpoint, generator_state, total_loss
 from zeroflaw.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,24 +8,24 @@ ensemble.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from torch import nn
+from typing_extensions import override
 
+from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.embedding import EmbeddingDetector
 from zeroflaw.detectors.fusion import parse_fusion
-from zeroflaw.detectors.heads import empty_linear, prototype_pair
+from zeroflaw.detectors.heads import prototype_pair
+from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.text_head import EmbeddingDetector
+from zeroflaw.parameters import parameters
 from zeroflaw.runtime.stream import Progress
+from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
 
-if TYPE_CHECKING:
-    from zeroflaw.towers.backbone import Backbone
 
-
-@dataclass(kw_only=True, eq=False)
+@parameters
 class ClipPair(EmbeddingDetector):
     """Softmax between the mean normal and the mean anomalous sentence.
 
@@ -49,43 +49,33 @@ class ClipPair(EmbeddingDetector):
     unknown: UnknownObject = "object"
     fusion: str = "prompt"
 
-    def validate(self) -> None:
-        """Check every parameter.
-
-        Raises:
-            UsageError: a parameter is out of range.
-            WordsError: a word is refused.
-        """
-        super().validate()
-        self._vocabulary()
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.vocabulary_ = Vocabulary().updated(
+            normal=self.normal, anomalous=self.anomalous, templates=self.templates, object=self.object
+        )
         _ = self.weights
 
     @property
+    @override
     def weights(self) -> Mapping[str, float]:
-        """Weights of the named scores in the final one; they sum to one."""
         return parse_fusion(self.fusion, ("prompt", "prompt_part"), "prompt")
 
-    def _vocabulary(self) -> Vocabulary:
-        return Vocabulary().updated(
-            normal=self.normal, anomalous=self.anomalous, templates=self.templates, object=self.object
-        )
-
-    def _fit_heads(
-        self, backbone: Backbone, checkpoint: Path | None, progress: Progress | None
-    ) -> tuple[dict[str, nn.Module], dict[str, Any]]:
-        vocabulary = self._vocabulary()
-        normal, anomalous = sentences(vocabulary, articles=self.articles, unknown=self.unknown)
+    @override
+    def _fit(
+        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+    ) -> Fitted:
+        normal, anomalous = sentences(self.vocabulary_, articles=self.articles, unknown=self.unknown)
         embeddings = backbone.embed_texts(normal), backbone.embed_texts(anomalous)
         head = prototype_pair(*embeddings, backbone.logit_scale)
-        words = {"vocabulary": vocabulary.describe(), "prompt": {"normal": normal, "anomalous": anomalous}}
-        return {"prompt": head}, words
+        prompt = {"normal": normal, "anomalous": anomalous}
+        words = {"vocabulary": self.vocabulary_.describe(), "prompt": prompt}
+        return Fitted(self._scorer(backbone, {"prompt": head}), words)
 
-    def _empty_heads(self, width: int) -> dict[str, nn.Module]:
-        return {"prompt": empty_linear(width)}
-
-    def _card(self) -> str:
-        assert self.words_ is not None
-        prompts = self.words_["prompt"]
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
+        prompts = words["prompt"]
         return (
             f"Zero-shot classification between {len(prompts['normal'])} normal and "
             f"{len(prompts['anomalous'])} anomalous sentences, such as\n"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from zeroflaw.errors import NotFittedError, UsageError, closest
+from zeroflaw.errors import NotFittedError, UsageError
+from zeroflaw.parameters import parameter_names
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.stream import Array, OnError, Progress, batches, is_one_picture, named, read_ahead
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from zeroflaw.records import Dataset
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +43,20 @@ class Needs:
     whole_batch: bool = False
     decoder_weights: bool = False
 
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Needs:
+        """Return needs of these names and no others."""
+        named = set(names)
+        return cls(**{field.name: field.name in named for field in dataclasses.fields(cls)})
+
     def __str__(self) -> str:
         wanted = [f.name.replace("_", " ") for f in dataclasses.fields(self) if getattr(self, f.name)]
         return ", ".join(wanted) or "nothing"
 
 
 class Detector(ABC):
-    """Base of all detectors; subclasses are keyword-only dataclasses whose fields are their parameters.
+    """Base of all detectors; subclasses are keyword-only dataclasses whose fields are their parameters, best
+    made with `zeroflaw.parameters.parameters`.
 
     Learned state ends in an underscore and exists only after ``fit``. `zeroflaw.check_detector` tests the
     contract.
@@ -96,32 +102,9 @@ class Detector(ABC):
     def save(self, folder: str | Path) -> None:
         """Write the fitted detector as a folder of JSON and safetensors."""
 
-    def validate(self) -> None:
-        """Check every parameter; `fit` does so first.
-
-        Raises:
-            UsageError: a parameter is of the wrong kind or out of range; the message names it.
-        """
-        return
-
     def get_params(self) -> dict[str, Any]:
         """Return the parameters by name."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}  # type: ignore[arg-type]
-
-    @classmethod
-    def check_params(cls, names: Iterable[str]) -> None:
-        """Refuse parameter names that this detector does not have.
-
-        Raises:
-            UsageError: with the nearest known name.
-        """
-        known = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
-        for name in names:
-            if name not in known:
-                raise UsageError(
-                    f"detector '{cls.name}' has no parameter '{name}'{closest(name, known)} "
-                    f"(it has {', '.join(known)})"
-                )
+        return {name: getattr(self, name) for name in parameter_names(type(self))}
 
     def predict(
         self,
@@ -149,7 +132,7 @@ class Detector(ABC):
         self._require_fit()
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UsageError(f"batch_size must be a whole number from 1, got {batch_size!r}")
-        if isinstance(images, (str, bytes, Path)) or is_one_picture(images):
+        if is_one_picture(images):
             raise UsageError(
                 f"predict wants a list of images, got one {type(images).__name__}; write predict([image])"
             )

@@ -1,12 +1,8 @@
-"""Weighted means of probabilities, computed on their log-odds so that nothing saturates."""
+"""How the weights of named scores are written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from zeroflaw.errors import UsageError, closest
 
@@ -75,19 +71,3 @@ def _weight(part: str) -> tuple[str, float]:
             "for example prompt=0.3,fnn=0.7"
         )
     return name, weight
-
-
-def fuse(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Return the log-odds of the weighted mean of ``sigmoid(logits)``; all tensors have one shape.
-
-    ``log p`` and ``log(1 - p)`` of the mean are log-sum-exps of log-sigmoids, so the ranking survives where
-    the probabilities themselves are 0 or 1 to all their digits.
-    """
-    if len(weights) == 1:
-        return logits[next(iter(weights))]
-    stacked = torch.stack([logits[name] for name in weights])
-    log_weights = torch.tensor(list(weights.values()), dtype=stacked.dtype).log()
-    log_weights = log_weights.reshape(-1, *[1] * (stacked.ndim - 1))
-    anomalous = torch.logsumexp(log_weights + F.logsigmoid(stacked), 0)
-    normal = torch.logsumexp(log_weights + F.logsigmoid(-stacked), 0)
-    return anomalous - normal

@@ -1,45 +1,33 @@
-"""Heads: text embeddings in at fit time, anomaly logits of any embeddings out at predict time.
+"""Heads learned from text embeddings: the paper's network, and linear controls that show what it adds.
 
-The paper's head is a 4-layer feed-forward network (RWDA, BMVC 2023). The linear ones are controls that show
-how much of the effect the network itself adds.
+Everything here is torch and runs once, at fit time; what comes out is a head of `zeroflaw.runtime.heads`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zeroflaw.errors import UsageError
+from zeroflaw.detectors.training import Learning, Step, epoch
+from zeroflaw.runtime.heads import FNNHead, Layer, LinearHead, rounded
+from zeroflaw.runtime.scores import Doubles
 
 HeadName = Literal["fnn", "mean-difference", "logistic", "lda"]
-HEADS: tuple[HeadName, ...] = ("fnn", "mean-difference", "logistic", "lda")
 Normalization = Literal["none", "layer", "batch"]
 MEAN_LOGIT = 5.0
-Step = Callable[[int, int], None]  # steps done, steps in all
 
 
-class LinearHead(nn.Module):
-    """One direction in the embedding space: ``logit = x . weight + bias``."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight.float(), requires_grad=False)
-        self.bias = nn.Parameter(bias.float().reshape(()), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Score embeddings (..., E): logits (...)."""
-        return x @ self.weight + self.bias
-
-
-def empty_linear(width: int) -> LinearHead:
-    """Return a linear head of zeros, to be filled from a file."""
-    return LinearHead(torch.zeros(width), torch.zeros(()))
+def linear(weight: Tensor, bias: Tensor | float = 0.0) -> LinearHead:
+    """Return the head of a direction (E,) and a bias, rounded to float32 as it will be saved."""
+    return LinearHead(rounded(_doubles(weight)), rounded(_doubles(torch.as_tensor(bias).reshape(()))))
 
 
 def prototype_pair(normal: Tensor, anomalous: Tensor, scale: float) -> LinearHead:
@@ -48,14 +36,13 @@ def prototype_pair(normal: Tensor, anomalous: Tensor, scale: float) -> LinearHea
     ``softmax([x.n, x.a] * scale)[a]`` is the logistic function of ``scale * x.(a - n)`` (CLIP; WinCLIP
     section 4.1). Sentence embeddings (N, E) are averaged and the means normalised.
     """
-    difference = F.normalize(anomalous.mean(0), dim=-1) - F.normalize(normal.mean(0), dim=-1)
-    return LinearHead(scale * difference, torch.zeros(()))
+    return linear(scale * (F.normalize(anomalous.mean(0), dim=-1) - F.normalize(normal.mean(0), dim=-1)))
 
 
 def mean_difference(normal: Tensor, anomalous: Tensor, scale: float) -> LinearHead:
     """Control: the difference of the class means, zero half-way between them."""
     weight = scale * (anomalous.mean(0) - normal.mean(0))
-    return LinearHead(weight, -weight @ (anomalous.mean(0) + normal.mean(0)) / 2)
+    return linear(weight, -weight @ (anomalous.mean(0) + normal.mean(0)) / 2)
 
 
 def lda(normal: Tensor, anomalous: Tensor, shrinkage: float = 1e-2) -> LinearHead:
@@ -68,12 +55,10 @@ def lda(normal: Tensor, anomalous: Tensor, shrinkage: float = 1e-2) -> LinearHea
     centred = torch.cat([n - n.mean(0), a - a.mean(0)])
     covariance = centred.T @ centred / len(centred)
     spread = covariance.diagonal().mean().clamp_min(1e-12)
-    covariance = (1 - shrinkage) * covariance + shrinkage * spread * torch.eye(
-        len(covariance), dtype=torch.double
-    )
-    weight = torch.linalg.solve(covariance, a.mean(0) - n.mean(0))
+    shrunk = (1 - shrinkage) * covariance + shrinkage * spread * torch.eye(len(covariance)).double()
+    weight = torch.linalg.solve(shrunk, a.mean(0) - n.mean(0))
     weight = weight * MEAN_LOGIT / (weight @ (a.mean(0) - n.mean(0)) / 2).clamp_min(1e-12)
-    return LinearHead(weight, -weight @ (a.mean(0) + n.mean(0)) / 2)
+    return linear(weight, -weight @ (a.mean(0) + n.mean(0)) / 2)
 
 
 def logistic_regression(
@@ -81,11 +66,11 @@ def logistic_regression(
 ) -> LinearHead:
     """Control: logistic regression by Newton's method on the summed loss plus ``penalty * |w|^2 / 2``."""
     x = torch.cat([normal, anomalous]).double()
-    x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.double)], 1)
+    x = torch.cat([x, torch.ones(len(x), 1).double()], 1)
     y = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))]).double()
-    ridge = torch.full((x.shape[1],), penalty, dtype=torch.double)
+    ridge = torch.full((x.shape[1],), penalty).double()
     ridge[-1] = 1e-6  # the bias is all but free; a bare zero could leave the Hessian singular
-    w = torch.zeros(x.shape[1], dtype=torch.double)
+    w = torch.zeros(x.shape[1]).double()
     for _ in range(steps):
         p = torch.sigmoid(x @ w)
         hessian = (x * (p * (1 - p))[:, None]).T @ x + torch.diag(ridge)
@@ -93,107 +78,80 @@ def logistic_regression(
         w = w - step
         if float(step.abs().max()) < 1e-9:
             break
-    return LinearHead(w[:-1], w[-1])
+    return linear(w[:-1], w[-1])
 
 
-class FNN(nn.Module):
-    """The paper's feed-forward network: linear layers with ReLU between them, one logit out.
+@dataclass(frozen=True)
+class FNNTraining:
+    """How the network is trained; see the parameters of `zeroflaw.detectors.text_head.TextTrained`."""
 
-    The paper says "4-layer" and nothing about widths, normalisation or dropout, so these are parameters.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        hidden: Sequence[int] = (512, 256, 128),
-        *,
-        normalization: Normalization = "none",
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        sizes = [width, *hidden]
-        layers: list[nn.Module] = []
-        for before, after in pairwise(sizes):
-            layers += [nn.Linear(before, after), *_norm(normalization, after), nn.ReLU()]
-            layers += [nn.Dropout(dropout)] if dropout else []
-        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Score embeddings (..., E): logits (...)."""
-        flat = self.layers(x.reshape(-1, x.shape[-1]))  # batch normalisation wants (N, E)
-        return flat.reshape(x.shape[:-1])  # type: ignore[no-any-return]
-
-
-def _norm(kind: Normalization, width: int) -> list[nn.Module]:
-    kinds: Mapping[str, list[nn.Module]] = {
-        "none": [],
-        "layer": [nn.LayerNorm(width)],
-        "batch": [nn.BatchNorm1d(width)],
-    }
-    return kinds[kind]
+    hidden: Sequence[int]
+    normalization: Normalization
+    dropout: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    noise: float
+    label_smoothing: float
+    seed: int
 
 
 def train_fnn(
-    head: FNN,
-    normal: Tensor,
-    anomalous: Tensor,
-    *,
-    seed: int,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    noise: float,
-    label_smoothing: float,
-    progress: Step | None = None,
-) -> FNN:
+    normal: Tensor, anomalous: Tensor, how: FNNTraining, *, progress: Step | None = None
+) -> FNNHead:
     """Train a network on pairs of text embeddings, each (N, E), with binary cross entropy and Adam; see RWDA,
     section 3.
 
-    Args:
-        head: the network; whatever weights it has are replaced.
-        noise: standard deviation of Gaussian noise added to the embeddings before they are normalised again.
-        label_smoothing: moves the targets from 0 and 1 towards one half.
+    The paper says "4-layer" and nothing about widths, normalisation or dropout, so these are parameters.
 
     Raises:
         UsageError: the loss is not finite; the message names the step, the rate and the seed.
     """
-    generator = torch.Generator().manual_seed(seed)
-    head = head.to_empty(device="cpu")
-    _initialise(head, generator)
+    generator = torch.Generator().manual_seed(how.seed)
+    network = _network(normal.shape[1], how)
+    _initialise(network, generator)
     x = torch.cat([normal, anomalous])
     y = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
-    y = y * (1 - label_smoothing) + label_smoothing / 2
-    optimiser = torch.optim.Adam(head.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    y = y * (1 - how.label_smoothing) + how.label_smoothing / 2
+    learning = Learning(
+        dict(network.named_parameters()),
+        lambda moving: torch.optim.Adam(moving, lr=how.learning_rate, weight_decay=how.weight_decay),
+        generator,
+        seed=how.seed,
+    )
+
+    def one_epoch() -> None:
+        # Batch normalisation has no variance over one row.
+        for rows in epoch(len(x), how.batch_size, generator, least=2):
+            batch = x[rows]
+            if how.noise:
+                batch = F.normalize(batch + how.noise * torch.randn(batch.shape, generator=generator), dim=-1)
+            loss = F.binary_cross_entropy_with_logits(network(batch)[:, 0], y[rows])
+            learning.step({"network": loss})
+
     # Dropout draws from the global generator; it is put back afterwards so that a fit leaves no trace.
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        head.train()
-        for epoch in range(epochs):
-            for step, rows in enumerate(torch.randperm(len(x), generator=generator).split(batch_size)):
-                if len(rows) < 2:
-                    continue  # batch normalisation has no variance over one row
-                batch = x[rows]
-                if noise:
-                    batch = F.normalize(batch + noise * torch.randn(batch.shape, generator=generator), dim=-1)
-                loss = F.binary_cross_entropy_with_logits(head(batch), y[rows])
-                _require_finite(loss, epoch, step, seed, learning_rate)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-            if progress is not None:
-                progress(epoch + 1, epochs)
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in head.parameters()):
-        raise UsageError(
-            f"training ended with weights that are not finite (seed {seed}, learning rate {learning_rate}); "
-            "use a smaller learning_rate"
-        )
-    return head.eval().requires_grad_(False)
+        torch.default_generator.manual_seed(how.seed)
+        network.train()
+        learning.run(how.epochs, one_epoch, progress=progress)
+    return _head(network.eval())
 
 
-def _initialise(head: nn.Module, generator: torch.Generator) -> None:
+def _network(width: int, how: FNNTraining) -> nn.Sequential:
+    sizes = [width, *how.hidden]
+    layers: list[nn.Module] = []
+    with torch.device("meta"):  # nothing is drawn from the global generator
+        for before, after in pairwise(sizes):
+            norm = {"none": nn.Identity, "layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[how.normalization]
+            layers += [nn.Linear(before, after), norm(after), nn.ReLU(), nn.Dropout(how.dropout)]
+        layers.append(nn.Linear(sizes[-1], 1))
+    return nn.Sequential(*layers).to_empty(device="cpu")
+
+
+def _initialise(network: nn.Module, generator: torch.Generator) -> None:
     """PyTorch's default initialisation, drawn from a local generator."""
-    for module in head.modules():
+    for module in network.modules():
         if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
@@ -202,9 +160,25 @@ def _initialise(head: nn.Module, generator: torch.Generator) -> None:
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
 
 
-def _require_finite(loss: Tensor, epoch: int, step: int, seed: int, learning_rate: float) -> None:
-    if not torch.isfinite(loss):
-        raise UsageError(
-            f"training stopped: the loss became {loss.item()} in epoch {epoch + 1}, step {step + 1} "
-            f"(seed {seed}, learning rate {learning_rate}); use a smaller learning_rate"
-        )
+@torch.no_grad()
+def _head(network: nn.Sequential) -> FNNHead:
+    """Return a trained network in NumPy; batch normalisation is folded into the layer before it."""
+    layers: list[Layer] = []
+    for module in network:
+        if isinstance(module, nn.Linear):
+            layers.append(Layer(_doubles(module.weight), _doubles(module.bias)))
+        elif isinstance(module, nn.LayerNorm):
+            last = layers.pop()
+            layers.append(Layer(last.weight, last.bias, _doubles(module.weight), _doubles(module.bias)))
+        elif isinstance(module, nn.BatchNorm1d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            last = layers.pop()
+            scale = _doubles(module.weight) / np.sqrt(_doubles(module.running_var) + module.eps)
+            shift = (last.bias - _doubles(module.running_mean)) * scale + _doubles(module.bias)
+            layers.append(Layer(rounded(last.weight * scale[:, None]), rounded(shift)))
+    return FNNHead(layers)
+
+
+def _doubles(tensor: Tensor) -> Doubles:
+    return tensor.detach().double().numpy()

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.given import Given
+from zeroflaw.detectors.inputs import Given
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.runtime.prediction import Prediction

@@ -19,15 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zeroflaw.detectors.base import take_tensors
-from zeroflaw.detectors.checkpoint import Checkpoint, total_loss
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.embedding import EmbeddingDetector
 from zeroflaw.detectors.fusion import parse_fusion
 from zeroflaw.detectors.heads import LinearHead, Step, empty_linear, prototype_pair
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.ranges import check_range
 from zeroflaw.detectors.styles import StylePrompts, content_loss, contents_kept, mean_overlap, style_loss
-from zeroflaw.detectors.text_trained import stage
+from zeroflaw.detectors.text_head import EmbeddingDetector, stage
+from zeroflaw.detectors.training import Checkpoint, total_loss
 from zeroflaw.runtime.stream import Progress
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
 

@@ -8,24 +8,24 @@ which.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field
 from torch import Tensor
+from typing_extensions import override
 
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.ranges import check_range
-from zeroflaw.detectors.text_trained import TextTrained, stage
+from zeroflaw.detectors.text_head import TextTrained, stage
 from zeroflaw.errors import UsageError
+from zeroflaw.parameters import parameters
 from zeroflaw.runtime.stream import Progress
+from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import Kind, Position, RandomWords, training_prompts
 
-if TYPE_CHECKING:
-    from zeroflaw.towers.backbone import Backbone
 
-
-@dataclass(kw_only=True, eq=False)
+@parameters
 class RWDA(TextTrained):
     """The random-word detector: unknown object by default, known object with ``object``.
 
@@ -47,7 +47,7 @@ class RWDA(TextTrained):
     needs: ClassVar[Needs] = Needs(words=True)
     source: ClassVar[str] = "Tamura, BMVC 2023, arXiv 2308.11119"
 
-    n_pairs: int = 10_000
+    n_pairs: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     random_kind: Kind = "letters"
     random_count: int | tuple[int, int] = 3
     random_length: int | tuple[int, int] = (3, 8)
@@ -55,38 +55,29 @@ class RWDA(TextTrained):
     position: Position = "middle"
     trailing_object: bool = False
 
-    def validate(self) -> None:
-        """Check every parameter.
-
-        Raises:
-            UsageError: a parameter is out of range, or two contradict each other.
-            WordsError: a word is refused.
-        """
-        super().validate()
-        self._random_words()
-        if self.trailing_object and self.object is not None:
-            raise UsageError(
-                f"trailing_object is for an unknown object, got the object '{self.object}' too; give only one"
-            )
-        check_range("n_pairs", self.n_pairs, 1, 10_000_000, whole=True)
-
-    def _random_words(self) -> RandomWords:
-        return RandomWords(
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.random_words_ = RandomWords(
             kind=self.random_kind,
             count=self.random_count,
             length=self.random_length,
             dictionary=self.dictionary,
         )
+        if self.trailing_object and self.object is not None:
+            raise UsageError(
+                f"trailing_object is for an unknown object, got the object '{self.object}' too; give only one"
+            )
 
+    @override
     def _training_texts(
         self, backbone: Backbone, checkpoint: Path | None, progress: Progress | None
-    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        vocabulary, random_words = self._vocabulary(), self._random_words()
-        words = random_words.draw(self.n_pairs, self.seed, pieces=backbone.tokenizer)
+    ) -> tuple[Tensor, Tensor, dict[str, Any], Mapping[str, Tensor]]:
+        words = self.random_words_.draw(self.n_pairs, self.seed, pieces=backbone.tokenizer)
         prompts = training_prompts(
             words,
-            states=(vocabulary.normal, vocabulary.anomalous),
-            object=vocabulary.object,
+            states=(self.vocabulary_.normal, self.vocabulary_.anomalous),
+            object=self.vocabulary_.object,
             template=self.template,
             position=self.position,
             articles=self.articles,
@@ -95,15 +86,15 @@ class RWDA(TextTrained):
         embed = stage(progress, "text embeddings")
         normal, anomalous = backbone.embed_texts(prompts[0] + prompts[1], progress=embed).split(self.n_pairs)
         used = {
-            "random_words": random_words.describe(),
+            "random_words": self.random_words_.describe(),
             "pairs": words,
             "example": {"normal": prompts[0][0], "anomalous": prompts[1][0]},
         }
-        return normal, anomalous, used
+        return normal, anomalous, used, {}
 
-    def _card(self) -> str:
-        assert self.words_ is not None
-        example = self.words_["example"]
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
+        example = words["example"]
         return (
             f"Trained on {self.n_pairs:,} pairs of prompts with random words, such as\n"
             f"“{example['normal']}” / “{example['anomalous']}”; head: {self.head}."

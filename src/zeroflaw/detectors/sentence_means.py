@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from zeroflaw.detectors.heads import LinearHead, prototype_pair
+from zeroflaw.detectors.heads import linear, prototype_pair
+from zeroflaw.runtime.heads import LinearHead
 
 if TYPE_CHECKING:
     from zeroflaw.towers.backbone import Backbone
@@ -41,7 +42,7 @@ def prototype_head(
     sides = raw_embeddings(backbone, normal), raw_embeddings(backbone, anomalous)
     if mean == "raw":
         return prototype_pair(*sides, 1 / temperature)
-    return LinearHead((sides[1].mean(0) - sides[0].mean(0)) / temperature, torch.zeros(()))
+    return linear((sides[1].mean(0) - sides[0].mean(0)) / temperature)
 
 
 def raw_embeddings(backbone: Backbone, texts: Sequence[str], *, batch_size: int = 64) -> Tensor:

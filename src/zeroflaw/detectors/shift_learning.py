@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zeroflaw.detectors.checkpoint import Checkpoint, generator_state, total_loss
 from zeroflaw.detectors.heads import Step
 from zeroflaw.detectors.shift import Pairs, ShiftLoss
+from zeroflaw.detectors.training import Checkpoint, generator_state, total_loss
 
 _STEP, _GENERATOR = "step", "generator"
 

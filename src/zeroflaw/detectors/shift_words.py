@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from zeroflaw.detectors.base import take_tensors
-from zeroflaw.detectors.checkpoint import Checkpoint
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.ranges import check_range, one_of
@@ -35,7 +34,8 @@ from zeroflaw.detectors.shift import (
 )
 from zeroflaw.detectors.shift_learning import Learner, Schedule
 from zeroflaw.detectors.shift_measures import embed_pairs, measure, nearest_words, spread
-from zeroflaw.detectors.text_trained import TextTrained, stage
+from zeroflaw.detectors.text_head import TextTrained, stage
+from zeroflaw.detectors.training import Checkpoint
 from zeroflaw.errors import UsageError
 from zeroflaw.runtime.stream import Progress
 from zeroflaw.words import Vocabulary, fill, object_phrase

@@ -7,38 +7,36 @@ anomalous as the nearest of them is far.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from typing_extensions import override
 
-from zeroflaw.detectors.association import Spread, distances, spread_distances
-from zeroflaw.detectors.base import Request, sized, take_tensors
+from zeroflaw.detectors.base import Fitted, embed, sized
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.folder import LARGEST_HEAD
-from zeroflaw.detectors.fusion import fuse
-from zeroflaw.detectors.given import Given
-from zeroflaw.detectors.winclip import Judgement, WinCLIP
+from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.winclip import WinCLIP
 from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.parameters import parameters
+from zeroflaw.runtime.features import Floats
+from zeroflaw.runtime.folder import LARGEST_HEAD
+from zeroflaw.runtime.scorer import Scorer
+from zeroflaw.runtime.scores import make_windows
 from zeroflaw.runtime.stream import Array, Progress, batches
-from zeroflaw.towers.model import ImageFeatures
-from zeroflaw.towers.windows import harmonic_mean, make_windows
-
-if TYPE_CHECKING:
-    from zeroflaw.towers.backbone import Backbone
+from zeroflaw.runtime.tiles import Tiles
+from zeroflaw.runtime.winclip import Spread, WinCLIPScorer, WinCLIPSpec, memory_request, remembered
+from zeroflaw.towers.backbone import Backbone
 
 _BATCH = 8  # references embedded at a time
-_HALF = {"prompt": 0.5, "reference": 0.5}
 
 
-@dataclass(kw_only=True, eq=False)
+@parameters
 class WinCLIPPlus(WinCLIP):
     """Few-shot WinCLIP+: the zero-shot detector and the distance from a few photos of good products.
 
     Memories hold the embeddings of all windows of the reference photos, one memory for each window size (or
-    of all aligned patches where ``map_from`` says so), and the patch tokens of the last block but one.
+    of all aligned patches where ``map_from`` says so), and the patch tokens of one block.
 
     Attributes:
         image_score: "image" for the mean of the image's own score and the highest value of the reference map
@@ -47,6 +45,8 @@ class WinCLIPPlus(WinCLIP):
             windows that hold each patch, as zero-shot scores do, or by the plain "mean".
         map_fusion: how the zero-shot map and the reference map become one: their "mean" (the paper's; it
             orders patches as their sum does) or their "harmonic" mean.
+        token_block: block whose patch tokens are remembered: the "last-but-one" (the paper's) or the "last",
+            as two public versions do.
     """
 
     name: ClassVar[str] = "winclip-plus"
@@ -55,160 +55,105 @@ class WinCLIPPlus(WinCLIP):
 
     reference_spread: Spread = "harmonic"
     map_fusion: Literal["mean", "harmonic"] = "mean"
+    token_block: Literal["last-but-one", "last"] = "last-but-one"
 
-    memories_: dict[str, Tensor] | None = field(init=False, default=None, repr=False)
-    tiles_: Tensor | None = field(init=False, default=None, repr=False)
-
+    @override
     def _check_backbone(self, backbone: Backbone) -> None:
-        """Refuse a backbone without these windows, or without a block before the last."""
         super()._check_backbone(backbone)
-        if backbone.model.config.vision.layers < 2:
+        if self._token_layer(backbone) < 1:
             raise UsageError(
-                f"'{self.name}' compares patch tokens of the last block but one, but the image tower of "
+                f"{self.name} compares patch tokens of the last block but one, but the image tower of "
                 f"'{self.backbone}' has a single block; use another backbone"
             )
 
-    def _fit(
-        self, backbone: Backbone, given: Given, checkpoint: Path | None, progress: Progress | None
-    ) -> dict[str, Any]:
-        tiles = torch.tensor([len(self._tiles(sized(image))) for image in given.reference])
-        self._check_room(backbone, tiles)
-        memories = self._remembered(backbone, given.reference, progress)
-        words = super()._fit(backbone, given, checkpoint, progress)
-        self.memories_, self.tiles_ = memories, tiles
-        return words
+    def _token_layer(self, backbone: Backbone) -> int:
+        return backbone.model.config.vision.layers - (self.token_block == "last-but-one")
 
-    def _check_room(self, backbone: Backbone, tiles: Tensor) -> None:
+    @override
+    def _choices(self, backbone: Backbone) -> WinCLIPSpec:
+        more = {
+            "reference_spread": self.reference_spread,
+            "map_fusion": self.map_fusion,
+            "token_layer": self._token_layer(backbone),
+        }
+        return super()._choices(backbone).model_copy(update=more)
+
+    @override
+    def _fit(
+        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+    ) -> Fitted:
+        choices = self._choices(backbone)
+        self._check_room(backbone, inputs.reference)
+        memories = self._remember(backbone, inputs.reference, progress)
+        head, words = self._prototypes(backbone)
+        return Fitted(WinCLIPScorer(head, choices, memories), words)
+
+    def _check_room(self, backbone: Backbone, references: Sequence[Array]) -> None:
         """Refuse more references than a detector's folder may hold, before they are embedded."""
+        tile = self.non_square == "tile"
+        pictures = sum(len(Tiles.of(sized(image), tile=tile)) for image in references)
         each = 4 * sum(rows * width for rows, width in self._shapes(backbone).values())  # bytes, float32
         room = LARGEST_HEAD - 2**20  # a little for everything else
-        needed = int(tiles.sum()) * each
-        if needed > room:
+        if pictures * each > room:
             raise UsageError(
-                f"'{self.name}' would keep {needed / 2**20:,.0f} MiB of {len(tiles):,} reference images, and "
-                f"{room / 2**20:,.0f} MiB is the most; give it {len(tiles) * room // needed:,} or fewer"
+                f"{self.name} would keep {pictures * each / 2**20:,.0f} MiB of {len(references):,} reference "
+                f"images, and {room / 2**20:,.0f} MiB is the most; give it "
+                f"{len(references) * room // (pictures * each):,} or fewer"
             )
 
     def _shapes(self, backbone: Backbone) -> dict[str, tuple[int, int]]:
         """Rows and width of each memory for one picture."""
-        patches = backbone.grid[0] * backbone.grid[1]
-        parts = {
-            name: (len(make_windows(backbone.grid, size, self.window_stride).index), backbone.embed_dim)
-            for name, size in self._windows(backbone).items()
-        } or {"patches": (patches, backbone.embed_dim)}
-        return {**parts, "tokens": (patches, backbone.model.config.vision.width)}
+        patches, parts = backbone.grid[0] * backbone.grid[1], self._parts(backbone)
+        shapes = {"tokens": (patches, backbone.model.config.vision.width)}
+        if parts.source == "patches":
+            return {"patches": (patches, backbone.embed_dim), **shapes}
+        for size in parts.sizes:
+            windows = len(make_windows(backbone.grid, size, parts.stride).index)
+            shapes[f"window_{size}"] = windows, backbone.embed_dim
+        return shapes
 
-    def _windows(self, backbone: Backbone) -> dict[str, int]:
-        """Names of the memories of windows with their sizes; none where aligned patches take their place."""
-        if backbone.has_aligned_patches and self.map_from != "windows":
-            return {}
-        return {f"window_{size}": size for size in self.window_sizes}
-
-    def request(self, maps: bool) -> Request:
-        """Return what `predict_features` must be given; the reference map is always needed."""
-        self._require_fit()
-        return self._asked(self.backbone_)
-
-    def _asked(self, backbone: Backbone) -> Request:
-        windows = tuple((size, self.window_stride) for size in self._windows(backbone).values())
-        return Request(windows, patches=not windows, layers=(_last_but_one(backbone),))
-
-    def _remembered(
+    def _remember(
         self, backbone: Backbone, images: Sequence[Array], progress: Progress | None
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Floats]:
         """Embed the references: one list (N, width) of features for each memory."""
-        request, parts, done = self._asked(backbone), [], 0
+        choices, done = self._choices(backbone), 0
+        found: dict[str, list[Floats]] = {}
         for batch in batches(images, _BATCH):
-            parts.append(self._parts(backbone, self._embedded(backbone, batch, request), request))
+            features = embed(backbone, batch, memory_request(choices))
+            for name, part in remembered(features, choices).items():
+                found.setdefault(name, []).append(part.reshape(-1, part.shape[-1]))
             done += len(batch)
             if progress is not None:
                 progress("reference images", done, len(images))
-        return {name: torch.cat([part[name] for part in parts]).flatten(0, 1) for name in parts[0]}
+        return {name: np.concatenate(parts) for name, parts in found.items()}
 
-    def _parts(self, backbone: Backbone, features: ImageFeatures, request: Request) -> dict[str, Tensor]:
-        """Return what is compared, by the name of its memory, (T, rows, width)."""
-        parts = {
-            name: features.windows[request.windows.index((size, self.window_stride))]
-            for name, size in self._windows(backbone).items()
-        }
-        if not parts:
-            assert features.patches is not None
-            parts["patches"] = features.patches
-        return {**parts, "tokens": features.layers[_last_but_one(backbone)]}
-
-    def _grids(
-        self, features: ImageFeatures, request: Request, image: Tensor, zero_shot: bool
-    ) -> dict[str, Tensor]:
-        """Maps of all tiles by name, log-odds (T, rows, columns); the zero-shot one only if it is wanted."""
-        grids = super()._grids(features, request, image, zero_shot)
-        return {**grids, "reference": self._reference_map(features, request)}
-
-    def _reference_map(self, features: ImageFeatures, request: Request) -> Tensor:
-        """Mean over the memories of how far every patch is from them, log-odds (T, rows, columns)."""
-        assert self.memories_ is not None
-        windows = self._windows(self.backbone_)
-        maps = {}
-        for name, queries in self._parts(self.backbone_, features, request).items():
-            found = distances(queries, self.memories_[name])
-            if name in windows:
-                held = make_windows(features.grid, windows[name], self.window_stride)
-                maps[name] = spread_distances(found, held, self.reference_spread)
-            else:
-                maps[name] = torch.logit(found)
-        return fuse(maps, dict.fromkeys(maps, 1 / len(maps))).reshape(-1, *features.grid)
-
-    def _judge(self, image: Tensor, grids: Mapping[str, Tensor]) -> Judgement:
-        """Decide on one image from its own log-odds () and its maps (rows, columns)."""
-        scores = {"prompt": image, "reference": grids["reference"].amax()}
-        whole = fuse(scores, _HALF)
-        if "prompt" not in grids:
-            return Judgement(whole, scores, None)
-        drawn = harmonic_mean(list(grids.values())) if self.map_fusion == "harmonic" else fuse(grids, _HALF)
-        scores["prompt_part"] = grids["prompt"].amax()
-        return Judgement(drawn.amax() if self.image_score == "map" else whole, scores, drawn)
-
-    def _state(self) -> dict[str, Tensor]:
-        assert self.memories_ is not None
-        assert self.tiles_ is not None
-        memories = {f"memory.{name}": memory for name, memory in self.memories_.items()}
-        return {**super()._state(), **memories, "memory.tiles": self.tiles_}
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        mine = {name: tensor for name, tensor in tensors.items() if name.startswith("memory.")}
-        super()._restore({name: tensor for name, tensor in tensors.items() if name not in mine})
-        images = (self.seen_ or {}).get("reference", {}).get("images")
-        tiles = mine.get("memory.tiles")
-        if tiles is None or tiles.dtype != torch.int64 or list(tiles.shape) != [images]:
+    @override
+    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
+        super()._check_scorer(scorer, backbone)
+        assert isinstance(scorer, WinCLIPScorer)
+        shapes, memories = self._shapes(backbone), scorer.memories
+        rows = {len(memory) / shapes.get(name, (1, 0))[0] for name, memory in memories.items()}
+        widths = {name: memory.shape[1] for name, memory in memories.items()}
+        if widths != {n: width for n, (_, width) in shapes.items()} or len(rows) != 1 or rows.pop() % 1:
             raise DetectorError(
-                f"'memory.tiles' in head.safetensors must say how many tiles each of the {images} reference "
-                "images has; save the detector again"
+                "the memories in head.safetensors are not those of whole reference images; save the detector "
+                "again"
             )
-        pictures = int(tiles.sum())
-        wanted = {
-            f"memory.{name}": (pictures * rows, width)
-            for name, (rows, width) in self._shapes(self.backbone_).items()
-        }
-        memories = take_tensors(mine, {**wanted, "memory.tiles": (images,)}, whole={"memory.tiles"})
-        self.tiles_ = memories.pop("memory.tiles")
-        self.memories_ = {name.removeprefix("memory."): memory for name, memory in memories.items()}
 
-    def _card(self) -> str:
-        assert self.memories_ is not None
-        assert self.tiles_ is not None
-        kept = ", ".join(f"{len(memory):,} of `{name}`" for name, memory in self.memories_.items())
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
+        scorer, count = self.scorer_, self.seen_.reference.images if self.seen_.reference else 0
+        assert isinstance(scorer, WinCLIPScorer)
+        kept = ", ".join(f"{len(memory):,} of `{name}`" for name, memory in scorer.memories.items())
         return (
-            f"{super()._card()}\nBeside the words, every part is compared with {len(self.tiles_)} photos of "
-            f"good products, of which features are kept: {kept}."
+            f"{super()._card(words)}\nBeside the words, every part is compared with {count} photos of good "
+            f"products, of which features are kept: {kept}."
         )
 
+    @override
     def _facts(self) -> dict[str, str]:
         score = {
             "image": "mean of the whole image's score and the highest value of the reference map",
             "map": "highest value of the fused map",
         }
         return {**super()._facts(), "Score": score[self.image_score]}
-
-
-def _last_but_one(backbone: Backbone) -> int:
-    """The block, counted from 1, whose patch tokens are remembered."""
-    return backbone.model.config.vision.layers - 1

@@ -19,17 +19,21 @@ class FeatureRequest:
         windows: (size, stride) of each set of token windows.
         patches: whether the patch tokens' embeddings are wanted.
         layers: blocks, counted from 1, whose patch tokens are wanted.
+        tile: whether photos that are not square are cut into squares (`zeroflaw.runtime.tiles`), each of
+            which is embedded by itself.
     """
 
     windows: tuple[tuple[int, int], ...] = ()
     patches: bool = False
     layers: tuple[int, ...] = ()
+    tile: bool = False
 
     def __or__(self, other: FeatureRequest) -> FeatureRequest:
         return FeatureRequest(
             tuple(sorted({*self.windows, *other.windows})),
             self.patches or other.patches,
             tuple(sorted({*self.layers, *other.layers})),
+            self.tile or other.tile,
         )
 
 
@@ -54,6 +58,16 @@ class ImageFeatures:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    def only(self, request: FeatureRequest) -> ImageFeatures:
+        """Return what ``request`` asks for, where others have asked for more."""
+        return ImageFeatures(
+            image=self.image,
+            grid=self.grid,
+            windows={key: self.windows[key] for key in request.windows},
+            patches=self.patches if request.patches else None,
+            layers={block: self.layers[block] for block in request.layers},
+        )
 
     @classmethod
     def join(cls, parts: Sequence[ImageFeatures]) -> ImageFeatures:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroflaw.errors import UsageError
-from zeroflaw.runtime.maps import upsample
+from zeroflaw.runtime.scores import upsample
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,13 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def is_one_picture(images: Any) -> bool:
-    """Whether this is one picture, whose rows would else be taken for images; several are (N, H, W, 3)."""
-    return isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
+def is_one_picture(images: object) -> bool:
+    """Whether this is one picture, whose rows or letters would else be taken for images; several arrays are
+    (N, H, W, 3).
+    """
+    if isinstance(images, np.ndarray):
+        return images.ndim < 4
+    return isinstance(images, str | bytes | Path | Image.Image)
 
 
 def read_ahead(images: Iterable[Any], on_error: OnError | None) -> Iterator[tuple[str, Array]]:

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 
 from zeroflaw.errors import UsageError
+from zeroflaw.runtime.features import Floats, ImageFeatures
+from zeroflaw.runtime.preprocess import Pixels, Preprocess
+from zeroflaw.runtime.scores import make_windows
 from zeroflaw.towers.cache import load_texts, save_texts, text_key
 from zeroflaw.towers.local import LocalPath, local_features
-from zeroflaw.towers.model import CLIP, CLIPConfig, ImageFeatures, TextConfig
-from zeroflaw.towers.preprocess import Pixels, Preprocess
+from zeroflaw.towers.model import CLIP, CLIPConfig, TextConfig, TowerOutput
 from zeroflaw.towers.records import WeightsRecord
 from zeroflaw.towers.schema import to_json
 from zeroflaw.towers.tokenizer import Tokenizer
-from zeroflaw.towers.windows import make_windows
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["float32", "bfloat16"]
@@ -148,7 +149,7 @@ class Backbone:
             layers: blocks, counted from 1, whose patch tokens to keep.
 
         Returns:
-            Features as float32 on the CPU; see `ImageFeatures`.
+            Features as float32 arrays; see `ImageFeatures`.
 
         Raises:
             UsageError: an image, window or block does not exist or does not fit.
@@ -160,7 +161,7 @@ class Backbone:
         pixels = self._pixels(images)
         with _exact():
             found = self.model.vision(pixels, windows=sets, patches=patches, layers=layers)
-        return _to_cpu(found)
+        return _arrays(found, windows)
 
     def embed_local(
         self, images: Sequence[Pixels], path: LocalPath, *, patches: bool = True
@@ -173,7 +174,7 @@ class Backbone:
             patches: embed the patch tokens as well.
 
         Returns:
-            Features as float32 on the CPU.
+            Features as float32 arrays.
 
         Raises:
             UsageError: the path does not fit the image tower.
@@ -182,10 +183,10 @@ class Backbone:
         pixels = self._pixels(images)
         with _exact():
             found = local_features(self.model.vision, pixels, path, patches=patches)
-        return _to_cpu(found)
+        return _arrays(found)
 
     def _pixels(self, images: Sequence[Pixels]) -> Tensor:
-        return self.preprocess(images).to(device=self.device, dtype=self.dtype)
+        return torch.from_numpy(self.preprocess(images)).to(device=self.device, dtype=self.dtype)
 
     def embed_texts(
         self, texts: Sequence[str], *, batch_size: int = 256, progress: Progress | None = None
@@ -289,11 +290,15 @@ def _exact() -> Iterator[None]:
         yield
 
 
-def _to_cpu(found: ImageFeatures) -> ImageFeatures:
+def _arrays(found: TowerOutput, windows: Sequence[tuple[int, int]] = ()) -> ImageFeatures:
     return ImageFeatures(
-        image=found.image.float().cpu(),
+        image=_array(found.image),
         grid=found.grid,
-        windows=[part.float().cpu() for part in found.windows],
-        patches=None if found.patches is None else found.patches.float().cpu(),
-        layers={block: part.float().cpu() for block, part in found.layers.items()},
+        windows={key: _array(part) for key, part in zip(windows, found.windows, strict=True)},
+        patches=None if found.patches is None else _array(found.patches),
+        layers={block: _array(part) for block, part in found.layers.items()},
     )
+
+
+def _array(tensor: Tensor) -> Floats:
+    return tensor.float().cpu().numpy()

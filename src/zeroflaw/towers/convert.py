@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from zeroflaw.errors import UsageError, WeightsError, closest
+from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers import layouts
 from zeroflaw.towers.backbone import Bundle
 from zeroflaw.towers.folder import (
@@ -30,7 +31,6 @@ from zeroflaw.towers.folder import (
     save_folder,
 )
 from zeroflaw.towers.model import CLIPConfig
-from zeroflaw.towers.preprocess import Preprocess
 from zeroflaw.towers.records import REGISTRY, WeightsRecord
 from zeroflaw.towers.schema import build
 from zeroflaw.towers.tokenizer import Tokenizer

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.files import sha256, whole_folder, write_json, write_text
+from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers import layouts
 from zeroflaw.towers.backbone import Bundle
 from zeroflaw.towers.model import CLIP, CLIPConfig
-from zeroflaw.towers.preprocess import Preprocess
 from zeroflaw.towers.records import WeightsRecord
 from zeroflaw.towers.schema import build, read_config, read_preprocess, to_json
 from zeroflaw.towers.tokenizer import Tokenizer

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from zeroflaw.errors import WeightsError
+from zeroflaw.runtime.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zeroflaw.towers.model import Activation, CLIPConfig
-from zeroflaw.towers.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zeroflaw.towers.schema import read_config, read_preprocess
 
 Layout = Literal["zeroflaw", "openai", "huggingface"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from zeroflaw.errors import UsageError
-from zeroflaw.towers.model import Block, ImageFeatures, Interpolation, VisionTower, unit
+from zeroflaw.towers.model import Block, Interpolation, TowerOutput, VisionTower, unit
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LocalPath:
 
 def local_features(
     tower: VisionTower, images: Tensor, path: LocalPath, *, patches: bool = True
-) -> ImageFeatures:
+) -> TowerOutput:
     """Embed images (B, 3, Y, X), already resized and normalised.
 
     The class token comes from the tower's own path. Patch tokens come from the local path: ``ln_post`` and
@@ -69,7 +69,7 @@ def local_features(
         ``path.layers``; ``patches`` is the last of them.
     """
     x, local = tower.start(tower.tokens(images, path.interpolation)), None
-    found = ImageFeatures(image=x, grid=tower.grid(images))
+    found = TowerOutput(image=x, grid=tower.grid(images))
     depth = len(tower.blocks)
     wanted = path.layers or (depth,)
     for number, block in enumerate(tower.blocks, 1):

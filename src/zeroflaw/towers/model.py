@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zeroflaw.runtime.scores import Windows
 from zeroflaw.towers.stem import Stem, StemConfig
-from zeroflaw.towers.windows import Windows
 
 Activation = Literal["gelu", "quick_gelu"]
 Interpolation = Literal["bicubic", "bilinear"]
@@ -71,7 +71,7 @@ class CLIPConfig:
 
 
 @dataclass
-class ImageFeatures:
+class TowerOutput:
     """What the image tower says about a batch.
 
     Attributes:
@@ -88,23 +88,6 @@ class ImageFeatures:
     windows: list[Tensor] = field(default_factory=list)
     patches: Tensor | None = None
     layers: dict[int, Tensor] = field(default_factory=dict)
-
-    @classmethod
-    def join(cls, parts: Sequence[ImageFeatures]) -> ImageFeatures:
-        """Put batches of equal kind behind one another."""
-        first = parts[0]
-        return cls(
-            image=torch.cat([part.image for part in parts]),
-            grid=first.grid,
-            windows=[torch.cat(sets) for sets in zip(*(part.windows for part in parts), strict=True)],
-            patches=None if first.patches is None else torch.cat([_there(part.patches) for part in parts]),
-            layers={block: torch.cat([part.layers[block] for part in parts]) for block in first.layers},
-        )
-
-
-def _there(patches: Tensor | None) -> Tensor:
-    assert patches is not None
-    return patches
 
 
 class QuickGELU(nn.Module):
@@ -327,7 +310,7 @@ class VisionTower(nn.Module):
         Only the class token and the window's own tokens run, at most ``chunk`` windows at a time: longer
         batches leave the processor's cache and cost time.
         """
-        index = windows.index.to(tokens.device)
+        index = torch.from_numpy(windows.index).to(tokens.device)
         gathered = tokens[:, index].flatten(0, 1)  # (B * W, size * size, C)
         parts = [self.class_only(part) for part in gathered.split(chunk)]
         return torch.cat(parts).reshape(len(tokens), len(index), -1)
@@ -339,10 +322,10 @@ class VisionTower(nn.Module):
         windows: Sequence[Windows] = (),
         patches: bool = False,
         layers: Sequence[int] = (),
-    ) -> ImageFeatures:
-        """Embed images (B, 3, Y, X), already resized and normalised; see `ImageFeatures`."""
+    ) -> TowerOutput:
+        """Embed images (B, 3, Y, X), already resized and normalised; see `TowerOutput`."""
         tokens = self.tokens(images)
-        found = ImageFeatures(image=tokens, grid=self.grid(images))
+        found = TowerOutput(image=tokens, grid=self.grid(images))
         if patches or layers:
             found.image, dense, found.layers = self.all_tokens(tokens, layers)
             found.patches = dense if patches else None

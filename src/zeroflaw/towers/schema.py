@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import torch
 
 from zeroflaw.errors import WeightsError, closest
+from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.model import CLIP, CLIPConfig, TextConfig
-from zeroflaw.towers.preprocess import Preprocess
 
 T = TypeVar("T")
 

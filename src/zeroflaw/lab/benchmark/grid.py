@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from zeroflaw.detectors import PRESETS, is_folder, make
-from zeroflaw.detectors.given import require
+from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError, closest
 from zeroflaw.lab.datasets import LAYOUTS
 from zeroflaw.lab.evaluation.sharing import read_corruption

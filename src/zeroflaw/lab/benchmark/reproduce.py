@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zeroflaw.detectors import PRESETS, make
-from zeroflaw.detectors.given import require
+from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError, closest
 from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
 from zeroflaw.lab.benchmark.plan import data_sets_in

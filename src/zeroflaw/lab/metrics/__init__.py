@@ -4,7 +4,7 @@ Label 0 is normal, 1 anomalous; higher scores mean more anomalous. Every metric 
 between 0 and 1, or None with the reason why it is undefined; nothing here ever returns NaN.
 """
 
-from zeroflaw.runtime.maps import upsample
+from zeroflaw.runtime.scores import upsample
 
 from .curve import Metric
 from .image import Interval, bootstrap_interval, image_aupr, image_auroc, image_f1max

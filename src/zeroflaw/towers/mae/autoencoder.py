@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zeroflaw.runtime.preprocess import Pixels, Preprocess
 from zeroflaw.towers.mae.masks import hidden_counts
 from zeroflaw.towers.mae.model import MAE, normalise_patches, patchify
-from zeroflaw.towers.preprocess import Pixels, Preprocess
 
 Over = Literal["hidden", "all"]
 
@@ -102,7 +102,7 @@ class Autoencoder:
         return everywhere.scatter(1, visible, 0.0) / hidden_counts(visible, self.patches)
 
     def _errors_of(self, image: Pixels, visible: Tensor, weights: Tensor, normalised: bool) -> Tensor:
-        pixels = self.preprocess([image]).to(self.device)
+        pixels = torch.from_numpy(self.preprocess([image])).to(self.device)
         target = patchify(pixels, self.model.config.patch_size)  # (1, P, p * p * 3), float32
         if normalised:
             target = normalise_patches(target)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from zeroflaw.errors import UsageError, WeightsError
+from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.backbone import pick_device, pick_dtype
 from zeroflaw.towers.folder import (
     CARD,
@@ -31,7 +32,6 @@ from zeroflaw.towers.folder import (
 )
 from zeroflaw.towers.mae.autoencoder import Autoencoder
 from zeroflaw.towers.mae.model import MAE, MAEConfig, StackConfig
-from zeroflaw.towers.preprocess import Preprocess
 from zeroflaw.towers.records import LOCAL
 
 FILES = f"{CONFIG}, {PREPROCESSORS[0]} and {WEIGHTS}"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
+from zeroflaw.runtime.scores import Doubles, log_odds_of_mean
 from zeroflaw.runtime.stream import Array
 
 STRIDE = 0.8  # of a tile's side
@@ -35,16 +35,13 @@ class Tiles:
     starts: tuple[int, ...]
 
     @classmethod
-    def whole(cls, size: tuple[int, int]) -> Tiles:
-        """Take a photo as one tile, whatever its shape."""
-        return cls(size, max(size), (0,))
-
-    @classmethod
-    def over(cls, size: tuple[int, int]) -> Tiles:
-        """Cover a photo of (height, width) with tiles as long as its short edge.
+    def of(cls, size: tuple[int, int], *, tile: bool) -> Tiles:
+        """Cover a photo of (height, width) with tiles as long as its short edge, or take it as one tile.
 
         Strips so long that more than `MOST` tiles would be needed get `MOST` longer ones.
         """
+        if not tile:
+            return cls(size, max(size), (0,))
         short, long = sorted(size)
         length = min(long, max(short, math.ceil(long / (1 + STRIDE * (MOST - 1)))))
         last = long - length
@@ -61,44 +58,36 @@ class Tiles:
             return [image[start : start + self.length] for start in self.starts]
         return [image[:, start : start + self.length] for start in self.starts]
 
-    def mean(self, logits: Tensor) -> Tensor:
+    def mean(self, logits: Doubles) -> Doubles:
         """Return the log-odds () of the mean probability of the tiles, whose log-odds are ``logits`` (T,)."""
-        if len(self) == 1:
-            return logits[0]
-        return _log_odds_of_mean(logits, torch.full_like(logits, 1 / len(self)), 0)
+        return log_odds_of_mean(logits, 1 / len(self), 0) if len(self) > 1 else logits[0]
 
-    def merge(self, logits: Tensor) -> Tensor:
+    def merge(self, logits: Doubles) -> Doubles:
         """Put the maps of the tiles together: (T, rows, columns) of log-odds to one map of the photo.
 
         The long edge gets as many more cells as it is longer than a tile. Each cell takes, from every tile
         that holds its centre, the probability there, interpolated linearly, and the mean of these.
         """
         if len(self) == 1:
-            return logits[0]
+            return np.asarray(logits[0])
         upright = self.size[0] > self.size[1]
-        along = logits if upright else logits.transpose(1, 2)  # (T, cells along, cells across)
+        along = logits if upright else logits.transpose(0, 2, 1)  # (T, cells along, cells across)
         index, weight = self._places(along.shape[1])
-        gathered = along.flatten(0, 1)[index]  # (N, K, cells across)
-        merged = _log_odds_of_mean(gathered, weight.to(logits)[..., None], 1)
+        gathered = along.reshape(-1, along.shape[2])[index]  # (N, K, cells across)
+        merged = log_odds_of_mean(gathered, weight[..., None], 1)
         return merged if upright else merged.T
 
-    def _places(self, cells: int) -> tuple[Tensor, Tensor]:
+    def _places(self, cells: int) -> tuple[npt.NDArray[np.int64], Doubles]:
         """For each of N cells of the photo: places (N, K) among all tiles' cells, and weights (N, K)."""
         long = max(self.size)
         count = round(cells * long / self.length)
-        centre = (torch.arange(count).double() + 0.5)[:, None] * long / count  # (N, 1), in pixels
-        inside = centre - torch.tensor(self.starts)  # (N, T), pixels from each tile's start
+        centre = (np.arange(count) + 0.5)[:, None] * long / count  # (N, 1), in pixels
+        inside = centre - np.array(self.starts)  # (N, T), pixels from each tile's start
         held = (inside >= 0) & (inside <= self.length)
-        place = (inside * cells / self.length - 0.5).clamp(0, cells - 1)
-        low = place.floor()
+        place = np.clip(inside * cells / self.length - 0.5, 0, cells - 1)
+        low = np.floor(place)
         share = place - low
-        each = held / held.sum(1, keepdim=True)
-        base = torch.arange(len(self)) * cells
-        index = torch.cat([base + low, base + (low + 1).clamp(max=cells - 1)], 1)
-        return index.long(), torch.cat([each * (1 - share), each * share], 1)
-
-
-def _log_odds_of_mean(logits: Tensor, weights: Tensor, dim: int) -> Tensor:
-    """Log-odds of a weighted mean of probabilities; logarithms keep apart what probabilities would not."""
-    anomalous = torch.logsumexp(weights.log() + F.logsigmoid(logits), dim)
-    return anomalous - torch.logsumexp(weights.log() + F.logsigmoid(-logits), dim)
+        each = held / held.sum(1, keepdims=True)
+        base = np.arange(len(self)) * cells
+        index = np.concatenate([base + low, base + np.minimum(low + 1, cells - 1)], 1)
+        return index.astype(np.int64), np.concatenate([each * (1 - share), each * share], 1)

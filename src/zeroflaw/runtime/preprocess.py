@@ -1,4 +1,4 @@
-"""Photographs to the tensor that an image tower was trained on.
+"""Photographs to the pixels that an image tower was trained on.
 
 Resizing is Pillow's, with antialiasing, as in CLIP's own evaluation code: resizing a tensor without
 antialiasing changes the scores of all published weights.
@@ -12,14 +12,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from zeroflaw.errors import UsageError
-from zeroflaw.towers.records import OPENAI_MEAN, OPENAI_STD
 
-__all__ = ["OPENAI_MEAN", "OPENAI_STD", "Pixels", "Preprocess"]
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 
@@ -45,7 +43,7 @@ class Preprocess:
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     resize: Literal["squash", "shortest"] = "squash"
 
-    def __call__(self, images: Sequence[Pixels]) -> Tensor:
+    def __call__(self, images: Sequence[Pixels]) -> npt.NDArray[np.float32]:
         """Turn RGB images, uint8 (H, W, 3) of any sizes, into one float32 batch (B, 3, S, S).
 
         Raises:
@@ -54,9 +52,9 @@ class Preprocess:
         if not images:
             raise UsageError("preprocessing wants at least one image, got an empty list; give it images")
         batch = np.stack([self._resized(image) for image in images])  # (B, S, S, 3)
-        pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).to(torch.float32) / 255
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        return ((pixels - mean) / std).contiguous()
+        pixels = batch.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
+        return np.ascontiguousarray((pixels - mean) / std)
 
     def _resized(self, image: Pixels) -> Pixels:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -70,7 +68,7 @@ class Preprocess:
             return self._scaled(picture, (side, side))
         short = min(picture.size)
         width, height = (int(side * length / short) for length in picture.size)
-        top, left = (height - side) // 2, (width - side) // 2
+        top, left = round((height - side) / 2), round((width - side) / 2)  # as open_clip rounds
         return self._scaled(picture, (width, height))[top : top + side, left : left + side]
 
     def _scaled(self, picture: Image.Image, size: tuple[int, int]) -> Pixels:

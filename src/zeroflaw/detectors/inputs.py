@@ -1,0 +1,87 @@
+"""What a fit is given beside words: photos of good products, or a data set of other products."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zeroflaw.detectors.contract import Needs
+from zeroflaw.errors import UsageError
+from zeroflaw.images import read_image
+from zeroflaw.records import Dataset
+from zeroflaw.runtime.folder import AuxiliarySeen, ReferenceSeen, Seen
+from zeroflaw.runtime.stream import Array, is_one_picture
+
+_MISSING = {
+    "reference": "photos of good products; give them with --reference, or as fit(reference=[...])",
+    "auxiliary": "a data set of other products to learn from; give it with --auxiliary, or as "
+    "fit(auxiliary=...)",
+}
+
+
+def require(detector: str, needs: Needs, *, reference: bool, auxiliary: bool) -> None:
+    """Compare what was given with what a detector needs.
+
+    Raises:
+        UsageError: something is missing, or is of no use to this detector.
+    """
+    present = {"reference": reference, "auxiliary": auxiliary}
+    wanted = {"reference": needs.reference_images, "auxiliary": needs.auxiliary_set}
+    other = {"reference": "winclip-plus", "auxiliary": "anomalyclip"}
+    for name, need in wanted.items():
+        if need and not present[name]:
+            raise UsageError(f"{detector} needs {_MISSING[name]}")
+        if present[name] and not need:
+            raise UsageError(
+                f"{detector} does not use {name} images; drop --{name}, or take --detector {other[name]}"
+            )
+
+
+@dataclass(frozen=True)
+class FitInputs:
+    """Inputs of a fit, checked against what the detector needs.
+
+    Attributes:
+        reference: pictures of good products, uint8 (H, W, 3).
+        auxiliary: data set of other products, or None.
+    """
+
+    reference: tuple[Array, ...] = ()
+    auxiliary: Dataset | None = None
+
+    @classmethod
+    def from_arguments(
+        cls, detector: str, needs: Needs, reference: Sequence[Any] | None, auxiliary: object
+    ) -> FitInputs:
+        """Check what was given against what is needed, and read the reference images.
+
+        Raises:
+            UsageError: something is missing, or is of no use to this detector.
+            ImageError: a reference image cannot be read.
+        """
+        if is_one_picture(reference) or not isinstance(reference, Iterable | None):
+            raise UsageError(
+                f"reference wants a list of images, got one {type(reference).__name__}; write [image]"
+            )
+        if auxiliary is not None and not isinstance(auxiliary, Dataset):
+            raise UsageError(
+                f"auxiliary wants a data set, got {type(auxiliary).__name__}; write "
+                "auxiliary=zeroflaw.lab.datasets.open_auxiliary(folder)"
+            )
+        images = [] if reference is None else list(reference)
+        require(detector, needs, reference=bool(images), auxiliary=auxiliary is not None)
+        return cls(tuple(read_image(image) for image in images), auxiliary)
+
+    def seen(self) -> Seen:
+        """Return what was seen, for the saved folder."""
+        digests = tuple(hashlib.sha256(np.ascontiguousarray(p).tobytes()).hexdigest() for p in self.reference)
+        reference = ReferenceSeen(images=len(digests), sha256_of_pixels=digests) if digests else None
+        auxiliary = None
+        if self.auxiliary is not None:
+            counts = {c.name: {"train": len(c.train), "test": len(c.test)} for c in self.auxiliary}
+            auxiliary = AuxiliarySeen(dataset=self.auxiliary.name, categories=counts)
+        return Seen(reference=reference, auxiliary=auxiliary)

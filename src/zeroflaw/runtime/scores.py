@@ -1,0 +1,168 @@
+"""Log-odds: means of probabilities that do not saturate, windows back to patches, maps to the size of images.
+
+Everything here is NumPy in double precision: probabilities near 0 and 1 run out of digits, their log-odds do
+not, and a double keeps what differs between processors far below anything that is shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import ArrayLike
+from scipy.special import expit, log_expit, logsumexp
+
+from zeroflaw.errors import UsageError
+
+Doubles = npt.NDArray[np.float64]
+
+__all__ = [
+    "Doubles",
+    "Windows",
+    "expit",
+    "fuse",
+    "harmonic_map",
+    "harmonic_mean",
+    "log_odds_of_mean",
+    "make_windows",
+    "upsample",
+]
+
+
+def log_odds_of_mean(logits: Doubles, weights: ArrayLike, axis: int) -> Doubles:
+    """Return the log-odds of a weighted mean of ``sigmoid(logits)`` along an axis; weights sum to one.
+
+    ``log p`` and ``log(1 - p)`` of the mean are log-sum-exps of log-sigmoids, so the ranking survives where
+    the probabilities themselves are 0 or 1 to all their digits.
+    """
+    anomalous = logsumexp(log_expit(logits), axis=axis, b=weights)
+    return np.asarray(anomalous - logsumexp(log_expit(-logits), axis=axis, b=weights))
+
+
+def fuse(logits: Mapping[str, Doubles], weights: Mapping[str, float]) -> Doubles:
+    """Return the log-odds of the weighted mean of named probabilities; all arrays have one shape."""
+    if len(weights) == 1:
+        return logits[next(iter(weights))]
+    stacked = np.stack([logits[name] for name in weights])
+    shares = np.array(list(weights.values())).reshape(-1, *[1] * (stacked.ndim - 1))
+    return log_odds_of_mean(stacked, shares, 0)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """All windows of one size over a patch grid (WinCLIP, CVPR 2023, section 4.2).
+
+    Attributes:
+        index: patches of each window, row-major, int64 of shape (W, size * size).
+        cover: 1 where window w holds patch p, of shape (W, P).
+    """
+
+    index: npt.NDArray[np.int64]
+    cover: Doubles
+
+    @property
+    def count(self) -> Doubles:
+        """How many windows hold each patch, (P,)."""
+        return np.asarray(self.cover.sum(0))
+
+
+@lru_cache(maxsize=32)
+def make_windows(grid: tuple[int, int], size: int, stride: int = 1) -> Windows:
+    """List the windows of ``size`` x ``size`` patches over a ``grid`` of (rows, columns).
+
+    The last row and column of windows is moved inside where the stride does not end on the border, so that
+    every patch is covered.
+
+    Raises:
+        UsageError: the size or stride is below one, the window is larger than the grid, or the stride leaves
+            gaps.
+    """
+    rows, columns = grid
+    if not (1 <= size <= min(grid) and 1 <= stride <= size):
+        raise UsageError(
+            f"window size and stride must satisfy 1 <= stride <= size <= {min(grid)} on a {rows} x {columns} "
+            f"grid, got size {size}, stride {stride}"
+        )
+    top, left = (np.array(_starts(length, size, stride)) for length in grid)
+    corner = (top[:, None] * columns + left).reshape(-1, 1)  # (W, 1)
+    step = np.arange(size)
+    index = corner + (step[:, None] * columns + step).reshape(-1)  # (W, size * size)
+    cover = np.zeros((len(index), rows * columns))
+    np.put_along_axis(cover, index, 1.0, 1)
+    return Windows(index, cover)
+
+
+def _starts(length: int, size: int, stride: int) -> list[int]:
+    return sorted({*range(0, length - size + 1, stride), length - size})
+
+
+def harmonic_map(logits: Doubles, windows: Windows) -> Doubles:
+    """Spread window scores over the patches by the harmonic mean of the windows that hold each patch.
+
+    With probabilities ``p = sigmoid(logit)`` one has ``1 / p = 1 + exp(-logit)``, so the harmonic mean of
+    probabilities is ``-logmeanexp(-logit)`` in logits: exact, and free of the saturation of probabilities
+    (WinCLIP, section 4.2).
+
+    Args:
+        logits: anomaly logits of the windows, (B, W).
+        windows: which patches they hold.
+
+    Returns:
+        Anomaly logits of the patches, (B, P).
+    """
+    floor = (-logits).max(1, keepdims=True)  # a shift per image keeps exp in range
+    mean = np.exp(-logits - floor) @ windows.cover / windows.count
+    tiny = np.finfo(np.float64).tiny
+    result = -(np.log(np.maximum(mean, tiny)) + floor)
+    small = mean < tiny * 1e6
+    if not small.any():
+        return np.asarray(result)
+    # A patch whose windows lie far above the image's most normal one underflows: sum it in its own range.
+    slow = logsumexp(-logits[:, :, None], axis=1, b=windows.cover) - np.log(windows.count)
+    return np.asarray(np.where(small, -slow, result))
+
+
+def harmonic_mean(logits: Sequence[Doubles]) -> Doubles:
+    """Return the harmonic mean, in logits, of maps of equal shape; see `harmonic_map`."""
+    return np.asarray(-(logsumexp(-np.stack(logits), axis=0) - math.log(len(logits))))
+
+
+def upsample(values: ArrayLike, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Resize a map bilinearly, pixel centres aligned, not corners.
+
+    Equal to ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``, without torch. The
+    result never leaves the range of the input; no low-pass filter is applied where the map shrinks.
+
+    Args:
+        values: ``(h, w)``.
+        size: ``(H, W)`` of the result.
+
+    Returns:
+        float32 ``(H, W)``.
+
+    Raises:
+        UsageError: the map is not a grid or the size is not two positive numbers.
+    """
+    grid = np.asarray(values, dtype=np.float32)
+    if grid.ndim != 2 or not grid.size or len(size) != 2 or min(size) < 1:
+        raise UsageError(
+            f"a map (h, w) and a size (H, W) are wanted, not {grid.shape} and {size}; check both"
+        )
+    return np.ascontiguousarray(_stretch(_stretch(grid, size[1]).T, size[0]).T)
+
+
+def _stretch(grid: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:
+    """Resample the last axis to ``length``."""
+    old = grid.shape[1]
+    centre = np.clip((np.arange(length) + 0.5) * (old / length) - 0.5, 0, old - 1)
+    left = centre.astype(np.intp)
+    right = np.minimum(left + 1, old - 1)
+    share = (centre - left).astype(np.float32)
+    # a + (b - a) w, not a (1 - w) + b w: equal neighbours give exactly their value, so 1 stays 1.
+    low = grid[:, left]
+    stretched: npt.NDArray[np.float32] = low + (grid[:, right] - low) * share
+    return stretched

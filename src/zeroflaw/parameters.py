@@ -155,6 +155,8 @@ def _sentence(first: ErrorDetails, owner: type[Any]) -> str:
 
 
 def _is_union(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        return _is_union(get_args(hint)[0])
     return get_origin(hint) in (Union, types.UnionType)
 
 
@@ -189,19 +191,23 @@ def wanted_words(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(wanted_words(part) for part in arguments)
     if origin is tuple:
-        return f"several of: {wanted_words(arguments[0])}"
+        several = "several" if Ellipsis in arguments else str(len(arguments))
+        return f"{several} of: {wanted_words(arguments[0])}"
     return _NAMES.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def _range(marks: Iterable[Any]) -> str:
     low = high = ""
+    lengths = []
     for mark in marks:
         if isinstance(mark, Ge | Gt):
             low = _number(mark.ge) if isinstance(mark, Ge) else f"above {_number(mark.gt)}"
         elif isinstance(mark, Le | Lt):
             high = _number(mark.le) if isinstance(mark, Le) else f"below {_number(mark.lt)}"
         elif isinstance(mark, MinLen | MaxLen | Len):
-            return f" ({_lengths(mark)})"
+            lengths.append(_lengths(mark))
+    if lengths:
+        return f" ({' and '.join(lengths)})"
     if low and high:
         return f" from {low} to {high}"
     return f" of at least {low}" if low else f" of at most {high}" if high else ""

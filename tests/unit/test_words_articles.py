@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroflaw.errors import UsageError
 from zeroflaw.words.articles import fill, indefinite
 
 
@@ -57,13 +56,6 @@ def test_agreeing_looks_at_the_next_word_only() -> None:
 )
 def test_indefinite(article: str, words: str) -> None:
     assert {word: indefinite(word) for word in words.split()} == dict.fromkeys(words.split(), article)
-
-
-def test_unknown_mode() -> None:
-    with pytest.raises(
-        UsageError, match="articles must be one of literal, agree, the, none, got 'literaly'; did you mean"
-    ):
-        fill("a {}", "nut", "literaly")  # type: ignore[arg-type]
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroflaw.errors import UsageError, WordsError
-from zeroflaw.words import RandomWords, Vocabulary, pair_prompts, training_prompts
+from zeroflaw.errors import WordsError
+from zeroflaw.words import (
+    ENSEMBLE_ANOMALOUS,
+    ENSEMBLE_NORMAL,
+    RandomWords,
+    Vocabulary,
+    pair_prompts,
+    sentences,
+    training_prompts,
+)
+from zeroflaw.words.phrases import visible
 
 WORDS = ["kqe wop", "abc"]
 
@@ -37,13 +46,17 @@ def test_pair_prompts() -> None:
     )
 
 
-def test_pair_prompts_refuse() -> None:
-    with pytest.raises(WordsError, match=r"template must hold \{\} exactly once"):
-        pair_prompts(template="a photo")
-    with pytest.raises(WordsError, match=r"states must differ, got 'bent \{\}' in both"):
-        pair_prompts(states=("bent", "Bent {}"))
-    with pytest.raises(WordsError, match="object name must not be empty"):
-        pair_prompts("")
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        ({"template": "a photo"}, r"must hold \{\} exactly once"),
+        ({"states": ("bent", "Bent {}")}, r"must not share a phrase, got 'bent \{\}' in both"),
+        ({"object": ""}, "object name must not be empty"),
+    ],
+)
+def test_pair_prompts_refuse(choices: dict[str, Any], reason: str) -> None:
+    with pytest.raises(WordsError, match=reason):
+        pair_prompts(**choices)
 
 
 # --- the training pairs -----------------------------------------------------------------------------
@@ -90,8 +103,7 @@ def test_braces_in_words_mean_nothing() -> None:
 
 
 def test_several_states_meet_in_every_combination() -> None:
-    ensemble = Vocabulary.ensemble()
-    states = (ensemble.normal, ensemble.anomalous)
+    states = (ENSEMBLE_NORMAL, ENSEMBLE_ANOMALOUS)
     normal, anomalous = training_prompts(["w"] * 56, states=states, object="nut")
     assert set(Counter(zip(normal, anomalous, strict=True)).values()) == {2}
     assert set(product(set(normal), set(anomalous))) == set(zip(normal, anomalous, strict=True))
@@ -103,34 +115,19 @@ def test_no_words_no_prompts() -> None:
     assert training_prompts([]) == ([], [])
 
 
-@pytest.mark.parametrize(
-    ("choices", "reason"),
-    [
-        (
-            {"position": "midle"},
-            "position must be one of start, middle, end, got 'midle'; did you mean 'middle'",
-        ),
-        ({"articles": "teh"}, "articles must be one of"),
-        ({"trailing_object": True, "object": "nut"}, "got the object 'nut' too; give only one"),
-        ({"template": "{} {}"}, "template must hold {} exactly once"),
-        ({"object": " "}, "object name must not be empty"),
-        ({"states": ("normal",)}, "states must be a normal and an anomalous one"),
-        ({"states": "no"}, "states must be a normal and an anomalous one, got 'no'"),
-        ({"states": ("same", "same {}")}, "states must differ, got 'same {}'"),
-        ({"states": ("normal", ())}, "anomalous states must list at least one entry"),
-        ({"states": ("normal", "")}, "anomalous states entry 1 must not be empty"),
-    ],
-)
-def test_refusals(choices: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UsageError, match=reason):
-        training_prompts(WORDS, **choices)
+def test_each_phrase_is_checked_once_and_never_for_each_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: Counter[str] = Counter()
 
+    def counting(value: str, what: str, most: int) -> str:
+        checked[value] += 1
+        return visible(value, what, most)
 
-def test_one_string_instead_of_a_list_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match="a list of strings of random words was wanted, got one string 'abc'"
-    ):
-        training_prompts("abc")
+    monkeypatch.setattr("zeroflaw.words.phrases.visible", counting)
+    words = Vocabulary().updated(normal=("fine",), anomalous=("bent {}",), templates=("a {}",))
+    sentences(words, articles="agree")
+    states = (words.normal, words.anomalous)
+    training_prompts(["w"] * 1000, states=states, template=words.templates[0], articles="agree")
+    assert checked == {"fine": 1, "bent {}": 1, "a {}": 1}
 
 
 @settings(max_examples=40, deadline=None)

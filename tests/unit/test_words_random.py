@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroflaw.errors import UsageError, WordsError
+from zeroflaw.errors import UsageError
 from zeroflaw.words import RandomWords, default_dictionary, words_sha256
 
 
@@ -26,55 +25,33 @@ class Pieces:
 
 PIECES = Pieces(["ab", "c", "xyz", "thing", "ment"])
 
-GOLDEN: list[tuple[dict[str, Any], int, list[str]]] = [
+GOLDEN: list[tuple[dict[str, Any], int, str]] = [
     (
         {},
         0,
-        [
-            "sqooyhvr akwoat swecwa",
-            "ochm kkaa dar",
-            "nqg qtj lzuz",
-            "jryqvrs kwdpsv njikmsxb",
-            "ynjrog ispnit kixgfsqb",
-        ],
+        "sqooyhvr akwoat swecwa|ochm kkaa dar|nqg qtj lzuz|jryqvrs kwdpsv njikmsxb|ynjrog ispnit kixgfsqb",
     ),
     (
         {"kind": "digits"},
         0,
-        [
-            "76559286 038507 781080",
-            "5024 4400 106",
-            "562 673 4989",
-            "3696867 381578 53344780",
-            "953652 375537 33822760",
-        ],
+        "76559286 038507 781080|5024 4400 106|562 673 4989|3696867 381578 53344780|953652 375537 33822760",
     ),
     (
         {"kind": "tokens", "count": (1, 4)},
         7,
-        ["thing ment c ab", "c c ment", "ment ab xyz", "ment ab thing ab", "xyz ment c"],
+        "thing ment c ab|c c ment|ment ab xyz|ment ab thing ab|xyz ment c",
     ),
     (
         {"count": (1, 5), "length": (1, 12)},
         42,
-        [
-            "njeyuqkvoll",
-            "fc oxbwvhqet sjb zl",
-            "xrutfjm mboetrxtjzki xjbmuemdr miforylevq",
-            "scitvluvk xhgrqdvfua uuurmsh",
-            "uo lnoadgclrrm woctoq",
-        ],
+        "njeyuqkvoll|fc oxbwvhqet sjb zl|xrutfjm mboetrxtjzki xjbmuemdr miforylevq|"
+        "scitvluvk xhgrqdvfua uuurmsh|uo lnoadgclrrm woctoq",
     ),
     (
         {"kind": "dictionary"},
         0,
-        [
-            "swan penguin maritime",
-            "dove ferry baker",
-            "bird apricot choir",
-            "spoken pineapple tulip",
-            "mansion oven whistle",
-        ],
+        "swan penguin maritime|dove ferry baker|bird apricot choir|spoken pineapple tulip|"
+        "mansion oven whistle",
     ),
 ]
 
@@ -85,8 +62,8 @@ def draw(parameters: dict[str, Any], n_pairs: int, seed: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("parameters", "seed", "words"), GOLDEN)
-def test_first_words_never_change(parameters: dict[str, Any], seed: int, words: list[str]) -> None:
-    assert draw(parameters, 5, seed) == words
+def test_first_words_never_change(parameters: dict[str, Any], seed: int, words: str) -> None:
+    assert "|".join(draw(parameters, 5, seed)) == words
 
 
 @settings(max_examples=20, deadline=None)
@@ -145,20 +122,21 @@ def test_seeds_differ_and_global_state_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
-        ({"kind": "leters"}, "kind of random words must be one of .* did you mean 'letters'"),
-        ({"kind": None}, "got None; choose one of them"),
-        ({"count": 0}, "count of random words must be a whole number from 1 to 40, got 0"),
+        ({"kind": "leters"}, "kind must be one of .* did you mean 'letters'"),
+        ({"kind": None}, "kind must be one of .* got None"),
+        ({"count": 0}, r"count must be a number or a range \(low, high\) from 1 to 40, got 0"),
         ({"count": 41}, "from 1 to 40, got 41"),
-        ({"count": True}, "got True"),
+        ({"count": True}, "count must be a whole number or 2 of: a whole number, got True"),
         ({"count": 2.0}, "got 2.0"),
-        ({"count": (1, 2, 3)}, r"a number or a range of two, got \(1, 2, 3\)"),
-        ({"count": (3, 1)}, r"a range from low to high, got \(3, 1\); swap its ends"),
-        ({"length": (0, 4)}, "length of random words must be a whole number from 1 to 40, got 0"),
+        ({"count": (1, 2, 3)}, r"got \(1, 2, 3\)"),
+        ({"count": (3, 1)}, r"got \(3, 1\)"),
+        ({"length": (0, 4)}, r"length must be .* from 1 to 40, got \(0, 4\)"),
         ({"length": "3..8"}, "got '3..8'"),
+        ({"lenght": 3}, "'lenght'; did you mean 'length'"),
         ({"dictionary": ("oak",)}, "with kind 'dictionary' only, got kind 'letters'"),
-        ({"kind": "dictionary", "dictionary": ()}, "dictionary must list at least one entry"),
+        ({"kind": "dictionary", "dictionary": ()}, r"\(at least 1 and at most 100000\) or nothing, got \(\)"),
         ({"kind": "dictionary", "dictionary": ("oak", "Oak")}, "each entry once, got 'Oak' twice"),
-        ({"kind": "dictionary", "dictionary": "oak"}, "dictionary must be a list of strings, got a string"),
+        ({"kind": "dictionary", "dictionary": "oak"}, "dictionary must be several of: text .* got 'oak'"),
     ],
 )
 def test_parameters_are_refused(parameters: dict[str, Any], reason: str) -> None:
@@ -166,51 +144,10 @@ def test_parameters_are_refused(parameters: dict[str, Any], reason: str) -> None
         RandomWords(**parameters)
 
 
-@pytest.mark.parametrize(
-    ("n_pairs", "seed", "reason"),
-    [
-        (0, 0, "number of prompt pairs must be a whole number from 1 to 10000000, got 0"),
-        (10_000_001, 0, "got 10000001"),
-        (1.5, 0, "got 1.5"),
-        (1, -1, "seed must be a whole number from 0 to 18446744073709551615, got -1"),
-        (1, None, "seed must be .* got None"),
-    ],
-)
-def test_draw_refuses(n_pairs: int, seed: int, reason: str) -> None:
-    with pytest.raises(UsageError, match=reason):
-        RandomWords().draw(n_pairs, seed)
-
-
-@pytest.mark.parametrize(
-    ("pieces", "reason"),
-    [
-        (None, "need the backbone's sub-word table, got none"),
-        (Pieces(["one"]), "at least two sub-word pieces was wanted, got 1"),
-        (Pieces(["a b", "c"]), "sub-word piece must be a single word, got 'a b'"),
-        (Pieces(["", "c"]), "sub-word piece must not be empty"),
-    ],
-)
-def test_tokens_need_usable_pieces(pieces: Pieces | None, reason: str) -> None:
-    with pytest.raises(UsageError, match=reason):
+@pytest.mark.parametrize("pieces", [None, Pieces([]), Pieces(["one"])])
+def test_tokens_need_pieces(pieces: Pieces | None) -> None:
+    with pytest.raises(UsageError, match=r"'tokens' needs .* two sub-word pieces or more, got [01]"):
         RandomWords(kind="tokens").draw(3, 0, pieces=pieces)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        RandomWords(),
-        RandomWords(kind="tokens", count=(1, 5)),
-        RandomWords(kind="digits", length=4),
-        RandomWords(kind="dictionary", dictionary=("oak", "elm")),
-    ],
-)
-def test_parameters_survive_json(words: RandomWords) -> None:
-    assert RandomWords.from_dict(json.loads(json.dumps(words.to_dict()))) == words
-
-
-def test_from_dict_refuses_unknown_keys() -> None:
-    with pytest.raises(WordsError, match="'lenght'; did you mean 'length'"):
-        RandomWords.from_dict({"lenght": 3})
 
 
 def test_describe_says_what_matters_for_the_kind() -> None:

@@ -19,8 +19,11 @@ from zeroflaw.words import (
     Vocabulary,
     object_phrase,
     sentences,
+    words_sha256,
 )
-from zeroflaw.words.states import IMAGENET_TEMPLATES
+from zeroflaw.words.states import ENSEMBLE_TEMPLATES_21, IMAGENET_TEMPLATES
+
+ENSEMBLE = Vocabulary(normal=ENSEMBLE_NORMAL, anomalous=ENSEMBLE_ANOMALOUS, templates=ENSEMBLE_TEMPLATES)
 
 
 def write(tmp_path: Path, text: str | bytes) -> Path:
@@ -34,24 +37,24 @@ def write(tmp_path: Path, text: str | bytes) -> Path:
 
 def test_ensemble_has_the_published_sizes() -> None:
     assert (len(ENSEMBLE_NORMAL), len(ENSEMBLE_ANOMALOUS), len(ENSEMBLE_TEMPLATES)) == (7, 4, 22)
-    normal, anomalous = sentences(Vocabulary.ensemble(), "bottle")
+    normal, anomalous = sentences(ENSEMBLE, "bottle")
     assert (len(normal), len(anomalous)) == (154, 88)
     assert len(set(normal)) == 154
     assert len(set(anomalous)) == 88
     assert not set(normal) & set(anomalous)
 
 
-def test_ensemble_templates_are_eleven_views_with_each_article() -> None:
-    definite = {t for t in ENSEMBLE_TEMPLATES if " the " in t}
-    indefinite = {t for t in ENSEMBLE_TEMPLATES if " the " not in t}
-    assert {t.replace(" of the ", " of a ") for t in definite} == indefinite
-    assert len(indefinite) == 11
-    views = {t.removesuffix(" {}").removesuffix(" of a") for t in indefinite}
-    assert views == {
-        *("a cropped photo", "a close-up photo", "a bright photo", "a dark photo", "a jpeg corrupted photo"),
-        *("a blurry photo", "a photo", "a photo of a small", "a photo of a large"),
-        *("a photo of a {} for visual inspection", "a photo of a {} for anomaly detection"),
-    }
+@pytest.mark.parametrize(
+    ("templates", "count", "sha256"),
+    [
+        (ENSEMBLE_TEMPLATES, 22, "62fcf0562710bb36"),
+        (ENSEMBLE_TEMPLATES_21, 21, "f50bfe5b7874c950"),
+        (IMAGENET_TEMPLATES, 80, "717aaf1055595d31"),
+    ],
+)
+def test_published_templates_never_change(templates: tuple[str, ...], count: int, sha256: str) -> None:
+    assert len(templates) == count
+    assert words_sha256(templates).startswith(sha256)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_ensemble_templates_are_eleven_views_with_each_article() -> None:
     ],
 )
 def test_ensemble_sentences(side: int, sentence: str) -> None:
-    assert sentence in sentences(Vocabulary.ensemble(), "metal_nut")[side]
+    assert sentence in sentences(ENSEMBLE, "metal_nut")[side]
 
 
 def test_sentences_keep_the_order_of_the_vocabulary_templates_fastest() -> None:
@@ -82,38 +85,16 @@ def test_sentences_keep_the_order_of_the_vocabulary_templates_fastest() -> None:
 
 @pytest.mark.parametrize("articles", ["literal", "agree", "the", "none"])
 def test_article_modes_keep_the_count(articles: str) -> None:
-    normal, anomalous = sentences(Vocabulary.ensemble(), "apple", articles=articles)  # type: ignore[arg-type]
+    normal, anomalous = sentences(ENSEMBLE, "apple", articles=articles)  # type: ignore[arg-type]
     assert (len(normal), len(anomalous)) == (154, 88)
 
 
 def test_agreeing_articles_in_the_ensemble() -> None:
-    normal, anomalous = sentences(Vocabulary.ensemble(), "apple", articles="agree")
+    normal, anomalous = sentences(ENSEMBLE, "apple", articles="agree")
     assert "a photo of an apple" in normal
     assert "a photo of an unblemished apple" in normal
     assert "a photo of a small apple" in normal
     assert "a photo of a damaged apple" in anomalous
-
-
-def test_the_imagenet_templates_have_the_published_size() -> None:
-    assert len(IMAGENET_TEMPLATES) == len(set(IMAGENET_TEMPLATES)) == 80
-    assert all(t.count("{}") == 1 and t.endswith(".") and t == t.lower() for t in IMAGENET_TEMPLATES)
-    assert IMAGENET_TEMPLATES[0] == "a bad photo of a {}."
-    assert IMAGENET_TEMPLATES[-1] == "a tattoo of the {}."
-
-
-def test_imagenet_templates_pair_a_with_the() -> None:
-    """All but the countable ones and "my" come once with "a" and once with "the"."""
-    apart = {t for t in IMAGENET_TEMPLATES if {"many", "one", "my"} & set(t.split())}
-    assert apart == {
-        "a photo of many {}.",
-        "a photo of one {}.",
-        "a photo of my {}.",
-        "itap of my {}.",
-    }
-    last = [t.replace(" of the ", " of a ") for t in IMAGENET_TEMPLATES if t not in apart]
-    firm = ["a" + t[3:] if t.startswith("the ") else t for t in last]
-    assert {firm.count(t) for t in firm} == {2}
-    assert len(set(firm)) == 38
 
 
 def test_sentences_of_the_imagenet_templates() -> None:
@@ -141,7 +122,7 @@ def test_object_argument_goes_before_the_vocabulary_and_that_before_unknown() ->
 
 
 def test_object_cannot_be_left_out_of_a_phrase_that_begins_with_it() -> None:
-    with pytest.raises(WordsError, match=r"word before \{\} .* got '\{\} with flaw'"):
+    with pytest.raises(WordsError, match=r"word before \{\} .*got '\{\} with flaw'"):
         sentences(Vocabulary(anomalous=("{} with flaw",)), unknown="omit")
 
 
@@ -164,19 +145,11 @@ def test_object_phrase() -> None:
         ("nut\x1b[31m", r"U\+001B"),
         ("nut\u202eten", r"U\+202E"),
         ("nut\udc80", r"U\+DC80"),
-        (7, "must be a string, got a number"),
     ],
 )
 def test_object_phrase_refuses(name: str, reason: str) -> None:
     with pytest.raises(WordsError, match=reason):
         object_phrase(name)
-
-
-def test_unknown_choices_are_refused_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean 'omit'"):
-        object_phrase(None, "omitt")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="did you mean 'agree'"):
-        sentences(Vocabulary(), articles="agre")  # type: ignore[arg-type]
 
 
 @settings(max_examples=25, deadline=None)
@@ -196,37 +169,29 @@ def test_any_accepted_name_stands_in_each_sentence_once(name: str) -> None:
 
 def test_default_vocabulary_is_the_two_class_pair() -> None:
     words = Vocabulary()
-    assert words == Vocabulary.two_class()
     assert words.normal + words.anomalous == TWO_CLASS == ("normal {}", "anomalous {}")
     assert words.templates == (TEMPLATE_PHOTO,) == ("a photo of a {}",)
 
 
 def test_updated_takes_plain_words_and_leaves_out_none() -> None:
-    words = Vocabulary.ensemble().updated(anomalous=("scratched", "{} with rust"), normal=None, object="nut")
+    words = ENSEMBLE.updated(anomalous=["scratched", "{} with  rust"], normal=None, object="metal_nut")
     assert words.anomalous == ("scratched {}", "{} with rust")
     assert words.normal == ENSEMBLE_NORMAL
     assert words.templates == ENSEMBLE_TEMPLATES
-    assert words.object == "nut"
+    assert words.object == "metal nut"
 
 
-def test_vocabulary_survives_json() -> None:
-    for words in (Vocabulary.ensemble(), Vocabulary(dictionary=("oak", "elm"), object="metal nut")):
-        assert Vocabulary.from_dict(json.loads(json.dumps(words.to_dict()))) == words
-
-
-def test_describe_counts_the_sentences() -> None:
-    card = json.loads(json.dumps(Vocabulary.ensemble().describe()))
+def test_describe_is_json_and_counts_the_sentences() -> None:
+    card = ENSEMBLE.describe()
+    assert json.loads(json.dumps(card)) == card
     assert card["sentences"] == {"normal": 154, "anomalous": 88}
     assert card["anomalous"] == list(ENSEMBLE_ANOMALOUS)
+    assert card["object"] is None
 
 
-def test_from_dict_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(WordsError, match="'anomalus'; did you mean 'anomalous'"):
-        Vocabulary.from_dict({"anomalus": ["x {}"]})
-    with pytest.raises(WordsError, match="must be a mapping"):
-        Vocabulary.from_dict([])  # type: ignore[arg-type]
-    with pytest.raises(WordsError, match=r"entry 1 must hold \{\} exactly once"):
-        Vocabulary.from_dict({"anomalous": ["bent"]})
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="'anomalus'; did you mean 'anomalous'"):
+        Vocabulary(anomalus=("x {}",))  # type: ignore[call-arg]
 
 
 # --- the file ---------------------------------------------------------------------------------------
@@ -238,52 +203,57 @@ def test_from_toml_reads_every_key(tmp_path: Path) -> None:
         '\ufeffnormal = ["intact"]\nanomalous = ["scratched", "{} with a dent"]\n'
         'templates = ["a photo of the  {}"]\ndictionary = ["fjord", "blé"]\nobject = "metal_nut"\n',
     )
-    assert Vocabulary.from_toml(path) == Vocabulary(
-        normal=("intact {}",),
-        anomalous=("scratched {}", "{} with a dent"),
-        templates=("a photo of the {}",),
-        dictionary=("fjord", "blé"),
-        object="metal nut",
-    )
+    found = {
+        "normal": ("intact {}",),
+        "anomalous": ("scratched {}", "{} with a dent"),
+        "templates": ("a photo of the {}",),
+        "dictionary": ("fjord", "blé"),
+        "object": "metal nut",
+    }
+    assert Vocabulary.words_in(path) == found
+    assert vars(Vocabulary.from_toml(path)).items() >= found.items()
 
 
 def test_from_toml_keeps_the_base_for_absent_keys(tmp_path: Path) -> None:
     path = write(tmp_path, 'anomalous = ["bent"]\n')
-    assert Vocabulary.from_toml(str(path)) == Vocabulary(anomalous=("bent {}",))
-    assert Vocabulary.from_toml(path, Vocabulary.ensemble()).normal == ENSEMBLE_NORMAL
+    assert Vocabulary.words_in(path) == {"anomalous": ("bent {}",)}
+    assert Vocabulary.from_toml(str(path)).templates == (TEMPLATE_PHOTO,)
+    words = Vocabulary.from_toml(path, ENSEMBLE)
+    assert (words.normal, words.anomalous) == (ENSEMBLE_NORMAL, ("bent {}",))
 
 
 BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "unknown key": ('anomolous = ["bent"]', "'anomolous'; did you mean 'anomalous'"),
-    "far key": ('qqq = ["bent"]', "got 'qqq'; remove it"),
-    "table": ("[normal]\nx = 1", "normal must be a list of strings, got a table"),
-    "string for list": ('normal = "intact"', "normal must be a list of strings, got a string"),
-    "number in list": ('normal = ["intact", 3]', "normal entry 2 must be a string, got a number"),
-    "bool in list": ("templates = [true]", "templates entry 1 must be a string, got true or false"),
-    "list in list": ('normal = [["intact"]]', "normal entry 1 must be a string, got a list"),
-    "date in list": ("normal = [2020-01-01]", "normal entry 1 must be a string, got a date"),
-    "list for object": ('object = ["nut"]', "object name must be a string, got a list"),
-    "no placeholder": ('templates = ["a photo"]', "templates entry 1 must hold {} exactly once"),
-    "two placeholders": ('anomalous = ["{} on {}"]', "anomalous entry 1 must hold {} exactly once"),
-    "named placeholder": ('anomalous = ["bent {object}"]', "anomalous entry 1 must hold {} exactly once"),
-    "half a placeholder": ('anomalous = ["bent }"]', "anomalous entry 1 must hold {} exactly once"),
-    "empty list": ("anomalous = []", "anomalous must list at least one entry"),
-    "empty phrase": ('anomalous = ["  "]', "anomalous entry 1 must not be empty"),
+    "table": ("[normal]\nx = 1", "normal must be several of: text"),
+    "string for list": ('normal = "intact"', "normal must be several of: text"),
+    "number in list": ('normal = ["intact", 3]', "normal entry 2 must be text, got 3"),
+    "bool in list": ("templates = [true]", "templates entry 1 must be text, got True"),
+    "list in list": ('normal = [["intact"]]', "normal entry 1 must be text, got ['intact']"),
+    "list for object": ('object = ["nut"]', "object must be text or nothing, got"),
+    "no placeholder": (
+        'templates = ["a photo"]',
+        "hold {} exactly once and no other brace, got 'a photo'",
+    ),
+    "two placeholders": ('anomalous = ["{} on {}"]', "got '{} on {}'"),
+    "named placeholder": ('anomalous = ["bent {object}"]', "got 'bent {object}'"),
+    "half a placeholder": ('anomalous = ["bent }"]', "got 'bent }'"),
+    "empty list": (
+        "anomalous = []",
+        "must be several of: text (at least 1 and at most 200), got ()",
+    ),
+    "empty phrase": ('anomalous = ["  "]', "a state must not be empty, got '  '"),
     "empty object": ('object = ""', "object name must not be empty"),
     "both sides": (
         'normal = ["Bent"]\nanomalous = ["bent {}"]',
         "must not share a phrase, got 'Bent {}' in both",
     ),
     "both sides with base": ('normal = ["anomalous"]', "must not share a phrase, got 'anomalous {}' in both"),
-    "twice": ('normal = ["ok", "OK {}"]', "normal must list each entry once, got 'OK {}' twice"),
-    "long phrase": (f'normal = ["{"x" * 201}"]', "normal entry 1 may have 200 characters, got 201"),
-    "long word": (f'dictionary = ["{"x" * 41}"]', "dictionary entry 1 may have 40 characters, got 41"),
-    "many": ("normal = [" + ", ".join(f'"w{i}"' for i in range(201)) + "]", "may list 200 entries, got 201"),
-    "blank in word": ('dictionary = ["stainless steel"]', "dictionary entry 1 must be a single word"),
-    "line break": (
-        'normal = ["in\\ntact"]',
-        "normal entry 1 must be one line of visible characters, got U+000A",
-    ),
+    "twice": ('normal = ["ok", "OK {}"]', "must hold each entry once, got 'OK {}' twice"),
+    "long phrase": (f'normal = ["{"x" * 201}"]', "a state may have 200 characters, got 201"),
+    "long word": (f'dictionary = ["{"x" * 41}"]', "a word may have 40 characters, got 41"),
+    "many": ("normal = [" + ", ".join(f'"w{i}"' for i in range(201)) + "]", "at most 200), got ('w0', "),
+    "blank in word": ('dictionary = ["stainless steel"]', "a single word was wanted, got 'stainless steel'"),
+    "line break": ('normal = ["in\\ntact"]', "must be visible characters in one line, got U+000A"),
     "escape": ('normal = ["\\u001b[2J"]', "got U+001B"),
     "syntax": ('object = "nut"\nnormal = [bent]\n', "TOML was wanted, got in line 2"),
     "syntax at the end": ('object = "nut"\n\nnormal = ["bent"', "TOML was wanted, got in line 3"),
@@ -311,20 +281,16 @@ def test_from_toml_refuses_in_one_sentence(tmp_path: Path, name: str) -> None:
     assert reason in message
     assert message.startswith("words file ")
     assert "\n" not in message
-    assert message.endswith((".", "'?"))
     assert len(message) < 400
 
 
-def test_from_toml_names_a_long_path_in_full(tmp_path: Path) -> None:
+def test_from_toml_refuses_what_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(WordsError, match="something that is not a file"):
+        Vocabulary.from_toml(tmp_path)
     path = tmp_path / ("deep" * 20) / "words.toml"
     with pytest.raises(WordsError, match="got a path where nothing is") as caught:
         Vocabulary.from_toml(path)
     assert str(path) in str(caught.value)
-
-
-def test_from_toml_refuses_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(WordsError, match="something that is not a file"):
-        Vocabulary.from_toml(tmp_path)
 
 
 def test_from_toml_refuses_a_file_that_cannot_be_opened(

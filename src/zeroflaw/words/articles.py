@@ -21,12 +21,9 @@ state phrase stay as written.
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
-
-from zeroflaw.words._checks import check_choice
+from typing import Literal
 
 Articles = Literal["literal", "agree", "the", "none"]
-"""How the article before the object is written; see the module's table."""
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _PREPOSITIONS = frozenset(
@@ -59,12 +56,8 @@ def indefinite(following: str) -> str:
 def fill(template: str, phrase: str, articles: Articles = "literal") -> str:
     """Return ``template`` with ``phrase`` in the place of its ``{}`` and single blanks throughout.
 
-    ``phrase`` is taken as it is: braces in it mean nothing.  ``template`` must hold ``{}`` once.
-
-    Raises:
-        UsageError: ``articles`` is not a known mode.
+    ``phrase`` is taken as it is: braces in it mean nothing.  ``template`` holds ``{}`` once.
     """
-    check_choice(articles, "articles", get_args(Articles))
     before, _, after = template.partition("{}")
     if articles != "literal":
         before = _with_article(before, phrase, articles)
@@ -75,19 +68,11 @@ def _with_article(before: str, phrase: str, articles: Articles) -> str:
     found = _object_article(before)
     if found is None:
         return before
-    rest = before[found.end() :]
-    return before[: found.start()] + _article(found.group(), rest + phrase, articles) + rest
-
-
-def _article(written: str, following: str, articles: Articles) -> str:
-    """Return the article to write instead of ``written`` before the text ``following``."""
-    if articles == "none":
-        return ""
+    written, rest = found.group(), before[found.end() :]
+    article = "" if articles == "none" else "the"
     if articles == "agree" and written.lower() != "the":
-        article = indefinite(next(iter(following.split()), ""))
-    else:
-        article = "the"
-    return article.capitalize() if written[0].isupper() else article
+        article = indefinite(next(iter(f"{rest}{phrase}".split()), ""))
+    return before[: found.start()] + (article.capitalize() if written[0].isupper() else article) + rest
 
 
 def _object_article(before: str) -> re.Match[str] | None:

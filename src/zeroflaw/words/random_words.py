@@ -23,40 +23,37 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.resources import files
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from pydantic import AfterValidator, ValidationInfo
 
 from zeroflaw.errors import UsageError
-from zeroflaw.words._checks import (
-    MAX_CHARACTERS,
-    MAX_DICTIONARY,
-    MAX_WORD,
-    check_choice,
-    check_keys,
-    check_list,
-    check_whole,
-    check_word,
-    shown,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Whole = np.ndarray[tuple[int], np.dtype[np.int64]]
+from zeroflaw.parameters import parameters
+from zeroflaw.words.phrases import Words
 
 Kind = Literal["letters", "digits", "tokens", "dictionary"]
 """What a random word is made of."""
 
-MAX_COUNT = 40
-"""Most random words in one prompt; more would not fit into 77 tokens."""
-
-MAX_DRAWS = 10_000_000
-"""Most word strings in one draw."""
+_MOST = 40  # random words in one prompt, more would not fit into 77 tokens; and letters of a word
 
 _ALPHABETS = {"letters": string.ascii_lowercase, "digits": string.digits}
+
+
+def _in_order(value: int | tuple[int, int], info: ValidationInfo) -> int | tuple[int, int]:
+    low, high = value if isinstance(value, tuple) else (value, value)
+    if not 1 <= low <= high <= _MOST:
+        raise UsageError(
+            f"{info.field_name} must be a number or a range (low, high) from 1 to {_MOST}, got {value}"
+        )
+    return value
+
+
+Range = Annotated[int | tuple[int, int], AfterValidator(_in_order)]
+"""A number, or a range ``(low, high)``, both included, that numbers are drawn from."""
 
 
 class SubWords(Protocol):
@@ -68,41 +65,28 @@ class SubWords(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@parameters
 class RandomWords:
     """Parameters of a generator of random words; ``draw`` makes them.
 
     Attributes:
         kind: what a word is made of, see the module.
-        count: words in a prompt: a number, or a range ``(low, high)``, both included, drawn for each prompt.
-        length: characters in a word of the kinds "letters" and "digits": a number or a range as above.
+        count: words in a prompt: a number, or a range, drawn for each prompt.
+        length: characters in a word of the kinds "letters" and "digits": a number or a range.
         dictionary: the words of the kind "dictionary"; ``None`` means the bundled list.
 
     Raises:
-        UsageError: on construction, when a value is out of its range or a dictionary comes with another kind.
-        WordsError: on construction, when the dictionary is not a list of single words.
+        UsageError: on construction, a `WordsError` where the dictionary is not a list of single words.
     """
 
     kind: Kind = "letters"
-    count: int | tuple[int, int] = 3
-    length: int | tuple[int, int] = (3, 8)
-    dictionary: tuple[str, ...] | None = None
+    count: Range = 3
+    length: Range = (3, 8)
+    dictionary: Words | None = None
 
     def __post_init__(self) -> None:
-        check_choice(self.kind, "kind of random words", get_args(Kind))
-        self._set("count", _range(self.count, "count of random words", MAX_COUNT))
-        self._set("length", _range(self.length, "length of random words", MAX_WORD))
-        if self.dictionary is None:
-            return
-        if self.kind != "dictionary":
-            raise UsageError(
-                f"a dictionary is drawn from with kind 'dictionary' only, got kind {shown(self.kind)}; "
-                "change the kind or leave the dictionary out."
-            )
-        self._set("dictionary", check_list(self.dictionary, "dictionary", check_word, MAX_DICTIONARY))
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # the way to tidy a field of a frozen dataclass
+        if self.dictionary is not None and self.kind != "dictionary":
+            raise UsageError(f"a dictionary goes with kind 'dictionary' only, got kind '{self.kind}'")
 
     def draw(self, n_pairs: int, seed: int, *, pieces: SubWords | None = None) -> list[str]:
         """Return ``n_pairs`` strings of random words, the words separated by single blanks.
@@ -110,15 +94,12 @@ class RandomWords:
         Draws are independent and with replacement.  A shorter draw is not the beginning of a longer one.
 
         Args:
-            n_pairs: how many strings, at least 1.
+            n_pairs: how many strings.
             seed: a whole number from 0; the same seed gives the same words.
             pieces: the sub-word table; needed by the kind "tokens" and by no other.
-
-        Raises:
-            UsageError: a number is out of its range, or ``pieces`` is missing or not usable.
         """
-        check_whole(n_pairs, "number of prompt pairs", 1, MAX_DRAWS)
-        generator = _generator(seed)
+        # Not default_rng(seed): which bit generator that takes may change between versions of NumPy.
+        generator = np.random.Generator(np.random.PCG64(seed))
         counts = _drawn(generator, self.count, n_pairs)
         words = self._words(generator, int(counts.sum()), pieces)
         return [" ".join(part) for part in _split(words, counts.tolist())]
@@ -126,27 +107,14 @@ class RandomWords:
     def _words(self, generator: np.random.Generator, total: int, pieces: SubWords | None) -> Sequence[str]:
         if self.kind in _ALPHABETS:
             lengths = _drawn(generator, self.length, total)
-            return _split(
-                "".join(_chosen(generator, _ALPHABETS[self.kind], int(lengths.sum()))), lengths.tolist()
-            )
-        if self.kind == "tokens":
-            return _chosen(generator, _checked_pieces(pieces), total)
-        return _chosen(generator, self.dictionary or default_dictionary(), total)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the parameters for JSON; ``from_dict`` gives an equal generator."""
-        values = {key: getattr(self, key) for key in _KEYS}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> RandomWords:
-        """Return the generator that ``to_dict`` described, also after a trip through JSON.
-
-        Raises:
-            WordsError: a key is not known.
-            UsageError: a value is not as described in the class.
-        """
-        return cls(**check_keys(values, "random words", _KEYS))
+            symbols = _chosen(generator, _ALPHABETS[self.kind], int(lengths.sum()))
+            return _split("".join(symbols), lengths.tolist())
+        if self.kind == "dictionary":
+            return _chosen(generator, self.dictionary or default_dictionary(), total)
+        table = pieces.vocabulary if pieces else ()
+        if len(table) < 2:
+            raise UsageError(f"kind 'tokens' needs pieces=, two sub-word pieces or more, got {len(table)}")
+        return _chosen(generator, table, total)
 
     def describe(self) -> dict[str, Any]:
         """Return what a model card says: the parameters that matter for the kind, and the list drawn from."""
@@ -158,9 +126,6 @@ class RandomWords:
             card["dictionary"] = "bundled" if self.dictionary is None else "given"
             card |= {"dictionary_words": len(words), "dictionary_sha256": words_sha256(words)}
         return card
-
-
-_KEYS = tuple(field.name for field in fields(RandomWords))
 
 
 @lru_cache(maxsize=1)
@@ -175,32 +140,13 @@ def words_sha256(words: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{word}\n" for word in words).encode("utf-8")).hexdigest()
 
 
-def _generator(seed: int) -> np.random.Generator:
-    import numpy as np  # not above: the command's help must not wait for it
-
-    # Not default_rng(seed): which bit generator that takes may change between versions of NumPy.
-    return np.random.Generator(np.random.PCG64(check_whole(seed, "seed", 0, 2**64 - 1)))
-
-
-def _range(value: object, what: str, high: int) -> int | tuple[int, int]:
-    """Return a number, or a range of two numbers in order, each of 1..``high``, else raise ``UsageError``."""
-    if not isinstance(value, list | tuple):
-        return check_whole(value, what, 1, high)
-    if len(value) != 2:
-        raise UsageError(
-            f"{what} must be a number or a range of two, got {shown(value)}; write it as (low, high)."
-        )
-    low, top = (check_whole(end, what, 1, high) for end in value)
-    if low > top:
-        raise UsageError(f"{what} must be a range from low to high, got {shown(value)}; swap its ends.")
-    return low, top
-
-
 def _plain(value: int | tuple[int, int]) -> int | list[int]:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _drawn(generator: np.random.Generator, bounds: int | tuple[int, int], size: int) -> Whole:
+def _drawn(
+    generator: np.random.Generator, bounds: int | tuple[int, int], size: int
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return ``size`` whole numbers, uniform in the bounds, both included."""
     low, high = bounds if isinstance(bounds, tuple) else (bounds, bounds)
     return generator.integers(low, high, size=size, dtype="int64", endpoint=True)
@@ -214,18 +160,3 @@ def _chosen(generator: np.random.Generator, source: Sequence[str], size: int) ->
 def _split(items: Sequence[str], sizes: list[int]) -> list[Any]:
     """Cut a string or list into consecutive parts of the given sizes."""
     return [items[start:stop] for start, stop in pairwise(accumulate(sizes, initial=0))]
-
-
-def _checked_pieces(pieces: SubWords | None) -> Sequence[str]:
-    if pieces is None:
-        raise UsageError(
-            "random words of kind 'tokens' need the backbone's sub-word table, got none; pass pieces=..."
-        )
-    table = pieces.vocabulary
-    if len(table) < 2:
-        raise UsageError(
-            f"a table of at least two sub-word pieces was wanted, got {len(table)}; check the tokenizer."
-        )
-    return [
-        check_word(piece, "sub-word piece", MAX_CHARACTERS) for piece in table
-    ]  # some are long runs of dashes

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from zeroflaw import load_backbone
-from zeroflaw.detectors.promptstyler import PromptStyler, arcface_loss, train_arcface, two_class_head
+from zeroflaw.detectors.learned import random_vectors
+from zeroflaw.detectors.promptstyler import PromptStyler, arcface_loss, two_class_head
 from zeroflaw.detectors.styles import StylePrompts, content_loss, style_loss
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
@@ -172,37 +173,37 @@ def test_the_arcface_loss(scale: float, margin: float) -> None:
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
-def test_training_the_classifier() -> None:
-    features, labels = units(6, 5, 6), [0, 1, 1, 0, 1, 0]
+def test_training_the_classifier(backbone: Any, tiny_backbone: Path) -> None:
+    """The classifier of drawn styles against descent on the paper's loss: full batches, momentum."""
+    settings: dict[str, Any] = {"n_styles": 3, "style_iterations": 0, "learning_rate": 0.1, "scale": 3.0}
+    settings |= {"normal": ("normal nut",), "anomalous": ("anomalous toothbrush",), "unknown": "omit"}
 
-    def train(epochs: int) -> Vector:
-        weight = train_arcface(
-            features,
-            torch.tensor(labels),
-            generator=torch.Generator().manual_seed(1),
-            epochs=epochs,
-            batch_size=6,
-            learning_rate=0.1,
-            momentum=0.9,
-            scale=5.0,
-            margin=0.5,
-            seed=1,
-        )
-        return weight.double().numpy()
+    def fit(epochs: int) -> tuple[Vector, Vector]:
+        fitted = PromptStyler(backbone=f"local-dir:{tiny_backbone}", epochs=epochs, **settings).fit()
+        return fitted.scorer_.arrays()["style.weight"].astype(float), fitted.fitted_.learned["styles"]
 
-    rows = features.double().numpy()
-    expected = descend(lambda w: plain_arcface(w, rows, labels, 5.0, 0.5), train(0), 0.1, 0.9, 4)
-    assert np.abs(train(4) - train(0)).max() > 0.05
-    np.testing.assert_allclose(train(4), expected, atol=1e-5)
+    _, styles = fit(1)
+    plain = PlainTower(backbone)
+    rows = np.array([x for style in styles for x in plain.styled(style[0].astype(float))])
+    generator = torch.Generator().manual_seed(0)
+    random_vectors(3, 1, 32, generator)
+    bound = 1 / math.sqrt(rows.shape[1])
+    start = torch.empty(2, rows.shape[1]).uniform_(-bound, bound, generator=generator).double().numpy()
+    labels = [0, 1] * 3
+    for epochs in (1, 4):
+        weight = descend(lambda w: plain_arcface(w, rows, labels, 3.0, 0.5), start, 0.1, 0.9, epochs)
+        normal, anomalous = (w / math.sqrt(w @ w) for w in weight)
+        np.testing.assert_allclose(fit(epochs)[0], 3.0 * (anomalous - normal), atol=1e-5)
+    assert np.abs(fit(4)[0] - fit(1)[0]).max() > 0.01
 
 
 def test_the_score_is_the_softmax_over_scaled_cosines() -> None:
     weight, images = 2 * torch.randn(2, 7, generator=torch.Generator().manual_seed(7)), units(4, 7, 8)
-    logits = two_class_head(weight, 5.0)(images)
+    logits = two_class_head(weight, 5.0)(images.numpy())
     for x, logit in zip(images.double().numpy(), logits, strict=True):
         z = [5.0 * (x @ w) / math.sqrt(w @ w) for w in weight.double().numpy()]
         expected = math.exp(z[1]) / (math.exp(z[0]) + math.exp(z[1]))
-        assert float(torch.sigmoid(logit)) == pytest.approx(expected, abs=1e-6)
+        assert 1 / (1 + math.exp(-logit)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_styles_learned_one_after_the_other(backbone: Any, tiny_backbone: Path) -> None:
@@ -210,10 +211,10 @@ def test_styles_learned_one_after_the_other(backbone: Any, tiny_backbone: Path) 
     settings: dict[str, Any] = {"n_styles": 2, "style_learning_rate": 0.05, "epochs": 1, "temperature": 0.5}
     settings |= {"normal": ("normal nut",), "anomalous": ("anomalous toothbrush",), "unknown": "omit"}
     where = f"local-dir:{tiny_backbone}"
-    start = PromptStyler(backbone=where, style_iterations=0, **settings).fit().styles_
-    learned = PromptStyler(backbone=where, style_iterations=2, **settings).fit().styles_
-    assert start is not None
-    assert learned is not None
+    start, learned = (
+        PromptStyler(backbone=where, style_iterations=steps, **settings).fit().fitted_.learned["styles"]
+        for steps in (0, 2)
+    )
     plain = PlainTower(backbone)
     contents = [plain.sentence(content) for content in CONTENTS]
     earlier: list[Vector] = []
@@ -224,8 +225,8 @@ def test_styles_learned_one_after_the_other(backbone: Any, tiny_backbone: Path) 
         )
 
     for number in range(2):
-        expected = descend(loss, start[number, 0].double().numpy(), 0.05, 0.9, 2)
-        moved = float((learned[number] - start[number]).abs().max())
+        expected = descend(loss, start[number, 0].astype(float), 0.05, 0.9, 2)
+        moved = float(np.abs(learned[number] - start[number]).max())
         assert moved > 1e-3
-        np.testing.assert_allclose(learned[number, 0].numpy(), expected, atol=moved * 1e-3)
+        np.testing.assert_allclose(learned[number, 0], expected, atol=moved * 1e-3)
         earlier.append(plain.style(expected))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from zeroflaw import DetectorError, UsageError, WordsError, load, load_backbone
-from zeroflaw.runtime.folder import read_folder
+from zeroflaw import UsageError, WordsError, load, load_backbone
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.promptstyler import PromptStyler
 from zeroflaw.detectors.styles import StylePrompts, contents_kept, mean_overlap, style_loss
@@ -24,10 +22,13 @@ def detector(backbone: Path, **parameters: Any) -> PromptStyler:
     return PromptStyler(backbone=f"local-dir:{backbone}", **{**FAST, **parameters})
 
 
+def learned(fitted: PromptStyler) -> torch.Tensor:
+    assert fitted.fitted_ is not None
+    return torch.from_numpy(fitted.fitted_.learned["styles"])
+
+
 def styles(backbone: Path, **parameters: Any) -> torch.Tensor:
-    learned = detector(backbone, **parameters).fit().styles_
-    assert learned is not None
-    return learned
+    return learned(detector(backbone, **parameters).fit())
 
 
 def saved_bytes(fitted: PromptStyler, folder: Path) -> dict[str, bytes]:
@@ -107,10 +108,9 @@ def test_later_styles_leave_earlier_ones_alone(tiny_backbone: Path, tmp_path: Pa
             assert (done, total) == (len(kept), 3)
 
     fitted = detector(tiny_backbone).fit(checkpoint=checkpoint, progress=look)
-    assert fitted.styles_ is not None
     assert [len(part) for part in kept] == [1, 2, 3]
     for part in kept:
-        assert torch.equal(part, fitted.styles_[: len(part)])
+        assert torch.equal(part, learned(fitted)[: len(part)])
 
 
 def test_the_style_loss_drives_styles_apart(tiny_backbone: Path) -> None:
@@ -118,15 +118,10 @@ def test_the_style_loss_drives_styles_apart(tiny_backbone: Path) -> None:
     made = StylePrompts(towers.model.text, towers.tokenizer, ["nut"])
 
     def overlap(weight: float) -> float:
-        learned = styles(
-            tiny_backbone,
-            style_weight=weight,
-            content_weight=0.0,
-            style_iterations=20,
-            style_learning_rate=0.5,
-        )
+        steps = {"content_weight": 0.0, "style_iterations": 20, "style_learning_rate": 0.5}
+        found = styles(tiny_backbone, style_weight=weight, **steps)
         with torch.no_grad():
-            return mean_overlap(torch.stack([made.embed(style)[0] for style in learned]))
+            return mean_overlap(torch.stack([made.embed(style)[0] for style in found]))
 
     assert overlap(1.0) < 0.8 * overlap(0.0)
 
@@ -147,7 +142,6 @@ def test_every_state_word_is_a_content_and_the_classes_stay_two(tiny_backbone: P
     fitted = detector(
         tiny_backbone, normal=("fine", "{} in order"), anomalous=("bent",), object="metal_nut"
     ).fit()
-    assert fitted.words_ is not None
     assert fitted.words_["contents"] == {
         "normal": ["fine metal nut", "metal nut in order"],
         "anomalous": ["bent metal nut"],
@@ -161,14 +155,13 @@ def test_every_state_word_is_a_content_and_the_classes_stay_two(tiny_backbone: P
 
 def test_the_classifier_tells_its_own_sentences_apart(tiny_backbone: Path) -> None:
     fitted = detector(tiny_backbone, epochs=60, batch_size=3, learning_rate=0.05).fit()
-    assert fitted.heads_ is not None
-    assert fitted.styles_ is not None
     text, tokenizer = fitted.backbone_.model.text, fitted.backbone_.tokenizer
     made = StylePrompts(text, tokenizer, ["normal object", "anomalous object"])
     with torch.no_grad():
-        logits = fitted.heads_["style"](torch.stack([made.embed(s)[1] for s in fitted.styles_]))
-    assert bool((logits[:, 0] < logits[:, 1]).all())
-    assert float(logits.abs().max()) <= 2 * fitted.scale
+        sentences = torch.stack([made.embed(style)[1] for style in learned(fitted)])
+    logits = fitted.scorer_.heads["style"](sentences.numpy())
+    assert (logits[:, 0] < logits[:, 1]).all()
+    assert np.abs(logits).max() <= 2 * fitted.scale
 
 
 def test_fusion_with_the_prompt_score(tiny_backbone: Path) -> None:
@@ -222,23 +215,14 @@ def test_the_backbone_counts_by_content_in_a_checkpoint(tiny_backbone: Path, tmp
     assert detector(link).fit(checkpoint=tmp_path / "fit.checkpoint").is_fitted
 
 
-def test_styles_are_saved_and_checked(tiny_backbone: Path, tmp_path: Path) -> None:
+def test_styles_are_saved(tiny_backbone: Path, tmp_path: Path) -> None:
     fitted = detector(tiny_backbone).fit()
     fitted.save(tmp_path / "saved")
     loaded = load(tmp_path / "saved")
     assert isinstance(loaded, PromptStyler)
-    assert loaded.styles_ is not None
-    assert fitted.styles_ is not None
-    assert torch.equal(loaded.styles_, fitted.styles_)
-    assert "3 style words" in fitted.model_card()
-    saved = read_folder(tmp_path / "saved")
-    assert saved.tensors["styles"].shape == (3, 1, 32)
-    for odd in ({"styles": saved.tensors["styles"][:2]}, {"more": torch.zeros(1)}):
-        with pytest.raises(DetectorError, match=next(iter(odd))):
-            PromptStyler.from_saved(dataclasses.replace(saved, tensors={**saved.tensors, **odd}))
-    missing = {name: value for name, value in saved.tensors.items() if name != "styles"}
-    with pytest.raises(DetectorError, match="styles"):
-        PromptStyler.from_saved(dataclasses.replace(saved, tensors=missing))
+    assert torch.equal(learned(loaded), learned(fitted))
+    assert learned(loaded).shape == (3, 1, 32)
+    assert "3 style words" in fitted.card_
 
 
 # --- refusals ---------------------------------------------------------------------------------------
@@ -285,7 +269,7 @@ def test_a_loss_that_is_no_number_stops_the_fit_and_keeps_the_checkpoint(
 
     monkeypatch.setattr(StylePrompts, "embed", broken)
     with pytest.raises(
-        UsageError, match=r"stopped at step 5: .*style nan, content .*seed 7.*style_learning_rate"
+        UsageError, match=r"stopped at step 2: .*style 2 nan, content .*seed 7.*style_learning_rate"
     ):
         detector(tiny_backbone, seed=7).fit(checkpoint=checkpoint)
     assert len(load_file(checkpoint)["styles"]) == 1

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zeroflaw import RWDA
 from zeroflaw.errors import WordsError
 from zeroflaw.words import (
     ENSEMBLE_ANOMALOUS,
     ENSEMBLE_NORMAL,
     RandomWords,
-    Vocabulary,
     pair_prompts,
-    sentences,
     training_prompts,
 )
 from zeroflaw.words.phrases import visible
@@ -115,7 +115,7 @@ def test_no_words_no_prompts() -> None:
     assert training_prompts([]) == ([], [])
 
 
-def test_each_phrase_is_checked_once_and_never_for_each_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_checks_each_phrase_once(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: Counter[str] = Counter()
 
     def counting(value: str, what: str, most: int) -> str:
@@ -123,11 +123,8 @@ def test_each_phrase_is_checked_once_and_never_for_each_prompt(monkeypatch: pyte
         return visible(value, what, most)
 
     monkeypatch.setattr("zeroflaw.words.phrases.visible", counting)
-    words = Vocabulary().updated(normal=("fine",), anomalous=("bent {}",), templates=("a {}",))
-    sentences(words, articles="agree")
-    states = (words.normal, words.anomalous)
-    training_prompts(["w"] * 1000, states=states, template=words.templates[0], articles="agree")
-    assert checked == {"fine": 1, "bent {}": 1, "a {}": 1}
+    RWDA(backbone=f"local-dir:{tiny_backbone}", n_pairs=50, epochs=1, hidden=(8,)).fit()
+    assert checked == {"normal": 1, "anomalous": 1, "a photo of a {}": 1}
 
 
 @settings(max_examples=40, deadline=None)

@@ -62,13 +62,22 @@ def assemble(tower: Tower, tokenizer: Encoder, pieces: Sequence[str | Tensor]) -
     ]
     parts = [table[start.to(table.device)][None], *inner, table[stop.to(table.device)][None]]
     vectors = torch.cat([part.expand(rows, *part.shape[-2:]) for part in parts], 1)
+    require_room(tower, vectors)
+    return vectors, torch.full((rows,), vectors.shape[1] - 1, device=vectors.device)
+
+
+def require_room(tower: Tower, vectors: Tensor) -> None:
+    """Refuse prompts (B, T, C) that are longer than the tower's context.
+
+    Raises:
+        WordsError: with both lengths.
+    """
     length, context = vectors.shape[1], len(tower.positions)
     if length > context:
         raise WordsError(
             f"a prompt may have {context} tokens, learned words included, but this one has {length}; use "
             "fewer or shorter words"
         )
-    return vectors, torch.full((rows,), length - 1, device=vectors.device)
 
 
 def _words(table: Tensor, tokenizer: Encoder, text: str) -> Tensor:

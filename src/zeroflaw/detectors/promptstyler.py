@@ -2,7 +2,7 @@
 
 Cho et al., "PromptStyler: Prompt-driven Style Generation for Source-free Domain Generalization", ICCV 2023.
 Style vectors are learned one after the other through the frozen text tower; the classifier is trained on the
-embeddings of "a S style of a [class]" for all styles and classes. The paper classifies objects in pictures of
+embeddings of "a S style of a [class]" for all styles and classes. The paper classifies objects in images of
 many kinds; here the classes are a normal and an anomalous product. See docs/promptstyler.md.
 """
 
@@ -10,47 +10,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
+from typing_extensions import override
 
-from zeroflaw.detectors.base import take_tensors
+from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.fusion import parse_fusion
-from zeroflaw.detectors.heads import LinearHead, Step, empty_linear, prototype_pair
+from zeroflaw.detectors.heads import linear, prototype_pair
+from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.learned import random_vectors
-from zeroflaw.detectors.ranges import check_range
 from zeroflaw.detectors.styles import StylePrompts, content_loss, contents_kept, mean_overlap, style_loss
 from zeroflaw.detectors.text_head import EmbeddingDetector, stage
-from zeroflaw.detectors.training import Checkpoint, total_loss
+from zeroflaw.detectors.training import Checkpoint, Learning, Step, epoch
+from zeroflaw.parameters import Count, Rate, parameters
+from zeroflaw.runtime.heads import LinearHead
 from zeroflaw.runtime.stream import Progress
+from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
 
-if TYPE_CHECKING:
-    from zeroflaw.towers.backbone import Backbone
-
-_RANGES: Mapping[str, tuple[float, float, bool]] = {
-    "n_styles": (1, 10_000, True),
-    "style_length": (1, 70, True),
-    "style_iterations": (0, 1_000_000, True),
-    "style_learning_rate": (1e-12, 1e3, False),
-    "style_weight": (0, 1e6, False),
-    "content_weight": (0, 1e6, False),
-    "temperature": (1e-6, 1e6, False),
-    "momentum": (0, 0.999, False),
-    "epochs": (1, 100_000, True),
-    "batch_size": (1, 1_000_000, True),
-    "learning_rate": (1e-12, 1e3, False),
-    "scale": (1e-6, 1e6, False),
-    "margin": (0, math.pi, False),
-}
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
-@dataclass(kw_only=True, eq=False)
+@parameters
 class PromptStyler(EmbeddingDetector):
     """Learned styles around the words "normal object" and "anomalous object".
 
@@ -72,9 +60,7 @@ class PromptStyler(EmbeddingDetector):
         content_weight: of the content loss.
         temperature: of the softmax in the content loss; the paper has none.
         momentum: of both optimisers.
-        epochs: of the classifier.
-        batch_size: of the classifier.
-        learning_rate: of the classifier.
+        epochs, batch_size, learning_rate: of the classifier.
         scale: what cosines are multiplied with to become logits, in training (ArcFace) and prediction.
         margin: added to the angle of the right class in training, in radians (ArcFace).
         fusion: "style", "prompt", "style_part", "prompt_part" or weights, see `zeroflaw.detectors.fusion`;
@@ -91,84 +77,67 @@ class PromptStyler(EmbeddingDetector):
     template: str = TEMPLATE_PHOTO
     articles: Articles = "literal"
     unknown: UnknownObject = "object"
-    n_styles: int = 80
-    style_length: int = 1
-    style_iterations: int = 100
-    style_learning_rate: float = 0.002
-    style_weight: float = 1.0
-    content_weight: float = 1.0
-    temperature: float = 1.0
-    momentum: float = 0.9
-    epochs: int = 50
-    batch_size: int = 128
-    learning_rate: float = 0.005
-    scale: float = 5.0
-    margin: float = 0.5
+    n_styles: Annotated[int, Field(ge=1, le=10_000)] = 80
+    style_length: Annotated[int, Field(ge=1, le=70)] = 1
+    style_iterations: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    style_learning_rate: Rate = 0.002
+    style_weight: Weight = 1.0
+    content_weight: Weight = 1.0
+    temperature: Positive = 1.0
+    momentum: Annotated[float, Field(ge=0, le=0.999)] = 0.9
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 50
+    batch_size: Count = 128
+    learning_rate: Rate = 0.005
+    scale: Positive = 5.0
+    margin: Annotated[float, Field(ge=0, le=math.pi)] = 0.5
     fusion: str = "style"
 
-    styles_: Tensor | None = field(init=False, default=None, repr=False)
-
-    def validate(self) -> None:
-        """Check every parameter.
-
-        Raises:
-            UsageError: a parameter is out of range.
-            WordsError: a word is refused.
-        """
-        super().validate()
-        self._contents()
-        for name, (low, high, whole) in _RANGES.items():
-            check_range(name, getattr(self, name), low, high, whole=whole)
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.vocabulary_ = Vocabulary().updated(
+            normal=self.normal, anomalous=self.anomalous, templates=(self.template,), object=self.object
+        )
+        bare = self.vocabulary_.updated(templates=("{}",))
+        self.contents_ = sentences(bare, unknown=self.unknown)  # the classes in words
         _ = self.weights
 
     @property
+    @override
     def weights(self) -> Mapping[str, float]:
-        """Weights of the named scores in the final one; they sum to one."""
         return parse_fusion(self.fusion, ("prompt", "style", "prompt_part", "style_part"), "style")
 
-    def _vocabulary(self) -> Vocabulary:
-        return Vocabulary().updated(
-            normal=self.normal, anomalous=self.anomalous, templates=(self.template,), object=self.object
-        )
-
-    def _contents(self) -> tuple[list[str], list[str]]:
-        """Return the classes in words, of the normal and of the anomalous side."""
-        return sentences(self._vocabulary().updated(templates=("{}",)), unknown=self.unknown)
-
-    def _fit_heads(
-        self, backbone: Backbone, checkpoint: Path | None, progress: Progress | None
-    ) -> tuple[dict[str, nn.Module], dict[str, Any]]:
-        vocabulary, contents = self._vocabulary(), self._contents()
-        pair = sentences(vocabulary, articles=self.articles, unknown=self.unknown)
+    @override
+    def _fit(
+        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+    ) -> Fitted:
+        tower, (normal, anomalous) = backbone.model.text, self.contents_
         prompts = StylePrompts(
-            backbone.model.text,
+            tower,
             backbone.tokenizer,
-            [*contents[0], *contents[1]],
+            [*normal, *anomalous],
             length=self.style_length,
             articles=self.articles,
         )
         kept = None if checkpoint is None else Checkpoint(checkpoint, self._identity(backbone))
         generator = torch.Generator().manual_seed(self.seed)
-        width = backbone.model.config.text.width
-        starts = random_vectors(self.n_styles, self.style_length, width, generator)
+        starts = random_vectors(self.n_styles, self.style_length, tower.config.width, generator)
         learned = self._learn_styles(prompts, starts, kept, stage(progress, "styles"))
-        self.styles_ = learned["styles"]
+        classes = torch.tensor([0] * len(normal) + [1] * len(anomalous))
+        direction = self._classifier(learned["styled"], classes, generator, stage(progress, "classifier"))
+        pair = sentences(self.vocabulary_, articles=self.articles, unknown=self.unknown)
         two_class = backbone.embed_texts(pair[0]), backbone.embed_texts(pair[1])
-        sides = torch.tensor([0] * len(contents[0]) + [1] * len(contents[1]))
-        heads: dict[str, nn.Module] = {
-            "prompt": prototype_pair(*two_class, backbone.logit_scale),
-            "style": self._classifier(learned["styled"], sides, generator, stage(progress, "classifier")),
-        }
-        used = {
-            "vocabulary": vocabulary.describe(),
+        heads = {"prompt": prototype_pair(*two_class, backbone.logit_scale), "style": direction}
+        words = {
+            "vocabulary": self.vocabulary_.describe(),
             "prompt": {"normal": pair[0], "anomalous": pair[1]},
-            "contents": {"normal": contents[0], "anomalous": contents[1]},
+            "contents": {"normal": normal, "anomalous": anomalous},
             "style_prompt": prompts.texts[0],
             "style_content_prompts": prompts.texts[1:],
             "mean_overlap": mean_overlap(learned["prompts"]),
             "contents_kept": contents_kept(learned["styled"], prompts.contents),
         }
-        return heads, used
+        return Fitted(self._scorer(backbone, heads), words, {"styles": learned["styles"].numpy()})
 
     def _identity(self, backbone: Backbone) -> dict[str, Any]:
         """Return all that decides what is learned; the backbone counts by its content, not by its name."""
@@ -184,19 +153,14 @@ class PromptStyler(EmbeddingDetector):
             prompts, ``styled`` (K, N, E); these are computed once a style has its final value.
         """
         count, width = prompts.contents.shape
-        learned = {
+        nothing = {
             "styles": starts[:0],
             "prompts": torch.empty(0, width),
             "styled": torch.empty(0, count, width),
         }
-        if kept is not None:
-            learned = kept.load() or learned
+        learned = (kept.load() if kept else None) or nothing
         for number in range(len(learned["styles"]), len(starts)):
-            style = self._learn_style(prompts, starts[number], learned["prompts"], number)
-            with torch.no_grad():
-                prompt, styled = prompts.embed(style)
-                self._loss(prompts, prompt, styled, learned["prompts"], (number + 1) * self.style_iterations)
-            found = {"styles": style, "prompts": prompt, "styled": styled}
+            found = self._learn_style(prompts, starts[number].clone(), learned["prompts"], number + 1)
             learned = {name: torch.cat([learned[name], value[None]]) for name, value in found.items()}
             if kept is not None:
                 kept.save(learned)
@@ -204,61 +168,60 @@ class PromptStyler(EmbeddingDetector):
                 progress(number + 1, len(starts))
         return learned
 
-    def _learn_style(self, prompts: StylePrompts, start: Tensor, earlier: Tensor, number: int) -> Tensor:
-        """Learn one style (M, C); nothing else changes."""
-        style = nn.Parameter(start.clone())
-        optimiser = torch.optim.SGD([style], lr=self.style_learning_rate, momentum=self.momentum)
-        for iteration in range(self.style_iterations):
-            step = number * self.style_iterations + iteration + 1
-            loss = self._loss(prompts, *prompts.embed(style), earlier, step)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        return style.detach()
+    def _learn_style(
+        self, prompts: StylePrompts, style: Tensor, earlier: Tensor, number: int
+    ) -> dict[str, Tensor]:
+        """Learn one style (M, C), away from the prompts (J, E) of earlier ones."""
+        learning = Learning(
+            {"style": style.requires_grad_()},
+            lambda moving: torch.optim.SGD(moving, lr=self.style_learning_rate, momentum=self.momentum),
+            torch.Generator(),  # nothing is drawn
+            seed=self.seed,
+            rate="style_learning_rate",
+        )
 
-    def _loss(
-        self, prompts: StylePrompts, prompt: Tensor, styled: Tensor, earlier: Tensor, step: int
-    ) -> Tensor:
-        terms = {
-            "style": self.style_weight * style_loss(prompt, earlier),
-            "content": self.content_weight * content_loss(styled, prompts.contents, self.temperature),
-        }
-        return total_loss(terms, step=step, seed=self.seed, rate="style_learning_rate")
+        def terms(prompt: Tensor, styled: Tensor) -> dict[str, Tensor]:
+            content = content_loss(styled, prompts.contents, self.temperature)
+            return {
+                f"style {number}": self.style_weight * style_loss(prompt, earlier),
+                "content": self.content_weight * content,
+            }
+
+        learning.run(self.style_iterations, lambda: learning.step(terms(*prompts.embed(style))))
+        with torch.no_grad():
+            prompt, styled = prompts.embed(style)
+            learning.total(terms(prompt, styled))
+        return {"styles": style.detach(), "prompts": prompt, "styled": styled}
 
     def _classifier(
-        self, styled: Tensor, sides: Tensor, generator: torch.Generator, progress: Step | None
+        self, styled: Tensor, classes: Tensor, generator: torch.Generator, progress: Step | None
     ) -> LinearHead:
-        weight = train_arcface(
-            styled.flatten(0, 1),
-            sides.repeat(len(styled)),
-            generator=generator,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            scale=self.scale,
-            margin=self.margin,
+        """Train a linear layer of two classes on style-content prompts (K, N, E) with `arcface_loss` (section
+        3.3).
+        """
+        features, labels = styled.flatten(0, 1), classes.repeat(len(styled))
+        bound = 1 / math.sqrt(features.shape[1])  # PyTorch's default for a linear layer
+        weight = torch.empty(2, features.shape[1]).uniform_(-bound, bound, generator=generator)
+        learning = Learning(
+            {"classifier": weight.requires_grad_()},
+            lambda moving: torch.optim.SGD(moving, lr=self.learning_rate, momentum=self.momentum),
+            generator,
             seed=self.seed,
-            progress=progress,
         )
-        return two_class_head(weight, self.scale)
 
-    def _empty_heads(self, width: int) -> dict[str, nn.Module]:
-        return {"prompt": empty_linear(width), "style": empty_linear(width)}
+        def terms(x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            return {"classifier": arcface_loss(weight, x, y, self.scale, self.margin)}
 
-    def _state(self) -> dict[str, Tensor]:
-        assert self.styles_ is not None
-        return {**super()._state(), "styles": self.styles_}
+        def one_epoch() -> None:
+            for rows in epoch(len(features), self.batch_size, generator):
+                learning.step(terms(features[rows], labels[rows]))
 
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        shape = (self.n_styles, self.style_length, self.backbone_.model.config.text.width)
-        mine = {name: tensor for name, tensor in tensors.items() if name == "styles"}
-        self.styles_ = take_tensors(mine, {"styles": shape})["styles"]
-        super()._restore({name: tensor for name, tensor in tensors.items() if name != "styles"})
+        learning.run(self.epochs, one_epoch, progress=progress)
+        learning.total(terms(features, labels))
+        return two_class_head(weight.detach(), self.scale)
 
-    def _card(self) -> str:
-        assert self.words_ is not None
-        words = self.words_
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
         examples = "” / “".join([words["style_content_prompts"][0], words["style_content_prompts"][-1]])
         return (
             f"{self.n_styles} style words S were learned, {self.style_iterations} steps each, and a linear\n"
@@ -271,14 +234,8 @@ class PromptStyler(EmbeddingDetector):
 def arcface_loss(weight: Tensor, features: Tensor, labels: Tensor, scale: float, margin: float) -> Tensor:
     """Cross entropy over scaled cosines, the angle to the right class widened (Deng et al., CVPR 2019).
 
-    The right class's logit is ``scale * cos(angle + margin)``, the others' ``scale * cos(angle)``.
-
-    Args:
-        weight: one direction per class, of any length, (classes, E).
-        features: embeddings, (B, E).
-        labels: right classes, whole numbers (B,).
-        scale: what cosines are multiplied with.
-        margin: in radians.
+    The right class's logit is ``scale * cos(angle + margin)``, the others' ``scale * cos(angle)``; weight
+    (classes, E) and features (B, E) of any length, right classes (B,), the margin in radians.
     """
     cosine = F.normalize(features, dim=-1) @ F.normalize(weight, dim=-1).T
     cosine = cosine.clamp(-1 + 1e-6, 1 - 1e-6)  # the sine has no slope at the ends
@@ -288,52 +245,6 @@ def arcface_loss(weight: Tensor, features: Tensor, labels: Tensor, scale: float,
     return F.cross_entropy(scale * torch.where(right, widened, cosine), labels)
 
 
-def train_arcface(
-    features: Tensor,
-    labels: Tensor,
-    *,
-    generator: torch.Generator,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    momentum: float,
-    scale: float,
-    margin: float,
-    seed: int,
-    progress: Step | None = None,
-) -> Tensor:
-    """Train a linear layer without bias for two classes with `arcface_loss` (PromptStyler, section 3.3).
-
-    Args:
-        features: embeddings of sentences, (R, E).
-        labels: 0 or 1, (R,).
-        generator: draws the first weights, PyTorch's default for a linear layer, and the order of the rows.
-        seed: named in the error.
-
-    Returns:
-        Class weights (2, E).
-
-    Raises:
-        UsageError: the loss is not finite.
-    """
-    bound = 1 / math.sqrt(features.shape[1])
-    weight = nn.Parameter(torch.empty(2, features.shape[1]).uniform_(-bound, bound, generator=generator))
-    optimiser = torch.optim.SGD([weight], lr=learning_rate, momentum=momentum)
-    step = 0
-    for epoch in range(epochs):
-        for rows in torch.randperm(len(features), generator=generator).split(batch_size):
-            step += 1
-            loss = arcface_loss(weight, features[rows], labels[rows], scale, margin)
-            loss = total_loss({"classifier": loss}, step=step, seed=seed)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        if progress is not None:
-            progress(epoch + 1, epochs)
-    total_loss({"classifier": arcface_loss(weight, features, labels, scale, margin)}, step=step, seed=seed)
-    return weight.detach()
-
-
 def two_class_head(weight: Tensor, scale: float) -> LinearHead:
     """Return the head whose logit is ``scale * (cos to row 1 - cos to row 0)`` of class weights (2, E).
 
@@ -341,4 +252,4 @@ def two_class_head(weight: Tensor, scale: float) -> LinearHead:
     direction: the scaled difference of the normalised weights.
     """
     normal, anomalous = F.normalize(weight, dim=-1)
-    return LinearHead(scale * (anomalous - normal), torch.zeros(()))
+    return linear(scale * (anomalous - normal))

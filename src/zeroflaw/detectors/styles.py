@@ -25,22 +25,14 @@ AFTER_STYLE = "style of a"
 
 
 class StylePrompts:
-    """The sentences around a style word, ready to take one.
+    """The sentences around a style word of ``length`` vectors, for N contents in words, ready to take one.
 
-    Everything but the style is looked up once. All sentences begin alike, so the style stands in the same
-    place in each, and one pass through the tower embeds them all; what is padded behind the end of the
-    shorter ones is never looked at.
+    All sentences begin alike, so the style stands in the same place in each, and one pass through the tower
+    embeds them all; what is padded behind the end of the shorter ones is never looked at.
 
-    Args:
-        tower: the frozen text tower.
-        tokenizer: of that tower.
-        contents: N class names in words.
-        length: vectors per style.
-        articles: the article before a content, see `zeroflaw.words.articles`; the paper's is a plain "a",
-            which is "literal".
-
-    Raises:
-        WordsError: a sentence is longer than the tower's context.
+    Attributes:
+        texts: the sentences; the first is without content.
+        contents: embeddings of the contents alone, normalised float32 (N, E) on the CPU.
     """
 
     def __init__(
@@ -53,10 +45,10 @@ class StylePrompts:
         articles: Articles = "literal",
     ) -> None:
         self._tower = tower
-        ends = [fill(f"{AFTER_STYLE} {{}}", content, articles) for content in contents]
-        self.texts = [f"{BEFORE_STYLE} S {end}" for end in (AFTER_STYLE, *ends)]
+        ends = [AFTER_STYLE, *(fill(f"{AFTER_STYLE} {{}}", content, articles) for content in contents)]
+        self.texts = [f"{BEFORE_STYLE} S {end}" for end in ends]
         blank = tower.token_embedding.weight.new_zeros(length, tower.token_embedding.weight.shape[1])
-        rows = [assemble(tower, tokenizer, [BEFORE_STYLE, blank, end]) for end in (AFTER_STYLE, *ends)]
+        rows = [assemble(tower, tokenizer, [BEFORE_STYLE, blank, end]) for end in ends]
         longest = max(vectors.shape[1] for vectors, _ in rows)
         self._frame = torch.cat([F.pad(v, (0, 0, 0, longest - v.shape[1])) for v, _ in rows])  # (1 + N, T, C)
         self._ends = torch.cat([end for _, end in rows])
@@ -64,7 +56,6 @@ class StylePrompts:
         with torch.no_grad():
             plain = [embed_pieces(tower, tokenizer, [content]) for content in contents]
         self.contents = torch.cat(plain).cpu()
-        """Embeddings of the contents alone, normalised float32 (N, E) on the CPU."""
 
     def embed(self, style: Tensor) -> tuple[Tensor, Tensor]:
         """Embed the style prompt, (E,), and the style-content prompts, (N, E), of one style (M, C).
@@ -96,8 +87,7 @@ def content_loss(styled: Tensor, contents: Tensor, temperature: float = 1.0) -> 
     Row m of ``styled`` should be closer to content m than to the others.
 
     Args:
-        styled: embeddings of the style-content prompts, normalised (N, E).
-        contents: embeddings of the contents alone, normalised (N, E).
+        styled, contents: of style-content prompts and of contents alone, normalised (N, E).
         temperature: what cosines are divided by; the paper's softmax has none, which is 1.
     """
     return F.cross_entropy(styled @ contents.T / temperature, torch.arange(len(contents)))

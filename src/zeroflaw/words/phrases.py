@@ -65,6 +65,10 @@ def _word(value: str) -> str:
     return tidy
 
 
+def _description(value: str) -> str:
+    return visible(value, "a description", 200)
+
+
 def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     known: set[str] = set()
     for value in values:
@@ -86,3 +90,7 @@ Word = Annotated[str, AfterValidator(_word)]
 Templates = Annotated[tuple[Template, ...], Field(min_length=1, max_length=200), AfterValidator(_each_once)]
 States = Annotated[tuple[State, ...], Field(min_length=1, max_length=200), AfterValidator(_each_once)]
 Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=100_000), AfterValidator(_each_once)]
+Descriptions = Annotated[tuple[Annotated[str, AfterValidator(_description)], ...], Field(max_length=200)]
+ObjectNames = Annotated[
+    tuple[ObjectName, ...], Field(min_length=1, max_length=10_000), AfterValidator(_each_once)
+]

@@ -1,4 +1,4 @@
-"""Words learned against distribution shift: their prompts and the losses that guide them.
+"""Words learned against distribution shift: their prompts, and the losses that guide them.
 
 After Gao et al. (poster): a prompt is "a picture of", a *diversity word* d_k, a *distribution word* s_j, and
 frozen *semantic words* such as "broken metal nut.". The poster names the losses and gives no formula; the
@@ -20,37 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeroflaw.detectors.learned import Encoder, Tower, assemble, embed_pieces
+from zeroflaw.detectors.learned import Encoder, Tower, assemble, embed_pieces, require_room
 from zeroflaw.errors import WordsError
 
-LOSSES = ("diversity", "semantic", "knowledge", "distribution-diversity")
-"""The terms of the loss."""
+LossName = Literal["diversity", "semantic", "knowledge", "distribution-diversity"]
 
-DESCRIPTIONS = (
-    "bright light",
-    "dim light",
-    "low contrast",
-    "blur",
-    "noise",
-    "another background",
-    "another view",
-)
-"""Shooting conditions, in words: the "knowledge" of readings K2 and K3."""
-
-Reading = Literal["K1", "K2", "K3"]
-"""What "knowledge" in the mixture guidance means: K1 the hand-made prompts, K2 descriptions of how pictures
-are taken, K3 convex mixtures of those descriptions.
-"""
+Reading = Literal["anchors", "descriptions", "mixtures"]
+"""What "knowledge" means: the hand-made prompts, descriptions of how images are taken, or their mixtures."""
 
 Form = Literal["features", "vectors"]
 """What is pushed apart: the text features of prompts that hold the words, or the vectors themselves."""
-
-
-def pair_cosines(vectors: Tensor) -> Tensor:
-    """Return the cosines of all pairs i < j of vectors (N, E) of any length: (N (N - 1) / 2,)."""
-    unit = F.normalize(vectors.float(), dim=-1)
-    rows, columns = torch.triu_indices(len(unit), len(unit), 1)
-    return (unit @ unit.T)[rows, columns]
 
 
 def diversity_loss(vectors: Tensor) -> Tensor:
@@ -59,7 +38,9 @@ def diversity_loss(vectors: Tensor) -> Tensor:
     """
     if len(vectors) < 2:
         return vectors.sum() * 0.0
-    return pair_cosines(vectors).abs().mean()
+    unit = F.normalize(vectors.float(), dim=-1)
+    rows, columns = torch.triu_indices(len(unit), len(unit), 1)
+    return (unit @ unit.T)[rows, columns].abs().mean()
 
 
 def semantic_loss(features: Tensor, own: Tensor, other: Tensor, temperature: float) -> Tensor:
@@ -71,12 +52,12 @@ def semantic_loss(features: Tensor, own: Tensor, other: Tensor, temperature: flo
 
 
 def anchor_loss(features: Tensor, own: Tensor) -> Tensor:
-    """L_know, reading K1: how far prompts (B, E) are from their anchors (B, E), ``mean(1 - cos)``."""
+    """L_know of anchors: how far prompts (B, E) are from theirs (B, E), ``mean(1 - cos)``."""
     return (1 - (features * own).sum(-1)).mean()
 
 
 def description_loss(words: Tensor, descriptions: Tensor) -> Tensor:
-    """L_know, reading K2: words (J, E) against the description (D, E) that each is assigned to."""
+    """L_know of descriptions: words (J, E) against the description (D, E) that each is assigned to."""
     cosines = words @ descriptions.T
     assigned = assign(cosines.detach())
     return (1 - cosines.gather(1, assigned[:, None])).mean()
@@ -103,19 +84,6 @@ def assign(cosines: Tensor) -> Tensor:
     return found
 
 
-def mix(logits: Tensor, descriptions: Tensor) -> Tensor:
-    """Reading K3: distribution words as convex mixtures of descriptions.
-
-    Args:
-        logits: of the weights, (J, D).
-        descriptions: word vectors, (D, M, C).
-
-    Returns:
-        Words (J, M, C).
-    """
-    return torch.einsum("jd,dmc->jmc", logits.softmax(-1), descriptions)
-
-
 def description_vectors(tower: Tower, tokenizer: Encoder, texts: Sequence[str], length: int) -> Tensor:
     """Return descriptions as words of ``length`` vectors, (D, M, C); shorter ones are said again and again.
 
@@ -128,8 +96,8 @@ def description_vectors(tower: Tower, tokenizer: Encoder, texts: Sequence[str], 
         inner = ids[0, 1 : int(ends[0])]
         if not 0 < len(inner) <= length:
             raise WordsError(
-                f"reading K3 mixes descriptions of 1 to {length} tokens, the length of a distribution word, "
-                f"but '{text}' has {len(inner)}; shorten it or raise distribution_length"
+                f"mixtures are made of descriptions of 1 to {length} tokens, the length of a distribution "
+                f"word, but '{text}' has {len(inner)}; shorten it or raise distribution_length"
             )
         rows.append(inner[torch.arange(length) % len(inner)])
     table = tower.token_embedding.weight
@@ -205,12 +173,7 @@ class ShiftPrompts:
         # Sentences come last, so that shorter ones may be padded: nothing looks behind the end token.
         after = table[ids[:, 1:].to(table.device)]
         vectors = torch.cat([before[:, :-1].expand(len(after), -1, -1), after], 1)
-        length, context = vectors.shape[1], len(self.tower.positions)
-        if length > context:
-            raise WordsError(
-                f"a prompt may have {context} tokens, learned words included, but one has {length}; use "
-                "shorter diversity, distribution or semantic words"
-            )
+        require_room(self.tower, vectors)
         return self.tower.from_vectors(vectors, (ends + before.shape[1] - 2).to(table.device))
 
     def anchors(self) -> Tensor:
@@ -226,34 +189,34 @@ class ShiftLoss:
     Attributes:
         prompts: of learned words.
         anchors: embeddings of the prompts without them, (S, E).
-        on: the terms that are wanted: diversity, semantic, knowledge, distribution-diversity.
+        on: the terms that are wanted.
         reading: of the mixture guidance.
         form: where words are pushed apart.
         temperature: of the semantic loss.
-        descriptions: for K2 their embeddings (D, E), for K3 their word vectors (D, M, C).
+        descriptions: their embeddings (D, E), or their word vectors (D, M, C) for mixtures.
     """
 
     prompts: ShiftPrompts
     anchors: Tensor
     on: Collection[str]
-    reading: Reading = "K1"
+    reading: Reading = "anchors"
     form: Form = "features"
     temperature: float = 0.07
     descriptions: Tensor | None = None
 
     def words(self, guided: Tensor) -> Tensor:
-        """Return the distribution words (J, M, C): what is learned, or what its weights (J, D) mix (K3)."""
-        if self.reading != "K3":
+        """Return the distribution words (J, M, C): what is learned, or its mixtures by logits (J, D)."""
+        if self.reading != "mixtures":
             return guided
         assert self.descriptions is not None
-        return mix(guided, self.descriptions)
+        return torch.einsum("jd,dmc->jmc", guided.softmax(-1), self.descriptions)
 
     def terms(self, diversity: Tensor, guided: Tensor, batch: Pairs, compared: Tensor) -> dict[str, Tensor]:
         """Return the loss terms that are on.
 
         Args:
             diversity: diversity words, (K, M, C).
-            guided: distribution words (J, M, C), or the logits of their mixtures (J, D) in reading K3.
+            guided: distribution words (J, M, C), or the logits of their mixtures (J, D).
             batch: pairs of prompts for the terms that look at prompts.
             compared: numbers of the diversity words that are pushed apart.
         """
@@ -261,20 +224,19 @@ class ShiftLoss:
         if "diversity" in self.on:
             found["diversity"] = diversity_loss(self._phi(diversity[compared]))
         if "distribution-diversity" in self.on:
-            spread = guided.softmax(-1) if self.reading == "K3" else self._phi(words)
+            spread = guided.softmax(-1) if self.reading == "mixtures" else self._phi(words)
             found["distribution-diversity"] = diversity_loss(spread)
-        if "knowledge" in self.on and self.reading == "K2":
+        if "knowledge" in self.on and self.reading == "descriptions":
             assert self.descriptions is not None
             found["knowledge"] = description_loss(self.prompts.alone(words), self.descriptions)
-        anchored = "knowledge" in self.on and self.reading == "K1"
+        anchored = "knowledge" in self.on and self.reading == "anchors"
         if "semantic" in self.on or anchored:
-            own, other = (
-                torch.cat([batch.normal, batch.anomalous]),
-                torch.cat([batch.anomalous, batch.normal]),
-            )
-            features = self._joined(diversity, words, batch, own)
-            own, other = self.anchors[own], self.anchors[other]
+            sentences = torch.cat([batch.normal, batch.anomalous])
+            both = [diversity[batch.diversity].repeat(2, 1, 1), words[batch.distribution].repeat(2, 1, 1)]
+            features = self.prompts.joined(both, sentences)
+            own = self.anchors[sentences]
             if "semantic" in self.on:
+                other = self.anchors[torch.cat([batch.anomalous, batch.normal])]
                 found["semantic"] = semantic_loss(features, own, other, self.temperature)
             if anchored:
                 found["knowledge"] = anchor_loss(features, own)
@@ -282,7 +244,3 @@ class ShiftLoss:
 
     def _phi(self, words: Tensor) -> Tensor:
         return words.mean(1) if self.form == "vectors" else self.prompts.alone(words)
-
-    def _joined(self, diversity: Tensor, words: Tensor, batch: Pairs, sentences: Tensor) -> Tensor:
-        both = [diversity[batch.diversity].repeat(2, 1, 1), words[batch.distribution].repeat(2, 1, 1)]
-        return self.prompts.joined(both, sentences)

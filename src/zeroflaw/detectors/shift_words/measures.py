@@ -7,14 +7,15 @@ cannot all be at right angles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from zeroflaw.detectors.learned import Encoder, Tower
-from zeroflaw.detectors.shift import Pairs, ShiftPrompts, diversity_loss
+from zeroflaw.detectors.shift_words.words import Pairs, ShiftPrompts, diversity_loss
+from zeroflaw.detectors.training import Step
 
 _BATCH = 256  # prompts embedded at a time
 
@@ -24,18 +25,11 @@ def embed_pairs(
     prompts: ShiftPrompts,
     diversity: Tensor,
     distribution: Tensor,
-    pairs: Pairs,
     *,
-    progress: Callable[[int, int], object] | None = None,
+    pairs: Pairs,
+    progress: Step | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Embed all pairs of prompts.
-
-    Args:
-        prompts: of learned words.
-        diversity: diversity words, (K, M, C).
-        distribution: distribution words, (J, M, C).
-        pairs: which words and sentences make a prompt.
-        progress: called with prompts done and prompts in all.
+    """Embed all pairs of prompts with diversity words (K, M, C) and distribution words (J, M, C).
 
     Returns:
         Normal and anomalous prompts, each normalised float32 (N, E) on the CPU.
@@ -65,8 +59,7 @@ def measure(normal: Tensor, anomalous: Tensor, anchors: Tensor, pairs: Pairs) ->
     """Measure whether learned words led to one of the degenerate solutions.
 
     Args:
-        normal: embeddings of the normal prompts of ``pairs``, (N, E).
-        anomalous: of the anomalous ones, (N, E).
+        normal, anomalous: embeddings of the prompts of ``pairs``, each (N, E).
         anchors: embeddings of the prompts without learned words, (S, E).
         pairs: which prompts those are.
 
@@ -107,13 +100,9 @@ def _mean_cosine(features: Tensor, group: Tensor) -> float:
 def spread(prompts: ShiftPrompts, words: Mapping[str, Tensor]) -> dict[str, float]:
     """Measure how far apart learned words of a kind are, and how far apart so many could be.
 
-    Args:
-        prompts: of learned words.
-        words: words (N, M, C) by their kind.
-
     Returns:
-        For each KIND the mean of ``|cos|`` between the text features of its words, as ``KIND``, and its lower
-        bound, as ``KIND_bound``.
+        For each KIND of words (N, M, C) the mean of ``|cos|`` between the text features of its words, as
+        ``KIND``, and its lower bound, as ``KIND_bound``.
     """
     found = {}
     for kind, vectors in words.items():
@@ -126,19 +115,12 @@ def spread(prompts: ShiftPrompts, words: Mapping[str, Tensor]) -> dict[str, floa
 def nearest_words(
     tower: Tower, tokenizer: Encoder, candidates: Sequence[str], words: Tensor
 ) -> list[list[tuple[str, float]]]:
-    """Return, for the reader, the vocabulary word nearest to each vector of each learned word.
+    """Return, for the reader, the vocabulary word nearest to each vector of each learned word (N, M, C).
 
-    Args:
-        tower: whose word embeddings are compared, by cosine.
-        tokenizer: of that tower.
-        candidates: words to choose from; those of more than one token are left out.
-        words: learned words, (N, M, C).
+    Word embeddings of the tower are compared; candidates of more than one token are left out.
 
     Returns:
         For each word M pairs of a vocabulary word and its cosine.
-
-    Raises:
-        WordsError: there is no candidate.
     """
     ids, ends = tokenizer.encode(candidates)
     single = (ends == 2).nonzero()[:, 0]  # start, word, end

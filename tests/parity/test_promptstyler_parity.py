@@ -176,7 +176,7 @@ def test_the_arcface_loss(scale: float, margin: float) -> None:
 def test_training_the_classifier(backbone: Any, tiny_backbone: Path) -> None:
     """The classifier of drawn styles against descent on the paper's loss: full batches, momentum."""
     settings: dict[str, Any] = {"n_styles": 3, "style_iterations": 0, "learning_rate": 0.1, "scale": 3.0}
-    settings |= {"normal": ("normal nut",), "anomalous": ("anomalous toothbrush",), "unknown": "omit"}
+    settings |= {"normal": ("normal nut",), "anomalous": ("anomalous toothbrush",), "placeholder": ""}
 
     def fit(epochs: int) -> tuple[Vector, Vector]:
         fitted = PromptStyler(backbone=f"local-dir:{tiny_backbone}", epochs=epochs, **settings).fit()
@@ -209,7 +209,7 @@ def test_the_score_is_the_softmax_over_scaled_cosines() -> None:
 def test_styles_learned_one_after_the_other(backbone: Any, tiny_backbone: Path) -> None:
     """Two styles, two steps each; the second one is pushed off the final first one."""
     settings: dict[str, Any] = {"n_styles": 2, "style_learning_rate": 0.05, "epochs": 1, "temperature": 0.5}
-    settings |= {"normal": ("normal nut",), "anomalous": ("anomalous toothbrush",), "unknown": "omit"}
+    settings |= {"normal": ("normal nut",), "anomalous": ("anomalous toothbrush",), "placeholder": ""}
     where = f"local-dir:{tiny_backbone}"
     start, learned = (
         PromptStyler(backbone=where, style_iterations=steps, **settings).fit().fitted_.learned["styles"]

@@ -36,7 +36,7 @@ def first(**choices: Any) -> str:
 def test_pair_prompts() -> None:
     assert pair_prompts() == ("a photo of a normal object", "a photo of a anomalous object")
     assert pair_prompts("metal_nut", articles="agree")[1] == "a photo of an anomalous metal nut"
-    assert pair_prompts(unknown="omit", articles="the") == (
+    assert pair_prompts(placeholder="", articles="the") == (
         "a photo of the normal",
         "a photo of the anomalous",
     )

@@ -118,12 +118,12 @@ def test_object_argument_goes_before_the_vocabulary_and_that_before_unknown() ->
     assert sentences(Vocabulary(object="metal_nut"), "cog")[0] == ["a photo of a normal cog"]
     assert sentences(Vocabulary(object="metal_nut"))[0] == ["a photo of a normal metal nut"]
     assert sentences(Vocabulary())[0] == ["a photo of a normal object"]
-    assert sentences(Vocabulary(), unknown="omit")[0] == ["a photo of a normal"]
+    assert sentences(Vocabulary(), placeholder="")[0] == ["a photo of a normal"]
 
 
 def test_object_cannot_be_left_out_of_a_phrase_that_begins_with_it() -> None:
     with pytest.raises(WordsError, match=r"word before \{\} .*got '\{\} with flaw'"):
-        sentences(Vocabulary(anomalous=("{} with flaw",)), unknown="omit")
+        sentences(Vocabulary(anomalous=("{} with flaw",)), placeholder="")
 
 
 def test_object_phrase() -> None:
@@ -131,7 +131,7 @@ def test_object_phrase() -> None:
     assert object_phrase("  pipe__fryum ") == "pipe fryum"
     assert object_phrase("Schraube für Ø 8") == "Schraube für Ø 8"
     assert object_phrase(None) == "object"
-    assert object_phrase(None, "omit") == ""
+    assert object_phrase(None, "") == ""
     assert object_phrase("x" * 100) == "x" * 100
 
 

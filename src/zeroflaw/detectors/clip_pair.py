@@ -22,7 +22,8 @@ from zeroflaw.detectors.text_head import EmbeddingDetector
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.stream import Progress
 from zeroflaw.towers.backbone import Backbone
-from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
+from zeroflaw.words import TEMPLATE_PHOTO, Articles, Vocabulary, sentences
+from zeroflaw.words.phrases import Placeholder
 
 
 @parameters
@@ -34,7 +35,7 @@ class ClipPair(EmbeddingDetector):
         anomalous: state words for anomalous.
         templates: sentences around the state; all states are put into all of them.
         articles: article before the object, see `zeroflaw.words.articles`.
-        unknown: what is written for an unknown object.
+        placeholder: what is written for an unknown object; "" is nothing.
         fusion: "prompt", "prompt_part" or weights for both.
     """
 
@@ -46,7 +47,7 @@ class ClipPair(EmbeddingDetector):
     anomalous: tuple[str, ...] = ("anomalous",)
     templates: tuple[str, ...] = (TEMPLATE_PHOTO,)
     articles: Articles = "agree"
-    unknown: UnknownObject = "object"
+    placeholder: Placeholder = "object"
     fusion: str = "prompt"
 
     @override
@@ -66,7 +67,7 @@ class ClipPair(EmbeddingDetector):
     def _fit(
         self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
     ) -> Fitted:
-        normal, anomalous = sentences(self.vocabulary_, articles=self.articles, unknown=self.unknown)
+        normal, anomalous = sentences(self.vocabulary_, articles=self.articles, placeholder=self.placeholder)
         embeddings = backbone.embed_texts(normal), backbone.embed_texts(anomalous)
         head = prototype_pair(*embeddings, backbone.logit_scale)
         prompt = {"normal": normal, "anomalous": anomalous}

@@ -32,7 +32,8 @@ from zeroflaw.parameters import Count, Rate, parameters
 from zeroflaw.runtime.heads import LinearHead
 from zeroflaw.runtime.stream import Progress
 from zeroflaw.towers.backbone import Backbone
-from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
+from zeroflaw.words import TEMPLATE_PHOTO, Articles, Vocabulary, sentences
+from zeroflaw.words.phrases import Placeholder
 
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
@@ -51,7 +52,7 @@ class PromptStyler(EmbeddingDetector):
         anomalous: state words for anomalous.
         template: the sentence of the ``prompt`` score; styles do not use it.
         articles: article before the object, see `zeroflaw.words.articles`; the paper writes "style of a".
-        unknown: what is written for an unknown object.
+        placeholder: what is written for an unknown object; "" is nothing.
         n_styles: number of style words K.
         style_length: vectors per style word.
         style_iterations: steps per style; with 0, styles stay random.
@@ -76,7 +77,7 @@ class PromptStyler(EmbeddingDetector):
     anomalous: tuple[str, ...] = ("anomalous",)
     template: str = TEMPLATE_PHOTO
     articles: Articles = "literal"
-    unknown: UnknownObject = "object"
+    placeholder: Placeholder = "object"
     n_styles: Annotated[int, Field(ge=1, le=10_000)] = 80
     style_length: Annotated[int, Field(ge=1, le=70)] = 1
     style_iterations: Annotated[int, Field(ge=0, le=1_000_000)] = 100
@@ -99,7 +100,7 @@ class PromptStyler(EmbeddingDetector):
             normal=self.normal, anomalous=self.anomalous, templates=(self.template,), object=self.object
         )
         bare = self.vocabulary_.updated(templates=("{}",))
-        self.contents_ = sentences(bare, unknown=self.unknown)  # the classes in words
+        self.contents_ = sentences(bare, placeholder=self.placeholder)  # the classes in words
         _ = self.weights
 
     @property
@@ -125,7 +126,7 @@ class PromptStyler(EmbeddingDetector):
         learned = self._learn_styles(prompts, starts, kept, stage(progress, "styles"))
         classes = torch.tensor([0] * len(normal) + [1] * len(anomalous))
         direction = self._classifier(learned["styled"], classes, generator, stage(progress, "classifier"))
-        pair = sentences(self.vocabulary_, articles=self.articles, unknown=self.unknown)
+        pair = sentences(self.vocabulary_, articles=self.articles, placeholder=self.placeholder)
         two_class = backbone.embed_texts(pair[0]), backbone.embed_texts(pair[1])
         heads = {"prompt": prototype_pair(*two_class, backbone.logit_scale), "style": direction}
         words = {

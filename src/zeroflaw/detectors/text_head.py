@@ -35,7 +35,8 @@ from zeroflaw.runtime.scorer import Parts, Scorer, Side, TextScorer
 from zeroflaw.runtime.scores import make_windows
 from zeroflaw.runtime.stream import Progress
 from zeroflaw.towers.backbone import Backbone
-from zeroflaw.words import TEMPLATE_PHOTO, Articles, UnknownObject, Vocabulary, sentences
+from zeroflaw.words import TEMPLATE_PHOTO, Articles, Vocabulary, sentences
+from zeroflaw.words.phrases import Placeholder
 
 MapSource = Literal["auto", "windows", "patches"]
 Share = Annotated[float, Field(ge=0, le=0.99)]
@@ -127,7 +128,7 @@ class TextTrained(EmbeddingDetector):
         anomalous: state words for anomalous.
         template: the sentence around them.
         articles: article before the object, see `zeroflaw.words.articles`.
-        unknown: what the two-class prompt says for an unknown object.
+        placeholder: what the two-class prompt says for an unknown object; "" is nothing.
         head: "fnn" (the paper's) or a control: "mean-difference", "logistic", "lda".
         hidden: widths between the FNN's layers; three make the paper's four layers.
         normalization: none, layer or batch, between the FNN's layers.
@@ -145,7 +146,7 @@ class TextTrained(EmbeddingDetector):
     anomalous: tuple[str, ...] = ("anomalous",)
     template: str = TEMPLATE_PHOTO
     articles: Articles = "agree"
-    unknown: UnknownObject = "object"
+    placeholder: Placeholder = "object"
     head: HeadName = "fnn"
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(max_length=16)] = (
         512,
@@ -189,7 +190,7 @@ class TextTrained(EmbeddingDetector):
     def _fit(
         self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
     ) -> Fitted:
-        pair = sentences(self.vocabulary_, articles=self.articles, unknown=self.unknown)
+        pair = sentences(self.vocabulary_, articles=self.articles, placeholder=self.placeholder)
         normal, anomalous, words, learned = self._training_texts(backbone, checkpoint, progress)
         two_class = backbone.embed_texts(pair[0]), backbone.embed_texts(pair[1])
         heads: dict[str, Head] = {

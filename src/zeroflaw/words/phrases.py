@@ -79,6 +79,9 @@ def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 ObjectName = Annotated[str, AfterValidator(object_name)]
+Placeholder = Annotated[str, AfterValidator(lambda value: object_name(value) if value else "")]
+"""What is written for an object whose name is not known; "" is nothing."""
+
 Template = Annotated[str, AfterValidator(_template)]
 """A sentence with ``{}`` for the state phrase."""
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 from zeroflaw.words.articles import Articles, fill
 from zeroflaw.words.phrases import as_phrase
-from zeroflaw.words.states import TEMPLATE_PHOTO, UnknownObject, Vocabulary, object_phrase, sentences
+from zeroflaw.words.states import TEMPLATE_PHOTO, Vocabulary, object_phrase, sentences
 
 Position = Literal["start", "middle", "end"]
 """Random words before the state word, between state and object, or after both."""
@@ -34,11 +34,11 @@ def pair_prompts(
     states: tuple[str, str] = ("normal", "anomalous"),
     template: str = TEMPLATE_PHOTO,
     articles: Articles = "literal",
-    unknown: UnknownObject = "object",
+    placeholder: str = "object",
 ) -> tuple[str, str]:
     """Return the normal and the anomalous prompt of the two-prompt score; see `sentences`."""
     words = Vocabulary(normal=states[:1], anomalous=states[1:], templates=(template,))
-    (normal,), (anomalous,) = sentences(words, object, articles=articles, unknown=unknown)
+    (normal,), (anomalous,) = sentences(words, object, articles=articles, placeholder=placeholder)
     return normal, anomalous
 
 
@@ -68,7 +68,7 @@ def training_prompts(
         trailing_object: write the word "object" for an unknown object, instead of nothing.
     """
     normal, anomalous = ([side] if isinstance(side, str) else side for side in states)
-    name = object_phrase(object, "object" if trailing_object else "omit")
+    name = object_phrase(object, "object" if trailing_object else "")
 
     def prompt(state: str, random: str) -> str:
         if position == "middle":

@@ -16,7 +16,7 @@ import os
 import tomllib
 from dataclasses import replace
 from importlib.resources import files
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from zeroflaw.errors import UsageError, WordsError
 from zeroflaw.parameters import parameter_names, parameters
@@ -41,19 +41,14 @@ ENSEMBLE_TEMPLATES_21 = tuple(_LISTS["ensemble_templates_21"])
 IMAGENET_TEMPLATES = tuple(_LISTS["imagenet_templates"])
 """The eighty templates with which CLIP names the classes of ImageNet (Radford et al., ICML 2021)."""
 
-UnknownObject = Literal["object", "omit"]
-"""What stands for an object whose name is not known: the word "object", or nothing."""
 
-
-def object_phrase(name: str | None, unknown: UnknownObject = "object") -> str:
-    """Return the words for an object: underscores become blanks, ``None`` (unknown) "object" or nothing.
+def object_phrase(name: str | None, placeholder: str = "object") -> str:
+    """Return the words for an object: underscores become blanks, ``None`` (unknown) the placeholder.
 
     Raises:
         WordsError: the name is empty, too long, or holds characters that cannot be seen.
     """
-    if name is None:
-        return "" if unknown == "omit" else "object"
-    return object_name(name)
+    return placeholder if name is None else object_name(name)
 
 
 @parameters
@@ -126,7 +121,7 @@ def sentences(
     object: str | None = None,
     *,
     articles: Articles = "literal",
-    unknown: UnknownObject = "object",
+    placeholder: str = "object",
 ) -> tuple[list[str], list[str]]:
     """Return every state in every template, for the normal and for the anomalous side.
 
@@ -135,7 +130,7 @@ def sentences(
         object: the object's name instead of ``vocabulary.object``.
         articles: how the article before the object is written; "the" and "none" turn templates that differ
             in their article into equal sentences, which are all kept.
-        unknown: what stands for an object whose name is ``None``.
+        placeholder: what stands for an object whose name is ``None``; "" is nothing.
 
     Returns:
         Two lists of ``states x templates`` sentences each, in the order of the vocabulary, templates fastest.
@@ -143,7 +138,7 @@ def sentences(
     Raises:
         WordsError: the object's name is refused, or is left out where a state phrase needs it.
     """
-    name = object_phrase(object if object is not None else vocabulary.object, unknown)
+    name = object_phrase(object if object is not None else vocabulary.object, placeholder)
 
     def side(states: tuple[str, ...]) -> list[str]:
         phrases = [state_of(state, name) for state in states]

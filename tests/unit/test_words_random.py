@@ -95,19 +95,14 @@ def test_letters_and_lengths_are_uniform_with_both_ends() -> None:
     assert max(lengths.values()) < 1.15 * min(lengths.values())
 
 
-def test_fixed_count_and_length() -> None:
-    assert all(re.fullmatch("[a-z]{5} [a-z]{5}", line) for line in RandomWords(count=2, length=5).draw(50, 1))
-
-
 def test_words_come_from_the_given_source() -> None:
-    assert set(" ".join(RandomWords(kind="dictionary", dictionary=("oak", "elm")).draw(30, 0)).split()) == {
-        "oak",
-        "elm",
-    }
-    assert set(" ".join(RandomWords(kind="tokens").draw(60, 0, pieces=PIECES)).split()) == set(
-        PIECES.vocabulary
-    )
-    assert set(" ".join(RandomWords(kind="dictionary").draw(60, 0)).split()) <= set(default_dictionary())
+    def drawn(**parameters: Any) -> set[str]:
+        return set(" ".join(draw({"count": 2, **parameters}, 60, 0)).split())
+
+    assert drawn(kind="dictionary", dictionary=("oak", "elm")) == {"oak", "elm"}
+    assert drawn(kind="tokens") == set(PIECES.vocabulary)
+    assert drawn(kind="dictionary") <= set(default_dictionary())
+    assert {len(word) for word in drawn(kind="letters", length=5)} == {5}
 
 
 def test_seeds_differ_and_global_state_is_left_alone() -> None:

@@ -188,8 +188,7 @@ class ShiftWords(TextTrained):
         prompts, pairs = ShiftPrompts(tower, tokenizer, self.prefix, self._sentences()), self._pairs()
         loss = self._loss(prompts)
         generator = torch.Generator().manual_seed(self.seed)
-        start = self._start(tower.config.width, generator)
-        diversity, guided = start[0].to(backbone.device), start[1].to(backbone.device)
+        diversity, guided = self._start(backbone, generator)
         kept = None if checkpoint is None else Checkpoint(checkpoint, self._identity(backbone))
         last = self._learn(loss, pairs, diversity, guided, generator, kept, progress)
         learned = {"diversity": diversity.detach().cpu(), "distribution": loss.words(guided).detach().cpu()}
@@ -235,13 +234,17 @@ class ShiftWords(TextTrained):
             known,
         )
 
-    def _start(self, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _start(self, backbone: Backbone, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw what learning starts from: diversity words, and distribution words or their mixtures."""
+        width = backbone.model.text.config.width
         diversity = random_vectors(self.n_diversity, self.diversity_length, width, generator)
-        if self.reading == "mixtures":
+        guided = (
             # Logits of spread one: with all weights equal the mixtures would be one and the same word.
-            return diversity, torch.randn(self.n_distribution, len(self.descriptions), generator=generator)
-        return diversity, random_vectors(self.n_distribution, self.distribution_length, width, generator)
+            torch.randn(self.n_distribution, len(self.descriptions), generator=generator)
+            if self.reading == "mixtures"
+            else random_vectors(self.n_distribution, self.distribution_length, width, generator)
+        )
+        return diversity.to(backbone.device), guided.to(backbone.device)
 
     def _learn(
         self,

@@ -34,16 +34,15 @@ def embed_pairs(
     Returns:
         Normal and anomalous prompts, each normalised float32 (N, E) on the CPU.
     """
-    sides = []
-    for number, side in enumerate((pairs.normal, pairs.anomalous)):
-        parts = []
-        for rows in torch.arange(len(pairs)).split(_BATCH):
-            words = [diversity[pairs.diversity[rows]], distribution[pairs.distribution[rows]]]
-            parts.append(prompts.joined(words, side[rows]).cpu())
-            if progress is not None:
-                progress(number * len(pairs) + int(rows[-1]) + 1, 2 * len(pairs))
-        sides.append(torch.cat(parts))
-    return sides[0], sides[1]
+    sentences, found = torch.cat([pairs.normal, pairs.anomalous]), []
+    for batch in torch.arange(len(sentences)).split(_BATCH):
+        rows = batch % len(pairs)
+        words = [diversity[pairs.diversity[rows]], distribution[pairs.distribution[rows]]]
+        found.append(prompts.joined(words, sentences[batch]).cpu())
+        if progress is not None:
+            progress(int(batch[-1]) + 1, len(sentences))
+    normal, anomalous = torch.cat(found).split(len(pairs))
+    return normal, anomalous
 
 
 def least_mean_cosine(count: int, width: int) -> float:

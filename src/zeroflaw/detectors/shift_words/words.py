@@ -64,16 +64,10 @@ def description_loss(words: Tensor, descriptions: Tensor) -> Tensor:
 
 
 def assign(cosines: Tensor) -> Tensor:
-    """Give each of J words its nearest description, and each of D <= J descriptions at least one word.
+    """Return for each of J words the number of its nearest description; all D <= J descriptions get a word.
 
-    Greedy: the nearest pair of a word and a description, both still free, is taken D times; the words that
-    are left go to their nearest description.
-
-    Args:
-        cosines: of words and descriptions, (J, D).
-
-    Returns:
-        Numbers of descriptions, (J,).
+    Greedy: of the cosines (J, D), the nearest pair of a word and a description, both still free, is taken D
+    times; the words that are left go to their nearest description.
     """
     found = cosines.argmax(1)
     free = cosines.clone()
@@ -136,13 +130,8 @@ def all_pairs(diversity: int, distribution: int, *, objects: int, normal: int, a
 
 @dataclass(frozen=True, eq=False)
 class ShiftPrompts:
-    """Prompts of learned words through a frozen text tower.
-
-    Attributes:
-        tower: the text tower.
-        tokenizer: of that tower.
-        prefix: the words that every prompt starts with.
-        sentences: the semantic words, "metal nut." and "broken metal nut.", that prompts end with.
+    """Prompts through a frozen text tower: a prefix, learned words, and one of the sentences, which are the
+    semantic words such as "metal nut." and "broken metal nut.".
     """
 
     tower: Tower
@@ -155,17 +144,11 @@ class ShiftPrompts:
         return embed_pieces(self.tower, self.tokenizer, [self.prefix, words])
 
     def joined(self, words: Sequence[Tensor], sentences: Tensor) -> Tensor:
-        """Embed whole prompts; gradients flow back to the words.
+        """Embed whole prompts: normalised float32 (B, E); gradients flow back to the words.
 
         Args:
             words: learned words one after the other, each (B, M, C); none for prompts without any.
             sentences: the number of the semantic words of each prompt, (B,).
-
-        Returns:
-            Normalised float32 (B, E).
-
-        Raises:
-            WordsError: a prompt is longer than the tower's context.
         """
         table = self.tower.token_embedding.weight
         before, _ = assemble(self.tower, self.tokenizer, [self.prefix, *words])

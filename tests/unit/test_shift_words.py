@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zeroflaw import RWDA, UsageError, WordsError, load, load_backbone
 from zeroflaw.detectors.learned import random_vectors
+from zeroflaw.detectors.presets import parse_settings
 from zeroflaw.detectors.shift_words import ShiftWords
 from zeroflaw.detectors.shift_words.measures import least_mean_cosine, measure, nearest_words
 from zeroflaw.detectors.shift_words.words import (
@@ -460,6 +461,14 @@ def test_a_checkpoint_of_another_fit_is_refused(tiny_backbone: Path, tmp_path: P
     with pytest.raises(UsageError, match="other values of word_rate"):
         new(tiny_backbone, word_rate=0.1).fit(checkpoint=tmp_path / "kept")
     new(tiny_backbone, most_alike=0.9999).fit(checkpoint=tmp_path / "kept")  # nothing that words depend on
+
+
+def test_parameters_written_as_text() -> None:
+    settings = ["objects=nut,metal_nut", "losses=diversity,semantic", "descriptions=blur,dim light"]
+    detector = ShiftWords(**parse_settings("shift-words", settings))
+    assert detector.objects == ("nut", "metal nut")
+    assert detector.losses == ("diversity", "semantic")
+    assert detector.descriptions == ("blur", "dim light")
 
 
 @pytest.mark.parametrize(

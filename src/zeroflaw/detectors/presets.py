@@ -287,6 +287,10 @@ def parse_settings(detector: str, settings: Iterable[str]) -> dict[str, Any]:
 _FLAGS = {"true": True, "yes": True, "false": False, "no": False}
 
 
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
 def _value(text: str, hint: Any) -> Any:
     """Read a text as what an annotation asks for; ValueError where it cannot be that."""
     if get_origin(hint) is Annotated:
@@ -299,7 +303,7 @@ def _value(text: str, hint: Any) -> Any:
         return _FLAGS[text.lower()]
     if get_origin(hint) is tuple:
         return tuple(_value(part.strip(), get_args(hint)[0]) for part in text.split(",") if part.strip())
-    options = [option for option in get_args(hint) if option is not type(None)]
+    options = [_bare(option) for option in get_args(hint) if option is not type(None)]
     if (options and isinstance(options[0], type)) or any(get_origin(option) is tuple for option in options):
         listed = [option for option in options if get_origin(option) is tuple]
         single = [option for option in options if option not in listed]

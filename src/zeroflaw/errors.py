@@ -18,6 +18,7 @@ Every message says in one sentence what was wanted, what was got and what to do.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -80,3 +81,15 @@ def closest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def printable(text: object, most: int = 300) -> str:
+    """Return what somebody else wrote (a name, a path, another error's words) as it can be shown in one line.
+
+    Bytes that are not UTF-8 and control characters appear as escapes, so that they can neither break a line
+    nor steer a terminal; what has more than ``most`` characters is cut in its middle.
+    """
+    plain = os.fspath(text) if isinstance(text, os.PathLike) else str(text)
+    if len(plain) > most:
+        plain = f"{plain[: most // 2 - 1]}...{plain[-(most // 2 - 2) :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in plain)

@@ -9,8 +9,9 @@
     │   ├── ImageError            3   one picture cannot be used
     │   └── DatasetError          3   a data-set folder is not what it should be
     ├── WeightsError              4   model weights are missing, damaged or refused
-    └── DetectorError             4   a saved detector is missing, damaged or does not fit its backbone
-        └── NotFittedError        4   predict or save was called before fit
+    ├── DetectorError             4   a saved detector is missing, damaged or does not fit its backbone
+    │   └── NotFittedError        4   predict or save was called before fit
+    └── OutputError              74   results cannot be written
 
 Every message says in one sentence what was wanted, what was got and what to do.
 """
@@ -75,6 +76,12 @@ class DetectorError(ZeroflawError):
 
 class NotFittedError(DetectorError):
     """``predict`` or ``save`` was called before ``fit``."""
+
+
+class OutputError(ZeroflawError):
+    """Results cannot be written: a full disk, for example."""
+
+    exit_code = 74
 
 
 def closest(name: str, known: Iterable[str]) -> str:

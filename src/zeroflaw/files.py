@@ -174,7 +174,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
             f"'{printable(target)}' is a mount point or the current folder, whose place cannot be taken; "
             "give a folder below it"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        name = printable(target)
+        raise UsageError(f"no folder can be made at '{name}' ({reason(error)}); choose another") from error
     with _locked(target), _named(target):
         fresh, old = (target.with_name(f".{target.name}.{kind}.tmp") for kind in ("new", "old"))
         if old.exists() and not target.exists():
@@ -194,7 +198,13 @@ def _locked(target: Path) -> Iterator[None]:
     """Keep other runs away from ``target``; the lock of a killed run is none."""
     path = target.with_name(f".{target.name}.lock.tmp")
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            where = printable(target)
+            raise UsageError(
+                f"nothing can be written at '{where}' ({reason(error)}); choose another"
+            ) from error
         try:
             if sys.platform == "win32":
                 msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)

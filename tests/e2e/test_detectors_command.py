@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zeroflaw.cli import detectors as command
 from zeroflaw.cli.main import main
 from zeroflaw.detectors import PRESETS
 from zeroflaw.lab.published import published
@@ -68,31 +64,3 @@ def test_the_list_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert line in lines
     assert text.splitlines()[0].startswith("rwda ")
-
-
-def test_the_list_does_not_wait_for_torch() -> None:
-    code = (
-        "import sys; from zeroflaw.cli.main import cli; cli.main(['detectors'], standalone_mode=False); "
-        "print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert done.stdout.splitlines()[-1] == "False"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "class Kind(Base):\n    pass",
-        "class Kind:\n    needs: ClassVar[Needs] = OTHER\n    source: ClassVar[str] = 'a'",
-        "class Kind:\n    needs: ClassVar[Needs] = Needs(words=FLAG)\n    source: ClassVar[str] = 'a'",
-        "class Kind:\n    needs: ClassVar[Needs] = Needs()\n    source: ClassVar[str] = SOURCE",
-        "class Other:\n    needs: ClassVar[Needs] = Needs()\n    source: ClassVar[str] = 'a'",
-    ],
-)
-def test_a_class_that_does_not_say_it_plainly_is_imported(
-    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "one_kind.py").write_text(body)
-    monkeypatch.syspath_prepend(tmp_path)
-    command._read.cache_clear()
-    assert command._read("one_kind", "Kind") is None

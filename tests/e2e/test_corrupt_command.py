@@ -15,7 +15,6 @@ from zeroflaw.cli.main import main
 from zeroflaw.images import read_image
 from zeroflaw.lab.corruptions import CORRUPTIONS, corrupt
 from zeroflaw.lab.datasets import open_dataset, open_mvtec
-from zeroflaw.lab.evaluation.sharing import corruption_key
 
 NOISE = ["--corruption", "gaussian_noise"]
 
@@ -103,7 +102,7 @@ def test_noise_is_that_of_an_evaluation_under_corruption(root: Path) -> None:
     for category in open_mvtec(root):
         for record in (*category.test, *category.train):
             path = str(record.image)
-            assert listed[path] == corruption_key(record) == Path(path).relative_to(root).as_posix()
+            assert listed[path] == record.key == Path(path).relative_to(root).as_posix()
 
 
 def test_images_that_a_table_names_keep_their_names(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
 def test_every_preset_is_listed_as_its_class_describes_it(rows: dict[str, dict[str, Any]]) -> None:
     assert list(rows) == list(PRESETS)
     for name, row in rows.items():
-        kind = PRESETS[name].kind()
+        kind = PRESETS[name].detector_class
         assert row["summary"] == PRESETS[name].summary
         assert row["needs"] == str(kind.needs)
         assert row["source"] == kind.source
@@ -64,3 +66,12 @@ def test_the_list_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert line in lines
     assert text.splitlines()[0].startswith("rwda ")
+
+
+def test_the_list_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from zeroflaw.cli.main import cli; cli.main(['detectors'], standalone_mode=False); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"

@@ -22,7 +22,6 @@ from zeroflaw.images import read_image
 from zeroflaw.lab.corruptions import corrupt as corrupted
 from zeroflaw.lab.corruptions import parse_corruption
 from zeroflaw.lab.datasets import open_dataset
-from zeroflaw.lab.evaluation.sharing import corruption_key
 from zeroflaw.records import Dataset
 from zeroflaw.report import write_png
 
@@ -176,7 +175,7 @@ def _dataset(source: Path) -> Dataset | None:
 
 def _items(source: Path, dataset: Dataset, found: Found, train: bool) -> list[Item]:
     keys = {
-        record.image.absolute(): corruption_key(record)
+        record.image.absolute(): record.key
         for category in dataset
         for record in (*category.test, *(category.train if train else ()))
     }

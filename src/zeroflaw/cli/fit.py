@@ -17,8 +17,8 @@ from zeroflaw.cli.options import (
 )
 from zeroflaw.cli.output import say
 from zeroflaw.detectors import is_folder, make
-from zeroflaw.runtime.folder import require_target
 from zeroflaw.errors import UsageError
+from zeroflaw.runtime.folder import require_target
 
 
 @click.command()

@@ -100,3 +100,9 @@ def printable(text: object, most: int = 300) -> str:
     if len(plain) > most:
         plain = f"{plain[: most // 2 - 1]}...{plain[-(most // 2 - 2) :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in plain)
+
+
+def reason(error: BaseException) -> str:
+    """Return in a few printable words why something failed."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(said or type(error).__name__)

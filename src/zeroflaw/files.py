@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from zeroflaw.errors import InputError, UsageError, ZeroflawError, printable
+from zeroflaw.errors import reason as reason
 
 if sys.platform == "win32":
     import msvcrt
@@ -122,12 +123,6 @@ def read_toml(path: Path, limit: int, what: str, error: type[ZeroflawError] = In
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
-
-
-def reason(error: BaseException) -> str:
-    """Return in a few printable words why something failed."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable(said or type(error).__name__)
 
 
 def _kind(mode: int) -> str:

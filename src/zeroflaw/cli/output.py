@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zeroflaw.errors import UsageError, printable
-from zeroflaw.files import reason
+from zeroflaw.errors import UsageError, printable, reason
 
 if TYPE_CHECKING:
     from zeroflaw.finding import Found

@@ -143,7 +143,6 @@ def written(folder: Path) -> set[str]:
     return named | set(page_names(images))
 
 
-@cache
 def is_ours(results: Path) -> bool:
     """Whether this is a file of results that ``detect`` wrote."""
     if not results.is_file():
@@ -158,7 +157,8 @@ def without_results(found: Found, quiet: bool) -> Found:
     Raises:
         InputError: nothing is left.
     """
-    homes = {path: home for path in (*found.paths, *found.skipped) if (home := _home(path)) is not None}
+    ours = cache(is_ours)  # each folder is looked at once
+    homes = {path: home for path in (*found.paths, *found.skipped) if (home := _home(path, ours)) is not None}
     for home in dict.fromkeys(homes.values()):
         say(f"zeroflaw: {home}: results of an earlier run, left out", quiet)
     paths, skipped = (
@@ -169,10 +169,10 @@ def without_results(found: Found, quiet: bool) -> Found:
     return Found(paths, skipped)
 
 
-def _home(path: Path) -> Path | None:
+def _home(path: Path, ours: Callable[[Path], bool]) -> Path | None:
     """Return the folder of results that a file belongs to, or None."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  links are not resolved: their place counts
     homes = [folder.parent for folder in absolute.parents if folder.name == MAPS]
     if path.name == RESULTS or fnmatch.fnmatch(path.name, SHEETS):
         homes.append(absolute.parent)
-    return next((home for home in homes if is_ours(home / RESULTS)), None)
+    return next((home for home in homes if ours(home / RESULTS)), None)

@@ -106,7 +106,7 @@ def scaled(image: Pixels, side: int) -> Pixels:
 def write_png(path: Path | BinaryIO, array: Pixels) -> None:
     """Write ``(H, W, 3)`` or ``(H, W)`` uint8 as PNG, without metadata, to a file or stream.
 
-    The lightest compression: four times as fast as the usual one, for files that are a little larger.
+    The lightest compression: about three times as fast as the usual one, for files a sixth larger.
     """
     Image.fromarray(np.ascontiguousarray(array)).save(path, format="PNG", compress_level=1)
 

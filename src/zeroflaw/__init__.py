@@ -8,112 +8,73 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from zeroflaw._version import __version__
+from zeroflaw._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from zeroflaw.api import detect
-    from zeroflaw.detectors.acr import ACR
-    from zeroflaw.detectors.anomalyclip import AnomalyCLIP
-    from zeroflaw.detectors.check import check_detector
-    from zeroflaw.detectors.clip_pair import ClipPair
-    from zeroflaw.detectors.contract import Detector, Needs
-    from zeroflaw.detectors.maeday import MAEDAY
-    from zeroflaw.detectors.presets import load
-    from zeroflaw.detectors.promptstyler import PromptStyler
-    from zeroflaw.detectors.rwda import RWDA
-    from zeroflaw.detectors.shift_words import ShiftWords
-    from zeroflaw.detectors.winclip import WinCLIP
-    from zeroflaw.detectors.winclip_plus import WinCLIPPlus
-    from zeroflaw.errors import (
-        DatasetError,
-        DetectorError,
-        ImageError,
-        InputError,
-        NotFittedError,
-        UsageError,
-        WeightsError,
-        WordsError,
-        ZeroflawError,
-    )
-    from zeroflaw.images import Limits, find_images, read_image
-    from zeroflaw.lab.corruptions import corrupt
-    from zeroflaw.lab.datasets import open_dataset
-    from zeroflaw.runtime.prediction import Prediction
-    from zeroflaw.towers.weights import load_backbone
+    from zeroflaw.api import detect as detect
+    from zeroflaw.detectors.acr import ACR as ACR
+    from zeroflaw.detectors.anomalyclip import AnomalyCLIP as AnomalyCLIP
+    from zeroflaw.detectors.check import check_detector as check_detector
+    from zeroflaw.detectors.clip_pair import ClipPair as ClipPair
+    from zeroflaw.detectors.contract import Detector as Detector
+    from zeroflaw.detectors.contract import Needs as Needs
+    from zeroflaw.detectors.maeday import MAEDAY as MAEDAY
+    from zeroflaw.detectors.presets import load as load
+    from zeroflaw.detectors.promptstyler import PromptStyler as PromptStyler
+    from zeroflaw.detectors.rwda import RWDA as RWDA
+    from zeroflaw.detectors.shift_words import ShiftWords as ShiftWords
+    from zeroflaw.detectors.winclip import WinCLIP as WinCLIP
+    from zeroflaw.detectors.winclip_plus import WinCLIPPlus as WinCLIPPlus
+    from zeroflaw.errors import DatasetError as DatasetError
+    from zeroflaw.errors import DetectorError as DetectorError
+    from zeroflaw.errors import ImageError as ImageError
+    from zeroflaw.errors import InputError as InputError
+    from zeroflaw.errors import NotFittedError as NotFittedError
+    from zeroflaw.errors import OutputError as OutputError
+    from zeroflaw.errors import UsageError as UsageError
+    from zeroflaw.errors import WeightsError as WeightsError
+    from zeroflaw.errors import WordsError as WordsError
+    from zeroflaw.errors import ZeroflawError as ZeroflawError
+    from zeroflaw.images import Limits as Limits
+    from zeroflaw.images import find_images as find_images
+    from zeroflaw.images import read_image as read_image
+    from zeroflaw.lab.corruptions import corrupt as corrupt
+    from zeroflaw.lab.datasets import open_dataset as open_dataset
+    from zeroflaw.runtime.prediction import Prediction as Prediction
+    from zeroflaw.towers.weights import load_backbone as load_backbone
 
 _HOMES = {
-    "ACR": "zeroflaw.detectors.acr",
-    "AnomalyCLIP": "zeroflaw.detectors.anomalyclip",
-    "ClipPair": "zeroflaw.detectors.clip_pair",
-    "DatasetError": "zeroflaw.errors",
-    "Detector": "zeroflaw.detectors.contract",
-    "DetectorError": "zeroflaw.errors",
-    "ImageError": "zeroflaw.errors",
-    "InputError": "zeroflaw.errors",
-    "Limits": "zeroflaw.images",
-    "MAEDAY": "zeroflaw.detectors.maeday",
-    "Needs": "zeroflaw.detectors.contract",
-    "NotFittedError": "zeroflaw.errors",
-    "Prediction": "zeroflaw.runtime.prediction",
-    "PromptStyler": "zeroflaw.detectors.promptstyler",
-    "RWDA": "zeroflaw.detectors.rwda",
-    "ShiftWords": "zeroflaw.detectors.shift_words",
-    "UsageError": "zeroflaw.errors",
-    "WeightsError": "zeroflaw.errors",
-    "WinCLIP": "zeroflaw.detectors.winclip",
-    "WinCLIPPlus": "zeroflaw.detectors.winclip_plus",
-    "WordsError": "zeroflaw.errors",
-    "ZeroflawError": "zeroflaw.errors",
-    "check_detector": "zeroflaw.detectors.check",
-    "corrupt": "zeroflaw.lab.corruptions",
-    "detect": "zeroflaw.api",
-    "find_images": "zeroflaw.images",
-    "load": "zeroflaw.detectors.presets",
-    "load_backbone": "zeroflaw.towers.weights",
-    "open_dataset": "zeroflaw.lab.datasets",
-    "read_image": "zeroflaw.images",
+    "api": "detect",
+    "detectors.acr": "ACR",
+    "detectors.anomalyclip": "AnomalyCLIP",
+    "detectors.check": "check_detector",
+    "detectors.clip_pair": "ClipPair",
+    "detectors.contract": "Detector Needs",
+    "detectors.maeday": "MAEDAY",
+    "detectors.presets": "load",
+    "detectors.promptstyler": "PromptStyler",
+    "detectors.rwda": "RWDA",
+    "detectors.shift_words": "ShiftWords",
+    "detectors.winclip": "WinCLIP",
+    "detectors.winclip_plus": "WinCLIPPlus",
+    "errors": "DatasetError DetectorError ImageError InputError NotFittedError OutputError UsageError "
+    "WeightsError WordsError ZeroflawError",
+    "images": "Limits find_images read_image",
+    "lab.corruptions": "corrupt",
+    "lab.datasets": "open_dataset",
+    "runtime.prediction": "Prediction",
+    "towers.weights": "load_backbone",
 }
+_MODULES = {name: f"zeroflaw.{module}" for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [
-    "ACR",
-    "MAEDAY",
-    "RWDA",
-    "AnomalyCLIP",
-    "ClipPair",
-    "DatasetError",
-    "Detector",
-    "DetectorError",
-    "ImageError",
-    "InputError",
-    "Limits",
-    "Needs",
-    "NotFittedError",
-    "Prediction",
-    "PromptStyler",
-    "ShiftWords",
-    "UsageError",
-    "WeightsError",
-    "WinCLIP",
-    "WinCLIPPlus",
-    "WordsError",
-    "ZeroflawError",
-    "__version__",
-    "check_detector",
-    "corrupt",
-    "detect",
-    "find_images",
-    "load",
-    "load_backbone",
-    "open_dataset",
-    "read_image",
-]
+__all__ = sorted((*_MODULES, "__version__"))
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'zeroflaw' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -9,8 +9,9 @@
     │   ├── ImageError            3   one picture cannot be used
     │   └── DatasetError          3   a data-set folder is not what it should be
     ├── WeightsError              4   model weights are missing, damaged or refused
-    └── DetectorError             4   a saved detector is missing, damaged or does not fit its backbone
-        └── NotFittedError        4   predict or save was called before fit
+    ├── DetectorError             4   a saved detector is missing, damaged or does not fit its backbone
+    │   └── NotFittedError        4   predict or save was called before fit
+    └── OutputError              74   results cannot be written
 
 Every message says in one sentence what was wanted, what was got and what to do.
 """
@@ -18,6 +19,7 @@ Every message says in one sentence what was wanted, what was got and what to do.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -76,7 +78,31 @@ class NotFittedError(DetectorError):
     """``predict`` or ``save`` was called before ``fit``."""
 
 
+class OutputError(ZeroflawError):
+    """Results cannot be written: a full disk, for example."""
+
+    exit_code = 74
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def printable(text: object, most: int = 300) -> str:
+    """Return what somebody else wrote (a name, a path, another error's words) as it can be shown in one line.
+
+    Bytes that are not UTF-8 and control characters appear as escapes, so that they can neither break a line
+    nor steer a terminal; what has more than ``most`` characters is cut in its middle.
+    """
+    plain = os.fspath(text) if isinstance(text, os.PathLike) else str(text)
+    if len(plain) > most:
+        plain = f"{plain[: most // 2 - 1]}...{plain[-(most // 2 - 2) :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in plain)
+
+
+def reason(error: BaseException) -> str:
+    """Return in a few printable words why something failed."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(said or type(error).__name__)

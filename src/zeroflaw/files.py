@@ -1,16 +1,142 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files: reading within bounds, and writing so that a reader never sees half of a file or folder.
+
+What a run has not finished lies in ``.NAME.*.tmp`` beside the file or folder NAME, and nowhere else; the next
+run that writes a folder NAME clears what a killed one left there.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
+import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from zeroflaw.errors import InputError, UsageError, ZeroflawError, printable
+from zeroflaw.errors import reason as reason
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+# A key of 64 parts or more, which a TOML reader takes quadratic time for; no file needs one.
+_DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
+
+
+# Reading
+
+
+def file_size(path: Path, limit: int, what: str, error: type[ZeroflawError] = InputError) -> int:
+    """Return the size of a regular file in bytes, or refuse what cannot be one; a link is followed.
+
+    Args:
+        path: of the file; a pipe or device, which might never end, is not opened.
+        limit: largest size in bytes.
+        what: what the file is to the user, "words file" for example, for the message.
+        error: class of the error.
+
+    Raises:
+        ZeroflawError: of the class ``error``: no regular file, larger than ``limit``, or not to be read.
+    """
+    name = f"{what} '{printable(path)}'"
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as wrong:  # ValueError: a zero byte in the name
+        if isinstance(wrong, FileNotFoundError):
+            raise error(f"{name} does not exist; check the path") from wrong
+        raise error(f"{name} cannot be looked at ({reason(wrong)}); check the path") from wrong
+    if not stat.S_ISREG(status.st_mode):
+        raise error(f"{name} is {_kind(status.st_mode)}, not a file; give the path of a file")
+    if status.st_size > limit:
+        raise error(f"{name} has {status.st_size:,} bytes, and at most {limit:,} are read; make it smaller")
+    return status.st_size
+
+
+def read_bytes(path: Path, limit: int, what: str, error: type[ZeroflawError] = InputError) -> bytes:
+    """Return the content of a regular file of bounded size; arguments and errors of `file_size`."""
+    file_size(path, limit, what, error)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as wrong:
+        name = f"{what} '{printable(path)}'"
+        raise error(f"{name} cannot be read ({reason(wrong)}); check its permissions") from wrong
+    if len(data) > limit:  # it grew, or lies in a file system that does not know sizes
+        raise error(f"{what} '{printable(path)}' has more than {limit:,} bytes; make it smaller")
+    return data
+
+
+def read_text(path: Path, limit: int, what: str, error: type[ZeroflawError] = InputError) -> str:
+    """Return the text of a UTF-8 file, without byte order mark; arguments and errors of `file_size`."""
+    data = read_bytes(path, limit, what, error)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as wrong:
+        line = data.count(b"\n", 0, wrong.start) + 1
+        place = f"byte 0x{data[wrong.start]:02x} in line {line}"
+        raise error(f"{what} '{printable(path)}' is not UTF-8 ({place}); save it as UTF-8") from wrong
+
+
+def read_json(path: Path, limit: int, what: str, error: type[ZeroflawError] = InputError) -> dict[str, Any]:
+    """Return the object in a JSON file, which can be written again as it is: no NaN, no half characters.
+
+    Arguments and errors of `file_size`.
+    """
+    text = read_text(path, limit, what, error)
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as wrong:
+        raise error(f"{what} '{printable(path)}' is not JSON ({reason(wrong)}); correct it") from wrong
+    if not isinstance(value, dict):
+        raise error(f"{what} '{printable(path)}' must hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def read_toml(path: Path, limit: int, what: str, error: type[ZeroflawError] = InputError) -> dict[str, Any]:
+    """Return the content of a TOML file; arguments and errors of `file_size`, with the line of a mistake."""
+    text = read_text(path, limit, what, error)
+    name = f"{what} '{printable(path)}'"
+    if _DEEP_KEY.search(text):
+        raise error(f"{name} has a key of more than 64 parts; write flat tables")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as wrong:
+        raise error(f"{name} has lists nested too deep; write flat lists") from wrong
+    except ValueError as wrong:  # TOMLDecodeError, and what int() and datetime refuse
+        place = re.search(r"\(at line (\d+)", str(wrong))
+        line = int(place[1]) if place else len(text.splitlines()) or 1
+        said = printable(re.sub(r"\s*\(at .*\)$", "", str(wrong)).partition(";")[0])
+        raise error(f"{name} is not TOML: '{said}' in line {line}; correct that line") from wrong
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# Writing
 
 
 @contextmanager
@@ -21,10 +147,10 @@ def atomic(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes the file private; what replaces it gets the usual permissions.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        with _named(path):
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # mkstemp made it private
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -32,33 +158,117 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a fresh folder beside ``target`` that takes its place at the end, or vanishes on any error."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    """Yield a fresh folder beside ``target`` that takes its place at the end, or vanishes on any error.
+
+    Raises:
+        UsageError: another run is writing ``target``, or its place cannot be taken.
+    """
+    target = Path(os.path.realpath(target))
+    if target.is_mount() or Path.cwd().is_relative_to(target):
+        raise UsageError(
+            f"'{printable(target)}' is a mount point or the current folder, whose place cannot be taken; "
+            "give a folder below it"
+        )
     try:
-        yield fresh
-        _take_place(fresh, target)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        name = printable(target)
+        raise UsageError(f"no folder can be made at '{name}' ({reason(error)}); choose another") from error
+    with _locked(target), _named(target):
+        fresh, old = (target.with_name(f".{target.name}.{kind}.tmp") for kind in ("new", "old"))
+        if old.exists() and not target.exists():
+            old.rename(target)
+        try:
+            _clear(fresh, old)
+            fresh.mkdir()
+            yield fresh
+            _open_up(fresh)
+            _take_place(fresh, target, old)
+        finally:
+            _clear(fresh, old)
 
 
-def _take_place(fresh: Path, target: Path) -> None:
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Keep other runs away from ``target``; the lock of a killed run is none."""
+    path = target.with_name(f".{target.name}.lock.tmp")
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            where = printable(target)
+            raise UsageError(
+                f"nothing can be written at '{where}' ({reason(error)}); choose another"
+            ) from error
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise UsageError(
+                f"another run is writing '{printable(target)}'; wait for it or give another folder"
+            ) from error
+        if sys.platform == "win32" or _is_same(path, handle):
+            break
+        os.close(handle)  # the run before us removed the file that we locked
+    try:
+        yield
+    finally:
+        if sys.platform != "win32":  # where a file that is open cannot be removed
+            path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _is_same(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _clear(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_up(folder: Path) -> None:
+    """Give files that some writers make private the usual permissions."""
     mask = _umask()
-    fresh.chmod(0o777 & ~mask)  # mkdtemp makes it private, and some writers their files
-    for path in fresh.iterdir():
-        path.chmod(0o666 & ~mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+
+
+def _take_place(fresh: Path, target: Path, old: Path) -> None:
     if not target.exists():
         fresh.rename(target)
-        return
-    old = fresh.with_name(f"{fresh.name}.old")
-    target.rename(old)
+    elif not _exchange(fresh, target):
+        target.rename(old)  # a run killed here is mended by the next one
+        try:
+            fresh.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step where the system can; False where it cannot."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return call is not None and call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say what was being written when the system refuses, on a full disk for example."""
     try:
-        fresh.rename(target)
-    except OSError:
-        old.rename(target)
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:
@@ -81,12 +291,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` atomically, as indented JSON without NaN or infinity."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -34,6 +34,12 @@ class Record:
     image: Path
     mask: Path | None
 
+    @property
+    def key(self) -> str:
+        """Name by its place in the data set: the same on every machine, so that noise drawn for it is, too."""
+        parts = (self.category, self.split, self.defect, self.domain, self.image.name)
+        return "/".join(part for part in parts if part is not None)
+
 
 class LazyRecords(Sequence[Record]):
     """Records that are made when they are asked for, for data sets of more than 100,000 images.

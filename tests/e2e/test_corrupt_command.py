@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zeroflaw.cli import corrupt as command
 from zeroflaw.cli.corrupt import list_source
 from zeroflaw.cli.main import main
 from zeroflaw.images import read_image
 from zeroflaw.lab.corruptions import CORRUPTIONS, corrupt
-from zeroflaw.lab.datasets import open_mvtec
-from zeroflaw.lab.evaluation.sharing import corruption_key
+from zeroflaw.lab.datasets import open_dataset, open_mvtec
 
 NOISE = ["--corruption", "gaussian_noise"]
 
@@ -98,10 +98,32 @@ def test_one_category_gets_the_same_noise_as_the_whole(
 
 
 def test_noise_is_that_of_an_evaluation_under_corruption(root: Path) -> None:
-    listed = {str(item.path): item.key for item in list_source(root)[0]}
+    listed = {str(item.path): item.key for item in list_source(root, train=True)[0]}
     for category in open_mvtec(root):
-        for record in category.test:
-            assert listed[str(record.image)] == corruption_key(record)
+        for record in (*category.test, *category.train):
+            path = str(record.image)
+            assert listed[path] == record.key == Path(path).relative_to(root).as_posix()
+
+
+def test_images_that_a_table_names_keep_their_names(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for kind in ("Normal", "Anomaly"):
+        save(root / f"candle/Data/Images/{kind}/000.JPG")
+    save(root / "candle/Data/Masks/Anomaly/000.png", mode="1")
+    (root / "split_csv").mkdir()
+    rows = [
+        f"candle,test,{label},candle/Data/Images/{kind}/000.JPG,"
+        for label, kind in (("normal", "Normal"), ("anomaly", "Anomaly"))
+    ]
+    rows[1] += "candle/Data/Masks/Anomaly/000.png"
+    (root / "split_csv/1cls.csv").write_text("\n".join(["object,split,label,image,mask", *rows]) + "\n")
+    assert run("corrupt", root, tmp_path / "out", *NOISE) == 0
+    copies = tmp_path / "out" / "gaussian_noise-3"
+    (category,) = open_dataset(str(copies))
+    assert [record.label for record in category.test] == [1, 0]
+    assert category.has_masks
+    with Image.open(category.test[0].image) as picture:
+        assert picture.format == "PNG"
 
 
 def test_several_corruptions_and_severities_at_once(root: Path, tmp_path: Path) -> None:
@@ -165,31 +187,33 @@ def test_results_are_not_replaced_unless_asked_for(
     assert files(out) != before
 
 
-def test_what_would_stay_among_the_copies_is_refused(
+def test_files_of_somebody_else_among_the_copies_are_kept(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     assert run("corrupt", root, out, *NOISE) == 0
+    assert run("corrupt", root / "nut", out, *NOISE, "--overwrite") == 0
+    assert all("cloth" not in name for name in files(out))  # an earlier run goes as a whole
+    (out / "gaussian_noise-3" / "note.txt").write_text("mine")
     before = files(out)
     capsys.readouterr()
-    assert run("corrupt", root / "nut", out, *NOISE, "--overwrite") == 2
-    assert "cloth" in capsys.readouterr().err
+    assert run("corrupt", root, out, *NOISE, "--overwrite") == 2
+    assert "note.txt, which was not written by an earlier run" in capsys.readouterr().err
     assert files(out) == before
 
 
-def test_an_interrupted_run_has_no_record(
+def test_an_interrupted_run_leaves_the_earlier_copies(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zeroflaw import report
-
     assert run("corrupt", root, tmp_path / "out", *NOISE) == 0
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report, "write_png", interrupted)
+    before = files(tmp_path / "out")
+    monkeypatch.setattr(command, "write_png", interrupted)
     assert run("corrupt", root, tmp_path / "out", *NOISE, "--overwrite") == 130
-    assert "gaussian_noise-3/corruption.json" not in files(tmp_path / "out")
+    assert files(tmp_path / "out") == before
 
 
 def test_help_names_every_corruption(capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,7 +238,7 @@ def test_help_names_every_corruption(capsys: pytest.CaptureFixture[str]) -> None
         (["{root}", "{root}/licence.txt", *NOISE], 2, "would mix with their source"),
         (["{root}", "{file}", *NOISE], 2, "folder"),
         (["{twins}", "{out}", *NOISE], 3, "would both become 'a.png'"),
-        (["{bare}", "{out}", *NOISE], 3, "test images are wanted"),
+        (["{bare}", "{out}", *NOISE], 3, "images are wanted"),
         (["{empty}", "{out}", *NOISE], 3, "holds no image"),
     ],
 )

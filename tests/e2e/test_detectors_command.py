@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zeroflaw.cli import detectors as command
 from zeroflaw.cli.main import main
 from zeroflaw.detectors import PRESETS
 from zeroflaw.lab.published import published
@@ -32,7 +30,7 @@ def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
 def test_every_preset_is_listed_as_its_class_describes_it(rows: dict[str, dict[str, Any]]) -> None:
     assert list(rows) == list(PRESETS)
     for name, row in rows.items():
-        kind = PRESETS[name].kind()
+        kind = PRESETS[name].detector_class
         assert row["summary"] == PRESETS[name].summary
         assert row["needs"] == str(kind.needs)
         assert row["source"] == kind.source
@@ -77,22 +75,3 @@ def test_the_list_does_not_wait_for_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.splitlines()[-1] == "False"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "class Kind(Base):\n    pass",
-        "class Kind:\n    needs: ClassVar[Needs] = OTHER\n    source: ClassVar[str] = 'a'",
-        "class Kind:\n    needs: ClassVar[Needs] = Needs(words=FLAG)\n    source: ClassVar[str] = 'a'",
-        "class Kind:\n    needs: ClassVar[Needs] = Needs()\n    source: ClassVar[str] = SOURCE",
-        "class Other:\n    needs: ClassVar[Needs] = Needs()\n    source: ClassVar[str] = 'a'",
-    ],
-)
-def test_a_class_that_does_not_say_it_plainly_is_imported(
-    body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "one_kind.py").write_text(body)
-    monkeypatch.syspath_prepend(tmp_path)
-    command._read.cache_clear()
-    assert command._read("one_kind", "Kind") is None

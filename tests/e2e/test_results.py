@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroflaw.cli import common, results
-from zeroflaw.cli.earlier import look_at
+from zeroflaw.cli import progress, results
 from zeroflaw.cli.main import main
 from zeroflaw.errors import UsageError
 from zeroflaw.images import read_image
 from zeroflaw.lab.samples import render, render_samples
-from zeroflaw.report import draw_heatmap
 
 LONG = "x" * 300
 FINISHED = ["contact-sheet-01.png", "maps", "predictions.jsonl"]
@@ -63,120 +62,144 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.parametrize("name", ["maps/mine.png", "contact-sheet-01.png", "contact-sheet-holiday.png"])
-@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
-def test_pictures_of_the_user_are_never_replaced(
-    name: str, flags: list[str], photos: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["maps/mine.png", "contact-sheet-01.png", "notes.txt", "maps/deep/note"])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_files_of_the_user_are_never_replaced(
+    name: str, earlier: bool, photos: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    picture(out / name)
+    if earlier:
+        assert run("detect", photos, "--detector", saved, "-o", out, "--no-maps", "-q") == 0
+        (out / "contact-sheet-01.png").rename(tmp_path / "sheet.png")
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    (out / name).write_text("mine")
     before = content(out)
-    assert run("detect", photos, "--detector", saved, "-o", out, *flags) == 2
-    assert "not written by an earlier run" in capsys.readouterr().err
+    code = run("detect", photos, "--detector", saved, "-o", out, "--overwrite")
+    if earlier and name == "contact-sheet-01.png":  # which results speak of
+        assert code == 0
+        return
+    assert code == 2
+    assert f"{name}, which was not written by an earlier run" in capsys.readouterr().err
     assert content(out) == before
 
 
-@pytest.mark.parametrize("text", ['{"source": "mine"}\n', "no JSON\n", '{"schema": 1}\n'])
+@pytest.mark.parametrize(
+    "text", ['{"source": "mine"}\n', "no JSON\n", '{"schema": 1}\nno JSON', '{"schema": []\n']
+)
 def test_other_results_are_never_replaced(text: str, photos: Path, saved: Path, tmp_path: Path) -> None:
-    for name in ("predictions.jsonl", "predictions.jsonl.part"):
-        out = tmp_path / f"out of {name}"
-        out.mkdir()
-        if name.endswith(".part") and text.startswith('{"schema"'):
-            continue  # looks like an unfinished run of ours
-        (out / name).write_text(text)
-        assert run("detect", photos, "--detector", saved, "-o", out, "--overwrite") == 2
-        assert content(out) == {name: text.encode()}
-
-
-def test_a_new_run_replaces_the_old_one_and_nothing_else(photos: Path, saved: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    out.mkdir()
+    (out / "predictions.jsonl").write_text(text)
+    assert run("detect", photos, "--detector", saved, "-o", out, "--overwrite") == 2
+    assert content(out) == {"predictions.jsonl": text.encode()}
+
+
+def test_a_new_run_takes_the_place_of_the_old_one(photos: Path, saved: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
     assert run("detect", photos, "--detector", saved, "-o", out, "-q") == 0
-    mine = [picture(out / "maps" / "d.png"), out / "maps" / "note.txt", out / "readme.txt"]
-    for path in mine[1:]:
-        path.write_text("mine")
-    before = [path.read_bytes() for path in mine]
-    (photos / "a.png").rename(photos / "d.png")
-    assert run("detect", photos, "--detector", saved, "-o", out, "-q", "--overwrite") == 0
-    assert [path.read_bytes() for path in mine] == before
-    maps = [row["heat_map"] for row in rows(out / "predictions.jsonl")]
-    assert maps == ["maps/b.png", "maps/c.png", "maps/d-photos.png"]
-    assert sorted(p.name for p in (out / "maps").iterdir()) == sorted(
-        ["d.png", "note.txt", *(Path(name).name for name in maps)]
-    )
-    assert run("detect", photos, "--detector", saved, "-o", out, "-q", "--overwrite", "--no-maps") == 0
-    assert sorted(p.name for p in (out / "maps").iterdir()) == ["d.png", "note.txt"]
+    before = content(out)
+    assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q") == 2
+    assert content(out) == before
+    assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q", "--overwrite") == 0
+    assert sorted(content(out)) == ["contact-sheet-01.png", "maps/a.png", "predictions.jsonl"]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
 def test_only_what_results_speak_of_counts_as_theirs(tmp_path: Path) -> None:
-    row = {"schema": 1, "zeroflaw": "0", "source": "a", "heat_map": "../victim.png"}
+    row = {"schema": 1, "zeroflaw": "0", "source": "a", "heat_map": "maps/a.png"}
     bad = {"schema": 1, "zeroflaw": "0", "source": "a", "error": "gone"}
     lines = [json.dumps(row)] * 41 + [json.dumps(bad)] * 40  # 41 photos are two pages
-    out = tmp_path / "out"
-    pages = [picture(out / f"contact-sheet-0{number}.png").name for number in (1, 2)]
-    (out / "predictions.jsonl").write_text("\n".join(lines) + "\n")
-    victim = picture(tmp_path / "victim.png")
-    earlier = look_at(out)
-    assert earlier.pictures == set(pages)
-    earlier.remove()
-    assert victim.exists()
-    assert [p.name for p in out.iterdir()] == ["predictions.jsonl"]
-    picture(out / "contact-sheet-03.png")
-    with pytest.raises(UsageError, match=r"contact-sheet-03\.png' was not written"):
-        look_at(out)
+    (tmp_path / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    pages = {f"contact-sheet-0{number}.png" for number in (1, 2)}
+    assert results.written(tmp_path) >= {"predictions.jsonl", "maps/a.png", *pages}
+    assert "contact-sheet-03.png" not in results.written(tmp_path)
 
 
+def test_maps_keep_the_folders_of_their_photos(saved: Path, tmp_path: Path) -> None:
+    for name in ("gear/burnt/000.png", "gear/good/000.png", "nut/good/000.png", "nut/good/000.jpg"):
+        picture(tmp_path / "set" / name)
+    assert run("detect", tmp_path / "set", "--detector", saved, "-o", tmp_path / "out", "-q") == 0
+    maps = [row["heat_map"] for row in rows(tmp_path / "out" / "predictions.jsonl")]
+    names = ["gear/burnt/000.png", "gear/good/000.png", "nut/good/000.png", "nut/good/000-2.png"]
+    assert maps == [f"maps/{name}" for name in names]
+    assert all((tmp_path / "out" / name).is_file() for name in maps)
+
+
+@pytest.mark.parametrize("pattern", [".", "**/*.png", "out/maps/../../*.png"])
 def test_own_results_are_no_input(
-    photos: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pattern: str,
+    photos: Path,
+    saved: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(photos)
-    for out in ("out", "."):
-        for flags in ([], ["--overwrite"]):
-            assert run("detect", "*.png", "--detector", saved, "-o", out, *flags) == 0
-            found = rows(Path(out, "predictions.jsonl"))
-            assert [row["source"] for row in found] == ["a.png", "b.png", "c.png"]
-        assert sorted(p.name for p in Path("out").iterdir()) == FINISHED
+    assert run("detect", "a.png", "--detector", saved, "-o", "out", "-q") == 0
+    picture(photos / "maps" / "of-the-user.png")
     capsys.readouterr()
-    assert run("detect", "out", "--detector", saved, "-o", "out", "--overwrite") == 3
+    assert run("detect", pattern, "--detector", saved, "-o", "out", "--overwrite") == 0
+    left_out = capsys.readouterr().err.count(f"{photos / 'out'}: results of an earlier run, left out\n")
+    assert left_out == (".." not in pattern)
+    found = {Path(row["source"]).name for row in rows(Path("out/predictions.jsonl"))}
+    assert found - {"of-the-user.png"} == {"a.png", "b.png", "c.png"}
+    assert ("of-the-user.png" in found) == (".." not in pattern)
+    assert run("detect", "out", "--detector", saved) == 3
     assert "only results of an earlier run" in capsys.readouterr().err
 
 
-def test_a_whole_folder_with_its_results_inside_is_judged_again(
-    photos: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(photos)
-    for flags in ([], ["--overwrite"]):
-        assert run("detect", ".", "--detector", saved, "-o", "out", *flags) == 0
-        assert [row["source"] for row in rows(Path("out/predictions.jsonl"))] == ["a.png", "b.png", "c.png"]
-        assert "skipped" not in capsys.readouterr().err
-    assert sorted(p.name for p in Path("out").iterdir()) == FINISHED
-
-
-def test_a_stopped_run_leaves_its_lines_and_the_old_results(
+def test_a_stopped_run_leaves_the_old_results(
     photos: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q") == 0
     before = content(out)
-    draw, drawn = draw_heatmap, []
 
-    def stopping(*given: Any, **named: Any) -> Any:
-        drawn.append(named["title"])
-        if len(drawn) == 3:
-            raise KeyboardInterrupt
-        # What is done is on disk already, as it must be for a run that is killed outright.
-        assert len(rows(out / "predictions.jsonl.part")) == len(drawn) - 1
-        return draw(*given, **named)
+    def stopping(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(results, "draw_heatmap", stopping)
     assert run("detect", photos, "--detector", saved, "-o", out, "-q", "--overwrite") == 130
-    after = content(out)
-    part = after.pop("predictions.jsonl.part").decode()
-    assert [Path(json.loads(line)["source"]).name for line in part.splitlines()] == ["a.png", "b.png"]
-    assert after == before
-    monkeypatch.setattr(results, "draw_heatmap", draw)
-    (out / ".zeroflaw-unfinished" / "maps").mkdir(parents=True)  # as a killed run leaves it
+    assert content(out) == before
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "photos"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_a_killed_run_leaves_the_old_results(
+    number: int, code: int, photos: Path, saved: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q") == 0
+    before = content(out)
+    script = (
+        "import time\nfrom zeroflaw.cli import main, results\n"
+        "def slow(*_, **__):\n    print('drawing', flush=True)\n    time.sleep(60)\n"
+        "results.draw_heatmap = slow\nmain.main()\n"
+    )
+    words = ["detect", str(photos), "--detector", str(saved), "-o", str(out), "--overwrite"]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "drawing\n"
+        assert (
+            run("detect", photos, "--detector", saved, "-o", out, "--overwrite", "-q") == 2
+        )  # one at a time
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait() == code
+    assert said.splitlines()[-1:] == (
+        [] if code < 0 else [f"zeroflaw: {'terminated' if code == 143 else 'interrupted'}"]
+    )
+    assert content(out) == before
+    left = {p.name for p in tmp_path.iterdir()} - {"out", "photos"}
+    assert left == ({".out.new.tmp", ".out.lock.tmp"} if code < 0 else set())
     assert run("detect", photos, "--detector", saved, "-o", out, "-q", "--overwrite") == 0
-    assert sorted(p.name for p in out.iterdir()) == FINISHED
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "photos"}
     assert len(rows(out / "predictions.jsonl")) == 3
 
 
@@ -227,7 +250,7 @@ def test_the_bar_counts_unreadable_images_and_gives_way_to_messages(
     photos: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "b.png").write_bytes(b"no picture")
-    monkeypatch.setattr(common, "bars_shown", lambda quiet: True)
+    monkeypatch.setattr(progress, "bars_shown", lambda quiet: True)
     assert run("detect", photos, "--detector", saved) == 3
     err = capsys.readouterr().err
     assert "3/3" in err

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import zeroflaw
-from zeroflaw import errors
+from zeroflaw import Detector, Prediction, errors
 
 SOURCE = Path(zeroflaw.__file__).parent
 
 
 def test_all_public_names_are_sorted_and_can_be_had() -> None:
-    def order(name: str) -> tuple[int, str]:
-        return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
-
-    assert zeroflaw.__all__ == sorted(zeroflaw.__all__, key=order)
+    assert zeroflaw.__all__ == sorted(zeroflaw.__all__)
     for name in zeroflaw.__all__:
         assert getattr(zeroflaw, name) is not None
         assert name == "__version__" or getattr(zeroflaw, name).__doc__, name
@@ -32,6 +33,64 @@ def test_every_error_is_public() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Detektor'"):
         _ = zeroflaw.Detektor
+
+
+def test_the_names_for_type_checkers_are_those_for_users() -> None:
+    (block,) = (
+        node for node in ast.parse((SOURCE / "__init__.py").read_text()).body if isinstance(node, ast.If)
+    )
+    imported = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported == zeroflaw._MODULES
+
+
+class Half(Detector):
+    """Scores a picture by its mean, and is fitted always."""
+
+    name = "half"
+    is_fitted = True
+
+    def fit(self, **_: Any) -> Half:
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        raise NotImplementedError
+
+    def _predict_batch(self, images: list[Any], maps: bool) -> list[Prediction]:
+        field = np.ones((2, 2), np.float32) if maps else None
+        return [Prediction("", i.mean() / 255, i.mean() / 255, {}, i.shape[:2], map=field) for i in images]
+
+
+def test_one_picture_gives_one_prediction_and_several_a_list(tmp_path: Path) -> None:
+    grey = np.full((4, 4, 3), 51, np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(grey).save(path)
+    for one in (grey, grey[..., 0], Image.fromarray(grey), path.read_bytes(), path, str(path)):
+        prediction = zeroflaw.detect(one, detector=Half())
+        assert isinstance(prediction, Prediction)
+        assert prediction.score == 0.2
+    for several in ([path], tmp_path, str(tmp_path / "*.png"), grey[None], [grey], (p for p in [str(path)])):
+        (prediction,) = zeroflaw.detect(several, detector=Half())
+        assert prediction.score == 0.2
+    assert [p.source for p in zeroflaw.detect([path, grey], detector=Half())] == [str(path), "image 1"]
+    with pytest.raises(errors.ImageError):
+        zeroflaw.detect(b"no picture", detector=Half())
+
+
+def test_predictions_print_short_compare_and_hash() -> None:
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    one, other = zeroflaw.detect(pixels, detector=Half(), maps=True)
+    assert "map" not in repr(one)
+    assert one != other
+    assert one == dataclasses.replace(other, source=one.source)
+    assert one != dataclasses.replace(one, map=None)
+    assert one != dataclasses.replace(one, map=np.zeros((2, 2), np.float32))
+    assert one != 1
+    assert len({one, other, dataclasses.replace(one)}) == 2
 
 
 def test_nothing_in_the_package_unpickles_or_executes() -> None:

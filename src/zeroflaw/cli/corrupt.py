@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import click
 
-from zeroflaw.cli.common import prepare_output, say, with_bar
-from zeroflaw.errors import ImageError, InputError, UsageError
+from zeroflaw._version import __version__
+from zeroflaw.cli.options import overwrite_option, quiet_option
+from zeroflaw.cli.output import require_free, say, tell_skipped
+from zeroflaw.cli.progress import with_bar
+from zeroflaw.errors import DatasetError, ImageError, InputError, UsageError, printable
+from zeroflaw.files import read_json, whole_folder, write_json
+from zeroflaw.finding import Found, find_images, shown
+from zeroflaw.images import read_image
+from zeroflaw.lab.corruptions import corrupt as corrupted
+from zeroflaw.lab.corruptions import parse_corruption
+from zeroflaw.lab.datasets import open_dataset
+from zeroflaw.records import Dataset
+from zeroflaw.report import write_png
 
 RECORD = "corruption.json"
 SCHEMA = 1
@@ -25,19 +36,13 @@ class Item:
 
     Attributes:
         path: where it is.
-        key: where it is below the root of its data set, with slashes; noise is drawn for this name.
-        corrupted: whether it is a picture to corrupt; else it is copied unchanged.
+        target: where its copy goes, below the folder of one corruption.
+        key: the name that noise is drawn for; None where the file is copied unchanged.
     """
 
     path: Path
-    key: str
-    corrupted: bool
-
-    @property
-    def target(self) -> PurePosixPath:
-        """Return where its copy goes, below the folder of one corruption."""
-        key = PurePosixPath(self.key)
-        return key.with_suffix(".png") if self.corrupted else key
+    target: PurePosixPath
+    key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,8 @@ class Variant:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Seed of the noise."
 )
 @click.option("--all", "train", is_flag=True, help="Of a data set: corrupt the training images, too.")
-@click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@overwrite_option
+@quiet_option
 def corrupt(
     source: Path,
     dest: Path,
@@ -88,203 +93,154 @@ def corrupt(
 ) -> int:
     """Write corrupted copies of the images in SOURCE as PNG files, below DEST/NAME-SEVERITY/.
 
-    SOURCE is an image, a folder of images, or a data set in the layout of MVTec AD. Of a data set, only the
-    test images are corrupted; everything else, masks above all, is copied unchanged. Images that cannot be
-    read are reported, the others go on, and the exit code is 3.
+    SOURCE is an image, a folder of images, or a data set in a layout that 'zeroflaw datasets' lists. Of a
+    data set, only the test images are corrupted; everything else, masks above all, is copied unchanged.
+    Images that cannot be read are reported, the others go on, and the exit code is 3.
     """
-    from zeroflaw.finding import shown
-
-    variants = _variants(dest, names, severities)
+    pairs = [parse_corruption(f"{name}:{severity}") for name in names for severity in severities]
+    variants = [
+        Variant(name, severity, dest / f"{name}-{severity}") for name, severity in dict.fromkeys(pairs)
+    ]
     items, skipped = list_source(source, train=train)
-    _check_places(source, items, variants, overwrite)
-    _tell_skipped(skipped, quiet)
     for variant in variants:
-        prepare_output(variant.folder, RECORD, overwrite)
-        (variant.folder / RECORD).unlink(missing_ok=True)  # it says that the folder is complete
-    unreadable = _write_all(items, variants, seed, quiet)
+        _check_place(source, variant.folder, overwrite)
+    tell_skipped(skipped, quiet)
+    with ExitStack() as stack:
+        folders = [stack.enter_context(whole_folder(variant.folder)) for variant in variants]
+        for variant in variants:
+            _check_place(source, variant.folder, overwrite)  # once more: another run may have been faster
+        unreadable = _write_all(items, variants, folders, seed, quiet)
+        wanted = sum(item.key is not None for item in items)
+        for variant, folder in zip(variants, folders, strict=True):
+            record = {
+                "schema": SCHEMA,
+                "zeroflaw": __version__,
+                "corruption": variant.name,
+                "severity": variant.severity,
+                "seed": seed,
+                "corrupted": wanted - len(unreadable),
+                "copied": len(items) - wanted,
+                "unreadable": unreadable,
+                "files": sorted(shown(item.target) for item in items),
+            }
+            write_json(folder / RECORD, record)
     for variant in variants:
-        _write_record(variant, items, seed=seed, unreadable=unreadable)
-        say(f"wrote {shown(variant.folder)}", quiet)
+        say(f"wrote {variant.folder}", quiet)
     return InputError.exit_code if unreadable else 0
 
 
-def _variants(dest: Path, names: Sequence[str], severities: Sequence[int]) -> list[Variant]:
-    from zeroflaw.lab.corruptions import parse_corruption
-
-    pairs = [parse_corruption(f"{name}:{severity}") for name in names for severity in severities]
-    return [Variant(name, severity, dest / f"{name}-{severity}") for name, severity in dict.fromkeys(pairs)]
-
-
-# What there is to do
-
-
-def list_source(source: Path, *, train: bool = False) -> tuple[list[Item], list[Path]]:
+def list_source(source: Path, *, train: bool = False) -> tuple[list[Item], Found]:
     """List the files behind SOURCE with what becomes of each, and what is left out.
 
     Raises:
         InputError: there is nothing, nothing would be corrupted, masks would be, or two copies would have
             one name.
     """
-    from zeroflaw.finding import find_images, shown
-
     if not source.exists():
         raise InputError(f"there is no file or folder '{shown(source)}'; check the path")
     found = find_images([source])
-    if not _is_dataset(source):
-        skipped = list(found.skipped)
+    dataset = _dataset(source)
+    if dataset is None:
         base = source if source.is_dir() else source.parent
-        items = [Item(path, path.relative_to(base).as_posix(), True) for path in found.paths]
-        _refuse_masks(source, items)
+        places = [PurePosixPath(path.relative_to(base).as_posix()) for path in found.paths]
+        _refuse_masks(source, places)
+        items = [
+            Item(path, place.with_suffix(".png"), str(place))
+            for path, place in zip(found.paths, places, strict=True)
+        ]
     else:
-        skipped = [path for path in found.skipped if path.is_dir()]
-        parts = ("test", "train") if train else ("test",)
-        others = [path for path in found.skipped if path.is_file()]
-        items = [_item(path, source, parts) for path in found.paths]
-        items += [Item(path, _dataset_key(path, source), False) for path in others]
-        if not any(item.corrupted for item in items):
-            raise InputError(
-                f"test images are wanted in <category>/test, but '{shown(source)}' has none; check the path"
-            )
-    _refuse_twins(items)
-    return items, skipped
-
-
-def _is_category(folder: Path) -> bool:
-    return (folder / "test").is_dir()
-
-
-def _is_dataset(source: Path) -> bool:
-    """Whether this is a data set in the layout of MVTec AD, or a category of one."""
-    return _is_category(source) or (source.is_dir() and any(map(_is_category, source.iterdir())))
-
-
-def _dataset_key(path: Path, source: Path) -> str:
-    """Return the path below the root of the data set, also where only a category of it was given."""
-    below = path.relative_to(source).as_posix()
-    return f"{source.resolve().name}/{below}" if _is_category(source) else below
-
-
-def _item(path: Path, source: Path, parts: Sequence[str]) -> Item:
-    key = _dataset_key(path, source)
-    where = PurePosixPath(key).parts  # category, part, kind of defect, name
-    return Item(path, key, len(where) > 2 and where[1] in parts)
-
-
-def _tell_skipped(paths: Iterable[Path], quiet: bool) -> None:
-    from zeroflaw.finding import shown
-
-    for path in paths:
-        reason = (
-            "it is a link to a folder, which is not followed" if path.is_dir() else "it is not an image file"
-        )
-        say(f"zeroflaw: {shown(path)}: skipped, {reason}", quiet)
-
-
-def _refuse_masks(source: Path, items: Sequence[Item]) -> None:
-    from zeroflaw.finding import shown
-
-    for item in items:
-        folders = PurePosixPath(item.key).parts[:-1]
-        if masks := [name for name in folders if name.lower() in _MASKS]:
-            raise InputError(
-                f"'{shown(source)}' is no data set in the layout of MVTec AD but holds masks ({masks[0]}), "
-                "which must not be corrupted; give the root of one data set or a folder of images only"
-            )
-
-
-def _refuse_twins(items: Sequence[Item]) -> None:
-    from zeroflaw.finding import shown
-
+        items = _items(source, dataset, found, train)
+        found = Found(found.paths, tuple(path for path in found.skipped if path.is_dir()))
     taken: dict[PurePosixPath, Item] = {}
     for item in items:
-        other = taken.setdefault(item.target, item)
-        if other is not item:
+        if (other := taken.setdefault(item.target, item)) is not item:
             raise InputError(
                 f"'{shown(other.path)}' and '{shown(item.path)}' would both become '{shown(item.target)}'; "
                 "rename one"
             )
+    return items, found
 
 
-# Where it may be written
+def _dataset(source: Path) -> Dataset | None:
+    """Open the source as a data set, or return None where it is only images."""
+    if not source.is_dir():
+        return None
+    try:
+        return open_dataset(str(source))
+    except DatasetError:
+        if any((folder / "test").is_dir() for folder in (source, *source.iterdir())):
+            raise
+        return None
 
 
-def _check_places(source: Path, items: Sequence[Item], variants: Sequence[Variant], overwrite: bool) -> None:
-    """Refuse to write into the source or over files that are not ours, before anything is written."""
-    origin = source.resolve()
-    for variant in variants:
-        place = variant.folder.resolve()
-        if source.is_dir() and (place.is_relative_to(origin) or origin.is_relative_to(place)):
-            raise UsageError(
-                f"copies in {variant.folder} would mix with their source {source}; choose a folder elsewhere"
+def _items(source: Path, dataset: Dataset, found: Found, train: bool) -> list[Item]:
+    keys = {
+        record.image.absolute(): record.key
+        for category in dataset
+        for record in (*category.test, *(category.train if train else ()))
+    }
+    files = [path for path in (*found.paths, *found.skipped) if path.is_file()]
+    # A table names images as they are; they keep their names then, though all are PNG.
+    renamed = not any(path.suffix.lower() == ".csv" for path in files)
+    prefix = source.resolve().name if (source / "test").is_dir() else ""  # a category alone keeps its name
+    items = []
+    for path in files:
+        key = keys.get(path.absolute())
+        place = PurePosixPath(prefix, path.relative_to(source).as_posix())
+        items.append(Item(path, place.with_suffix(".png") if key and renamed else place, key))
+    return items
+
+
+def _refuse_masks(source: Path, places: Sequence[PurePosixPath]) -> None:
+    for place in places:
+        if masks := [name for name in place.parts[:-1] if name.lower() in _MASKS]:
+            raise InputError(
+                f"'{shown(source)}' is no data set but holds masks ({masks[0]}), which must not be "
+                "corrupted; give the root of one data set or a folder of images only"
             )
-        _check_folder(variant.folder, {RECORD, *(str(item.target) for item in items)}, overwrite)
 
 
-def _check_folder(folder: Path, ours: set[str], overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} should be a folder but is a file; choose another place")
-    there = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
-    if there and not overwrite:
-        raise UsageError(f"{folder} already holds files; give another folder or --overwrite")
-    if strange := [name for name in there if name not in ours]:
-        raise UsageError(
-            f"{folder} holds {strange[0]}, which this run would leave among its copies; give another folder"
-        )
+def _check_place(source: Path, folder: Path, overwrite: bool) -> None:
+    """Refuse to write into the source or over files that are not ours, before anything is written."""
+    place, origin = folder.resolve(), source.resolve()
+    if source.is_dir() and (place.is_relative_to(origin) or origin.is_relative_to(place)):
+        raise UsageError(f"copies in {folder} would mix with their source {source}; choose another folder")
+    require_free(folder, overwrite, _written)
 
 
-# Doing it
+def _written(folder: Path) -> set[str]:
+    if not (folder / RECORD).exists():
+        return set()
+    record = read_json(folder / RECORD, 1 << 26, "record of earlier copies", UsageError)
+    return {RECORD, *map(str, record.get("files", ()))}
 
 
-def _write_all(items: Sequence[Item], variants: Sequence[Variant], seed: int, quiet: bool) -> list[str]:
+def _write_all(
+    items: Sequence[Item], variants: Sequence[Variant], folders: Sequence[Path], seed: int, quiet: bool
+) -> list[str]:
     """Write all copies and return the keys of the images that could not be read."""
-    from zeroflaw.finding import shown
-
     unreadable = []
-    bar: Any = with_bar((), total=len(items), title="corrupt", quiet=quiet)
-    with bar:
+    with with_bar((), total=len(items), title="corrupt", quiet=quiet) as bar:
         for item in items:
             try:
-                _write(item, variants, seed)
+                _write(item, variants, folders, seed)
             except ImageError as error:
-                bar.write(f"zeroflaw: {shown(error.source)}: {error.reason}", file=sys.stderr)
-                unreadable.append(item.key)
+                bar.write(f"zeroflaw: {printable(error)}", file=sys.stderr)
+                unreadable.append(shown(item.key))
             bar.update()
     return unreadable
 
 
-def _write(item: Item, variants: Sequence[Variant], seed: int) -> None:
-    from zeroflaw.files import atomic
-    from zeroflaw.images import read_image
-    from zeroflaw.lab.corruptions import corrupt
-    from zeroflaw.report import write_png
-
-    targets = [variant.folder / item.target for variant in variants]
-    if not item.corrupted:
+def _write(item: Item, variants: Sequence[Variant], folders: Sequence[Path], seed: int) -> None:
+    targets = [folder / item.target for folder in folders]
+    if item.key is None:
         for target in targets:
-            with atomic(target) as temporary:
-                shutil.copyfile(item.path, temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(item.path, target)
         return
-    for target in targets:  # what an earlier run left here must not stand for an image that cannot be read
-        target.unlink(missing_ok=True)
     image = read_image(item.path)
     for variant, target in zip(variants, targets, strict=True):
-        write_png(target, corrupt(image, variant.name, variant.severity, seed=seed, key=item.key))
-
-
-def _write_record(variant: Variant, items: Sequence[Item], *, seed: int, unreadable: list[str]) -> None:
-    from zeroflaw._version import __version__
-    from zeroflaw.files import write_json
-    from zeroflaw.finding import shown
-
-    corrupted = sum(item.corrupted for item in items)
-    record = {
-        "schema": SCHEMA,
-        "zeroflaw": __version__,
-        "corruption": variant.name,
-        "severity": variant.severity,
-        "seed": seed,
-        "corrupted": corrupted - len(unreadable),
-        "copied": len(items) - corrupted,
-        "unreadable": [shown(key) for key in unreadable],
-    }
-    write_json(variant.folder / RECORD, record)
+        pixels = corrupted(image, variant.name, variant.severity, seed=seed, key=item.key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as stream:  # the name may end in .jpg
+            write_png(stream, pixels)

@@ -8,8 +8,17 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.common import detector_options, open_detector, say, take_options
+from zeroflaw.cli.options import (
+    detector_options,
+    open_detector,
+    overwrite_option,
+    quiet_option,
+    take_options,
+)
+from zeroflaw.cli.output import say
+from zeroflaw.detectors import is_folder, make
 from zeroflaw.errors import UsageError
+from zeroflaw.runtime.folder import require_target
 
 
 @click.command()
@@ -26,9 +35,9 @@ from zeroflaw.errors import UsageError
     metavar="DIR",
     help="Folder to save into.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a detector that is already there.")
+@overwrite_option
 @click.option("--restart", is_flag=True, help="Forget an interrupted fit instead of going on with it.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@quiet_option
 def fit(
     detector: str,
     output: Path,
@@ -42,9 +51,6 @@ def fit(
 
     Long fits keep a checkpoint beside the folder: the same command goes on where it was interrupted.
     """
-    from zeroflaw.detectors import is_folder, make
-    from zeroflaw.runtime.folder import require_target
-
     if is_folder(detector):
         raise UsageError(f"fit wants a kind of detector such as 'rwda', got the saved detector {detector}")
     require_target(output)
@@ -52,9 +58,13 @@ def fit(
         raise UsageError(f"{output} already holds a detector; give another folder or --overwrite")
     chosen = take_options(options, seed)
     kind = make(detector, **chosen.parameters(detector))
-    kind.validate()  # a wrong flag is said before an interrupted fit is forgotten
-    chosen.check_given(detector)
-    checkpoint = _checkpoint(output, restart, quiet) if kind.resumable else None
+    chosen.check_given(detector)  # what is wrong is said before an interrupted fit is forgotten
+    whole = output.resolve()
+    checkpoint = whole.with_name(f"{whole.name}.checkpoint") if kind.resumable else None
+    if checkpoint is not None and restart:
+        checkpoint.unlink(missing_ok=True)
+    if checkpoint is not None and checkpoint.exists():
+        say(f"an interrupted fit was found in {checkpoint}", quiet)
     start = time.perf_counter()
     try:
         given = {} if checkpoint is None else {"checkpoint": checkpoint}
@@ -67,14 +77,3 @@ def fit(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     say(f"detector '{detector}' fitted in {time.perf_counter() - start:.1f} s and saved to {output}", quiet)
-
-
-def _checkpoint(output: Path, restart: bool, quiet: bool) -> Path:
-    """Return the file beside the output folder that keeps the state of a long fit."""
-    whole = output.resolve()
-    path = whole.with_name(f"{whole.name}.checkpoint")
-    if restart:
-        path.unlink(missing_ok=True)
-    if path.exists():
-        say(f"an interrupted fit was found in {path}", quiet)
-    return path

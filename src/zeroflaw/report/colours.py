@@ -14,8 +14,6 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroflaw.errors import UsageError
-
 Pixels: TypeAlias = NDArray[np.uint8]
 Rgb: TypeAlias = tuple[int, int, int]
 
@@ -27,29 +25,23 @@ FLAWED: Rgb = (190, 72, 0)  # vermilion and blue of Okabe and Ito's colour-blind
 SOUND: Rgb = (0, 100, 160)
 
 # OKLab: lightness, green-red, blue-yellow.
-_ANCHORS = np.array(
-    [
-        (0.28, -0.010, -0.115),
-        (0.46, 0.005, -0.125),
-        (0.61, 0.045, -0.045),
-        (0.76, 0.075, 0.105),
-        (0.955, -0.015, 0.120),
-    ]
-)
-_TO_LMS = np.array(
-    [
-        (1.0, 0.3963377774, 0.2158037573),
-        (1.0, -0.1055613458, -0.0638541728),
-        (1.0, -0.0894841775, -1.2914855480),
-    ]
-)
-_TO_RGB = np.array(
-    [
-        (4.0767416621, -3.3077115913, 0.2309699292),
-        (-1.2684380046, 2.6097574011, -0.3413193965),
-        (-0.0041960863, -0.7034186147, 1.7076147010),
-    ]
-)
+_ANCHORS = np.array([
+    (0.28, -0.010, -0.115),
+    (0.46, 0.005, -0.125),
+    (0.61, 0.045, -0.045),
+    (0.76, 0.075, 0.105),
+    (0.955, -0.015, 0.120),
+])  # fmt: skip
+_TO_LMS = np.array([
+    (1.0, 0.3963377774, 0.2158037573),
+    (1.0, -0.1055613458, -0.0638541728),
+    (1.0, -0.0894841775, -1.2914855480),
+])  # fmt: skip
+_TO_RGB = np.array([
+    (4.0767416621, -3.3077115913, 0.2309699292),
+    (-1.2684380046, 2.6097574011, -0.3413193965),
+    (-0.0041960863, -0.7034186147, 1.7076147010),
+])  # fmt: skip
 
 
 @cache
@@ -65,20 +57,7 @@ def table() -> Pixels:
     return colours
 
 
-def on_scale(values: NDArray[np.floating], *, low: float, high: float) -> NDArray[np.float32]:
-    """Map ``low``..``high`` to 0..1, the same for every picture; values outside take the end of the scale.
-
-    Raises:
-        UsageError: the scale is empty or a value is not a number.
-    """
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise UsageError(f"a colour scale needs low < high, not {low} and {high}; give two rising numbers")
-    if not np.isfinite(values).all():
-        raise UsageError("a map to draw must hold finite numbers; it has NaN or infinity")
-    scaled: NDArray[np.float32] = np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
-    return scaled
-
-
-def colourise(values: NDArray[np.floating], *, low: float = 0.0, high: float = 1.0) -> Pixels:
-    """Return the table's colours ``(..., 3)`` for ``values`` on the fixed scale ``low``..``high``."""
-    return table()[np.rint(255 * on_scale(values, low=low, high=high)).astype(np.uint8)]
+def colourise(values: NDArray[np.floating]) -> Pixels:
+    """Return the table's colours ``(..., 3)`` for values on the fixed scale 0..1."""
+    found: Pixels = table()[np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)]
+    return found

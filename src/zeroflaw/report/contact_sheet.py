@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import io
-import itertools
 import math
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from zeroflaw.errors import UsageError
-
-from . import colours, drawing
-from .colours import Pixels
-from .heatmap import overlay
+from zeroflaw.report import colours, drawing
+from zeroflaw.report.colours import Pixels
+from zeroflaw.report.heatmap import overlay
 
 PER_PAGE = 40
 SHEETS = "contact-sheet-*.png"
@@ -31,7 +28,7 @@ _TEXT = 46  # below a tile: two lines
 _HEAD = 92
 _EDGE = 24
 
-Span: TypeAlias = "tuple[int, int]"
+Span: TypeAlias = tuple[int, int]  # offset and length in the spool
 
 
 def page_names(photos: int) -> list[str]:
@@ -43,11 +40,11 @@ def page_names(photos: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    source: str
+    name: str
     score: float
     rank_by: float
     label: bool | None
-    photo: Span  # offset and length in the spool
+    photo: Span
     heat: Span | None
 
 
@@ -58,52 +55,34 @@ class ContactSheet:
     a few hundred bytes each. Use as a context manager, which removes that file.
 
     Args:
-        detector: name of the detector, for the heading.
-        backbone: name of the backbone, for the heading.
-        low: value of the coldest colour of the heat maps.
-        high: value of the hottest colour.
+        about: what the heading says of the run: detector, backbone.
         threshold: score from which a photo counts as flawed, or None while there is none.
         threshold_from: where the threshold came from, in words.
     """
 
     def __init__(
-        self,
-        *,
-        detector: str,
-        backbone: str,
-        low: float = 0.0,
-        high: float = 1.0,
-        threshold: float | None = None,
-        threshold_from: str | None = None,
+        self, about: str, *, threshold: float | None = None, threshold_from: str | None = None
     ) -> None:
-        self.detector = detector
-        self.backbone = backbone
-        self.low = low
-        self.high = high
+        self.about = about
         self.threshold = threshold
         self.threshold_from = threshold_from
         self._tiles: list[_Tile] = []
-        self._shared: list[str] | None = None  # leading folders of all sources, which are not shown
-        self._spool = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
+        self._spool = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
 
-    def __enter__(self) -> ContactSheet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._spool.close()
 
     def __len__(self) -> int:
         return len(self._tiles)
 
-    def close(self) -> None:
-        """Remove the temporary file."""
-        self._spool.close()
-
     def add(
         self,
-        source: str,
+        name: str,
         image: Pixels,
         score: float,
         *,
@@ -120,38 +99,24 @@ class ContactSheet:
             UsageError: the score is not finite, or see :func:`zeroflaw.report.overlay`.
         """
         if not math.isfinite(score):
-            raise UsageError(f"a score to rank by must be a finite number; {source} has {score}")
-        folders = _parts(source)[:-1]
-        self._shared = folders if self._shared is None else _common(self._shared, folders)
+            raise UsageError(f"a score to rank by must be a finite number; {name} has {score}")
         photo = drawing.scaled(image, _SIDE)
-        heat = None if values is None else overlay(photo, values, low=self.low, high=self.high)
-        self._tiles.append(
-            _Tile(
-                source,
-                score,
-                score if rank_by is None else rank_by,
-                label,
-                self._keep(photo),
-                None if heat is None else self._keep(heat),
-            )
-        )
+        heat = None if values is None else self._keep(overlay(photo, values))
+        rank = score if rank_by is None else rank_by
+        self._tiles.append(_Tile(name, score, rank, label, self._keep(photo), heat))
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``contact-sheet-01.png`` and so on into ``folder`` and return their paths."""
-        written = []
-        for name, page in zip(page_names(len(self)), self.pages(), strict=True):
-            drawing.write_png(folder / name, page)
-            written.append(folder / name)
-        return written
+        paths = [folder / name for name in page_names(len(self))]
+        for path, page in zip(paths, self.pages(), strict=True):
+            drawing.write_png(path, page)
+        return paths
 
     def pages(self) -> Iterator[Pixels]:
         """Yield the pages, uint8 ``(H, W, 3)``, one at a time; ties keep the order in which they came."""
         ranked = sorted(self._tiles, key=lambda tile: -tile.rank_by)
         for start in range(0, len(ranked), PER_PAGE):
             yield self._page(ranked[start : start + PER_PAGE], start)
-
-    def _pages(self) -> int:
-        return math.ceil(len(self._tiles) / PER_PAGE)
 
     def _keep(self, picture: Pixels) -> Span:
         stream = io.BytesIO()
@@ -184,27 +149,21 @@ class ContactSheet:
         if bar:
             room -= 250
             box = (sheet.width - _EDGE - 210, 28, sheet.width - _EDGE - 12, 42)
-            drawing.colour_bar(sheet, box, low=self.low, high=self.high)
+            drawing.colour_bar(sheet, box)
             drawing.write(page, (box[0], 8), "heat map, same scale for all", size=13, colour=colours.FAINT)
-        which = f" · page {number} of {self._pages()}" if self._pages() > 1 else ""
+        pages = len(page_names(len(self)))
+        which = f" · page {number} of {pages}" if pages > 1 else ""
         drawing.write(page, (_EDGE, 16), f"Most anomalous first{which}", size=24, room=room)
         drawing.write(page, (_EDGE, 50), self._facts(), size=14, colour=colours.FAINT, room=room)
         page.line((_EDGE, _HEAD - 14, sheet.width - _EDGE, _HEAD - 14), fill=colours.LINE)
 
     def _facts(self) -> str:
-        count = len(self._tiles)
-        facts = [
-            f"{count} image{'s' * (count != 1)}",
-            f"detector {self.detector}",
-            f"backbone {self.backbone}",
-        ]
+        facts = f"{len(self)} image{'s' * (len(self) != 1)} · {self.about} · "
         if self.threshold is None:
-            facts.append("no threshold yet")
-        else:
-            flawed = sum(bool(tile.label) for tile in self._tiles)
-            origin = f" ({self.threshold_from})" if self.threshold_from else ""
-            facts.append(f"{flawed} at or above threshold {drawing.number(self.threshold)}{origin}")
-        return " · ".join(facts)
+            return facts + "no threshold yet"
+        flawed = sum(bool(tile.label) for tile in self._tiles)
+        origin = f" ({self.threshold_from})" if self.threshold_from else ""
+        return f"{facts}{flawed} at or above threshold {drawing.number(self.threshold)}{origin}"
 
     def _draw_tile(
         self, sheet: Image.Image, at: tuple[int, int], across: int, tile: _Tile, rank: int
@@ -215,26 +174,10 @@ class ContactSheet:
                 with self._kept(span) as thumb:
                     shift = ((_SIDE - thumb.width) // 2, _SIDE - thumb.height)
                     sheet.paste(thumb, (left + column * (_SIDE + 4) + shift[0], top + shift[1]))
-        self._write_below(ImageDraw.Draw(sheet), (left, top + _SIDE + 18), across, tile, rank)
-
-    def _write_below(
-        self, page: ImageDraw.ImageDraw, at: tuple[int, int], across: int, tile: _Tile, rank: int
-    ) -> None:
-        left, line = at
+        page, line = ImageDraw.Draw(sheet), top + _SIDE + 18
         drawing.write(page, (left, line), f"{rank}", size=14, colour=colours.FAINT, anchor="ls")
         indent = left + 10 + drawing.width(f"{rank}", 14)
         drawing.write(page, (indent, line), drawing.number(tile.score, 3), size=16, anchor="ls")
-        if tile.label is not None:
-            word, colour = ("flawed", colours.FLAWED) if tile.label else ("good", colours.SOUND)
-            drawing.write(page, (left + across, line), word, size=14, colour=colour, anchor="rs")
-        name = "/".join(_parts(tile.source)[len(self._shared or []) :])
+        drawing.verdict(page, (left + across, line), tile.label, size=14)
         below = (left, line + 19)
-        drawing.write(page, below, name, size=13, colour=colours.FAINT, anchor="ls", room=across)
-
-
-def _parts(source: str) -> list[str]:
-    return re.split(r"[/\\]", source)
-
-
-def _common(one: list[str], other: list[str]) -> list[str]:
-    return [a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
+        drawing.write(page, below, tile.name, size=13, colour=colours.FAINT, anchor="ls", room=across)

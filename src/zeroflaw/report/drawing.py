@@ -5,12 +5,10 @@ from __future__ import annotations
 import unicodedata
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-
-from zeroflaw.files import atomic
 
 from . import colours
 from .colours import Pixels
@@ -70,18 +68,10 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
 
 
-def colour_bar(
-    sheet: Image.Image,
-    box: tuple[int, int, int, int],
-    *,
-    low: float,
-    high: float,
-    threshold: float | None = None,
-    size: int = 13,
-) -> None:
-    """Draw the colour scale into ``box`` (left, top, right, bottom), upright or lying, with numbers.
+def colour_bar(sheet: Image.Image, box: tuple[int, int, int, int], *, threshold: float | None = None) -> None:
+    """Draw the colour scale 0..1 into ``box`` (left, top, right, bottom), upright or lying, with numbers.
 
-    Numbers stand right of an upright bar and below a lying one. A threshold inside the scale gets a mark.
+    Numbers stand right of an upright bar and below a lying one. A threshold on the scale gets a mark.
     """
     left, top, right, bottom = box
     upright = bottom - top > right - left
@@ -89,25 +79,20 @@ def colour_bar(
     strip = Image.fromarray(np.ascontiguousarray(ramp))
     sheet.paste(strip.resize((right - left, bottom - top), Image.Resampling.BILINEAR), (left, top))
     page = ImageDraw.Draw(sheet)
-    for value, text, colour in _marks(low, high, threshold):
-        share = (value - low) / (high - low)
+    marks = [(value, number(value), colours.FAINT) for value in (0.0, 0.5, 1.0)]
+    if threshold is not None and 0 <= threshold <= 1:
+        marks = [mark for mark in marks if abs(mark[0] - threshold) > 0.12]
+        marks.append((threshold, f"{number(threshold)}\nthreshold", colours.INK))
+    for value, text, colour in marks:
         if upright:
-            y = round(bottom - 1 - share * (bottom - 1 - top))
+            y = round(bottom - 1 - value * (bottom - 1 - top))
             page.line((right, y, right + 4, y), fill=colour)
             for row, line in enumerate(text.split("\n")):
-                write(page, (right + 8, y + row * (size + 2)), line, size=size, colour=colour, anchor="lm")
+                write(page, (right + 8, y + 15 * row), line, size=13, colour=colour, anchor="lm")
         else:
-            x = round(left + share * (right - 1 - left))
+            x = round(left + value * (right - 1 - left))
             page.line((x, bottom, x, bottom + 3), fill=colour)
-            write(page, (x, bottom + 5), text.replace("\n", " "), size=size, colour=colour, anchor="ma")
-
-
-def _marks(low: float, high: float, threshold: float | None) -> list[tuple[float, str, colours.Rgb]]:
-    marks = [(value, number(value), colours.FAINT) for value in (low, (low + high) / 2, high)]
-    if threshold is None or not low <= threshold <= high:
-        return marks
-    apart = [mark for mark in marks if abs(mark[0] - threshold) > 0.12 * (high - low)]
-    return [*apart, (threshold, f"{number(threshold)}\nthreshold", colours.INK)]
+            write(page, (x, bottom + 5), text.replace("\n", " "), size=13, colour=colour, anchor="ma")
 
 
 def scaled(image: Pixels, side: int) -> Pixels:
@@ -118,13 +103,18 @@ def scaled(image: Pixels, side: int) -> Pixels:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
-def enlarged(values: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return a map ``(h, w)`` brought to ``size`` (height, width) by bilinear interpolation."""
-    picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
-    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+def write_png(path: Path | BinaryIO, array: Pixels) -> None:
+    """Write ``(H, W, 3)`` or ``(H, W)`` uint8 as PNG, without metadata, to a file or stream.
+
+    The lightest compression: about three times as fast as the usual one, for files a sixth larger.
+    """
+    Image.fromarray(np.ascontiguousarray(array)).save(path, format="PNG", compress_level=1)
 
 
-def write_png(path: Path, array: Pixels) -> None:
-    """Write ``(H, W, 3)`` or ``(H, W)`` uint8 as PNG: atomically, without metadata, same array same bytes."""
-    with atomic(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(array)).save(temporary, format="PNG")
+def verdict(page: ImageDraw.ImageDraw, at: tuple[float, float], label: bool | None, *, size: int) -> float:
+    """Write "flawed" or "good" so that it ends at ``at``, and return its width; nothing without a label."""
+    if label is None:
+        return 0.0
+    word, colour = ("flawed", colours.FLAWED) if label else ("good", colours.SOUND)
+    write(page, at, word, size=size, colour=colour, anchor="rs")
+    return width(word, size)

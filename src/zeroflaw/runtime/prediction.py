@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from zeroflaw.errors import UsageError
 from zeroflaw.runtime.scores import upsample
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What a detector says about one image.
+    """What a detector says about one image; two are equal if all of it is, the map included.
 
     Attributes:
         source: the path as given, or the index for pictures in memory.
@@ -40,7 +40,18 @@ class Prediction:
     label: bool | None = None
     threshold: float | None = None
     threshold_from: str | None = None
-    map: npt.NDArray[np.float32] | None = None
+    map: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        return self.to_dict() == other.to_dict() and (
+            self.map is other.map
+            or (self.map is not None and other.map is not None and np.array_equal(self.map, other.map))
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.logit, self.size, self.threshold))
 
     def resized_map(self) -> npt.NDArray[np.float32]:
         """Return the map at the size of the image, float32 (height, width), interpolated bilinearly.

@@ -1,0 +1,178 @@
+"""The options that say which detector is meant, and from them to a fitted detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from zeroflaw.cli.output import say, tell_skipped
+from zeroflaw.cli.progress import fit_bar
+from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, parse_settings, read_words
+from zeroflaw.detectors.inputs import require
+from zeroflaw.errors import UsageError, closest
+from zeroflaw.images import find_images
+from zeroflaw.lab.datasets import open_auxiliary
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorOptions:
+    """The options that say which detector is meant; None means not given."""
+
+    backbone: str | None = None
+    object: str | None = None
+    device: str | None = None
+    words: Path | None = None
+    normal: tuple[str, ...] = ()
+    anomalous: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    seed: int | None = None
+    reference: tuple[str, ...] = ()
+    auxiliary: Path | None = None
+
+    def flags(self, *names: str) -> dict[str, Any]:
+        """Return those of the named options that were given."""
+        return {name: value for name in names if (value := getattr(self, name)) not in (None, ())}
+
+    def parameters(self, detector: str) -> dict[str, Any]:
+        """Return the parameters of the named kind of detector that were set; later sources win: file, flags,
+        --set.
+
+        Raises:
+            UsageError: an unknown parameter or a value of the wrong kind.
+            WordsError: the words file is wrong.
+        """
+        found: dict[str, Any] = read_words(detector, self.words) if self.words else {}
+        found |= self.flags("backbone", "object", "device", "normal", "anomalous", "seed")
+        return found | parse_settings(detector, self.settings)
+
+    def only_for(self, detector: str, others: Sequence[str]) -> DetectorOptions:
+        """Leave out what this kind of detector does not have or need but another one of ``others`` does."""
+        if is_folder(detector):
+            return self
+        mine, kinds = make(detector), [make(other) for other in others if not is_folder(other)]
+        params, theirs = mine.get_params(), {name for kind in kinds for name in kind.get_params()}
+        foreign = theirs - params.keys()
+        left_out: dict[str, Any] = {
+            name: getattr(DetectorOptions, name)
+            for name in ("object", "normal", "anomalous")
+            if name in foreign
+        }
+        if not mine.needs.reference_images and any(kind.needs.reference_images for kind in kinds):
+            left_out["reference"] = ()
+        if not mine.needs.auxiliary_set and any(kind.needs.auxiliary_set for kind in kinds):
+            left_out["auxiliary"] = None
+        kept = tuple(setting for setting in self.settings if setting.partition("=")[0] not in foreign)
+        return replace(self, settings=kept, **left_out)
+
+    def check_given(self, detector: str, *, reference: bool = False) -> None:
+        """Compare what is given beside words with what the kind of detector needs; nothing is read yet.
+
+        ``reference`` says that reference images will come from elsewhere.
+
+        Raises:
+            UsageError: something is missing, or is of no use.
+        """
+        has_reference, has_auxiliary = reference or bool(self.reference), self.auxiliary is not None
+        require(detector, make(detector).needs, reference=has_reference, auxiliary=has_auxiliary)
+
+    def given(self, *, quiet: bool = False) -> dict[str, Any]:
+        """Return what `Detector.fit` is given beside words: found images, a listed data set.
+
+        Files in the folders of reference images that are no images are left out, and named on stderr.
+
+        Raises:
+            InputError: a path does not exist, holds no image, or is no data set.
+        """
+        found: dict[str, Any] = {}
+        if self.reference:
+            images = find_images(self.reference)
+            tell_skipped(images, quiet)
+            found["reference"] = images.paths
+            photos = f"{len(images)} photo{'s' * (len(images) != 1)}"
+            say(f"{photos} taken for good products; flawed ones would spoil it", quiet)
+        if self.auxiliary is not None:
+            found["auxiliary"] = open_auxiliary(self.auxiliary)
+        return found
+
+
+def _known_device(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and value not in DEVICES:
+        near = "; did you mean 'cuda'?" if value == "gpu" else closest(value, DEVICES)
+        raise UsageError(f"--device must be auto, cpu, cuda or mps, got '{value}'{near}")
+    return value
+
+
+_PATH = click.Path(path_type=Path)
+_BACKBONE = "Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."
+_REFERENCE = "Photos of good products, for detectors that need them; may be repeated."
+_AUXILIARY = "Data set of other products, for detectors that learn from one."
+_OPTIONS = (
+    click.option("--backbone", metavar="NAME", help=_BACKBONE),
+    click.option("--object", metavar="NAME", help="Name of the product; unknown by default."),
+    click.option(
+        "--device", callback=_known_device, metavar="DEVICE", help="auto (default), cpu, cuda or mps."
+    ),
+    click.option("--words", type=_PATH, metavar="FILE", help="TOML file with your own words."),
+    click.option("--normal", multiple=True, metavar="WORD", help="Word for a good product; may be repeated."),
+    click.option(
+        "--anomalous", multiple=True, metavar="WORD", help="Word for a flawed product; may be repeated."
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any parameter of the detector."
+    ),
+    click.option("--reference", multiple=True, metavar="PATH", help=_REFERENCE),
+    click.option("--auxiliary", type=_PATH, metavar="ROOT", help=_AUXILIARY),
+)
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1, 1024),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Images at a time.",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+
+
+def detector_options(command: F) -> F:
+    """Add the options of `DetectorOptions` except the seed, which some verbs take several times."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_options(values: dict[str, Any], seed: int | None) -> DetectorOptions:
+    """Move the detector's options out of a verb's keyword arguments."""
+    names = [field.name for field in fields(DetectorOptions) if field.name != "seed"]
+    return DetectorOptions(seed=seed, **{name: values.pop(name) for name in names})
+
+
+def open_detector(name: str, options: DetectorOptions, *, quiet: bool = False, **given: Any) -> Detector:
+    """Load a saved detector, take a ready one, or fit one from its words and what else it needs.
+
+    ``given`` is handed to `Detector.fit` beside what the options say.
+
+    Raises:
+        UsageError: the name is unknown, or parameters were given for a saved detector.
+    """
+    if is_folder(name):
+        for flag in options.flags(
+            "object", "words", "normal", "anomalous", "settings", "seed", "reference", "auxiliary"
+        ):
+            raise UsageError(
+                f"--{'set' if flag == 'settings' else flag} cannot change the saved detector {name}, "
+                "which is fitted; fit a new one"
+            )
+        return load(name, **options.flags("backbone", "device"))
+    parameters = options.parameters(name)
+    options.check_given(name, reference="reference" in given)
+    with fit_bar(quiet) as progress:
+        return open_fitted(name, parameters, progress=progress, **options.given(quiet=quiet), **given)

@@ -1,0 +1,41 @@
+"""Progress bars; they are drawn on a terminal only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from zeroflaw.runtime.stream import Progress
+
+
+def bars_shown(quiet: bool) -> bool:
+    """Whether progress bars make sense: stderr is a terminal."""
+    return sys.stderr.isatty() and not quiet
+
+
+@contextmanager
+def fit_bar(quiet: bool) -> Iterator[Progress]:
+    """Yield a progress callback that draws one bar per stage of a fit, each with its remaining time."""
+    bars: dict[str, Any] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[stage] = tqdm(total=total, desc=stage, disable=not bars_shown(quiet), file=sys.stderr)
+        bars[stage].update(done - bars[stage].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def with_bar(items: Iterable[Any], *, total: int, title: str, quiet: bool) -> Any:
+    """Draw a progress bar over ``items`` when stderr is a terminal."""
+    return tqdm(items, total=total, desc=title, unit="image", disable=not bars_shown(quiet), file=sys.stderr)

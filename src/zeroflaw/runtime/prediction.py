@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroflaw.errors import UsageError
-from zeroflaw.runtime.scores import upsample
+from zeroflaw.runtime.regions import Region, find_regions
+from zeroflaw.runtime.scores import expit, upsample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +28,11 @@ class Prediction:
         size: height and width of the image in pixels.
         label: verdict; None until a threshold exists.
         threshold: smallest score that is called anomalous, or None.
+        threshold_logit: the same as log-odds, by which verdicts are decided.
         threshold_from: where the threshold came from, in words, or None.
+        p_value: share of good photos at least as anomalous, counted as in conformal prediction; None where no
+            good photos are known. Small is anomalous.
+        map_threshold: smallest value of the map that is anomalous, or None.
         map: anomaly of each patch, float32 in [0, 1] of shape (rows, columns), or None where none was asked
             for.
     """
@@ -39,7 +44,10 @@ class Prediction:
     size: tuple[int, int]
     label: bool | None = None
     threshold: float | None = None
+    threshold_logit: float | None = None
     threshold_from: str | None = None
+    p_value: float | None = None
+    map_threshold: float | None = None
     map: npt.NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
@@ -63,23 +71,57 @@ class Prediction:
             raise UsageError("a map was wanted but none was computed; predict with maps=True")
         return upsample(self.map, self.size)
 
-    def judged(self, threshold: float, origin: str) -> Prediction:
-        """Return the same prediction with the verdict ``score >= threshold``; ``origin`` says where it comes
-        from.
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """Return where the image is anomalous, bool (height, width): its map passes the map's threshold.
+
+        Raises:
+            UsageError: the prediction was made without a map, or no threshold of the map is known.
+        """
+        if self.map_threshold is None:
+            raise UsageError("regions need a threshold of the map; calibrate the detector with good photos")
+        return self.resized_map() >= self.map_threshold
+
+    def regions(self) -> list[Region]:
+        """Return the regions that pass the map's threshold, the most anomalous first.
+
+        Raises:
+            UsageError: see `mask`.
+        """
+        if self.map_threshold is None:
+            raise UsageError("regions need a threshold of the map; calibrate the detector with good photos")
+        return find_regions(self.resized_map(), self.map_threshold)
+
+    def with_threshold(self, logit: float, origin: str, **more: float | None) -> Prediction:
+        """Return the same prediction with the verdict ``self.logit >= logit``.
+
+        Args:
+            logit: threshold as log-odds.
+            origin: where it comes from, in words.
+            more: ``p_value`` and ``map_threshold``.
         """
         return dataclasses.replace(
-            self, label=self.score >= threshold, threshold=threshold, threshold_from=origin
+            self,
+            label=self.logit >= logit,
+            threshold=float(expit(logit)),
+            threshold_logit=logit,
+            threshold_from=origin,
+            **more,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the map, ready for JSON."""
+        """Return everything but the map, ready for JSON; ``regions`` where the map has a threshold."""
+        known = self.map is not None and self.map_threshold is not None
         return {
             "source": self.source,
             "score": self.score,
             "logit": self.logit,
             "label": self.label,
             "threshold": self.threshold,
+            "threshold_logit": self.threshold_logit,
             "threshold_from": self.threshold_from,
+            "p_value": self.p_value,
             "scores": dict(self.scores),
             "size": list(self.size),
+            "map_threshold": self.map_threshold,
+            "regions": [region.to_dict() for region in self.regions()] if known else None,
         }

@@ -1,0 +1,386 @@
+"""Scorers that compare patches with patches: of good photos, or of the other photos of a folder.
+
+*Memory* (after PatchCore, Roth et al., CVPR 2022): a patch is as anomalous as the nearest patch of the good
+photos is far. *Mutual* (after MuSc, Li et al., ICLR 2024): it is as anomalous as it is far from the nearest
+patches of the photos it is like most. Both look at patch features at several input sizes, and both can be
+fused with a score of words. Shapes: B images, P patches, C features of a patch, N remembered patches.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from typing_extensions import override
+
+from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.parameters import Record
+from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
+from zeroflaw.runtime.heads import Arrays
+from zeroflaw.runtime.scorer import Judgement, Scorer, Size, TextScorer
+from zeroflaw.runtime.scores import Doubles, upsample
+
+NEAR = 1e-6  # smallest distance: an exact copy still has finite log-odds
+SPREAD = 0.15  # of the logarithm of distances among good photos of one product: one unit of log-odds
+FEWEST = 4  # photos that can be compared with one another
+
+PatchSize = Annotated[int, Field(ge=1, le=4096)]
+
+
+class PatchSpec(Record):
+    """How distances of patches become scores.
+
+    Attributes:
+        sizes: input sizes in pixels at which patches are compared.
+        top: patches whose mean distance is the image's.
+        scale: usual distance at each size, by which distances are divided before they are added.
+        centre: logarithm of the usual highest distance of a good photo.
+        words_weight: of the words' log-odds beside the distances' (0: no words).
+        words_centre: usual log-odds of the words on good photos.
+        share: of the partners, the nearest, whose mean distance counts (mutual scoring).
+        degrees: sides of the neighbourhoods whose mean feature stands for a patch, each a score of its own
+            (MuSc's aggregation degrees).
+        neighbours: like images over which image scores are smoothed (MuSc's re-scoring); none by default.
+    """
+
+    sizes: Annotated[tuple[PatchSize, ...], Field(min_length=1)]
+    top: Annotated[int, Field(ge=1, le=1000)] = 5
+    scale: tuple[float, ...] = ()
+    centre: float = 0.0
+    words_weight: Annotated[float, Field(ge=0, le=100)] = 0.3
+    words_centre: float = 0.0
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    degrees: Annotated[tuple[Annotated[int, Field(ge=1, le=15)], ...], Field(min_length=1)] = (1,)
+    neighbours: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
+
+
+@dataclass(frozen=True)
+class PatchScorer(Scorer):
+    """What both scorers share: from distances to scores and maps.
+
+    Named scores: that of the distances, and ``words`` where there are words.
+
+    Attributes:
+        choices: see `PatchSpec`.
+        words: the scorer of words beside it, or None.
+    """
+
+    own_name: ClassVar[str]
+
+    choices: PatchSpec
+    words: TextScorer | None = None
+
+    @override
+    def request(self, maps: bool) -> FeatureRequest:
+        asked = FeatureRequest(patch_sizes=self.choices.sizes)
+        return asked if self.words is None else asked | self.words.request(False)
+
+    @abstractmethod
+    def distances(self, features: ImageFeatures) -> dict[int, Doubles]:
+        """Return the distance of every patch, (B, P) by input size."""
+
+    @override
+    def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> Judgement:
+        grid, combined = self._combined(self.distances(features))
+        found = (np.log(top_mean(combined, self.choices.top)) - self.choices.centre) / SPREAD
+        scores = {self.own_name: found}
+        logits = found
+        if self.words is not None:
+            said = self.words.judge(features, sizes, maps=False).logits - self.choices.words_centre
+            scores["words"] = said
+            logits = found + self.choices.words_weight * said
+        drawn = None
+        if maps:
+            drawn = list(((np.log(combined) - self.choices.centre) / SPREAD).reshape(-1, grid, grid))
+        return Judgement(logits, scores, drawn)
+
+    def _combined(self, found: Mapping[int, Doubles]) -> tuple[int, Doubles]:
+        """Return the side of the finest grid, and distances (B, P) on it: sums over sizes, each by its scale."""
+        finest = max(math.isqrt(d.shape[1]) for d in found.values())
+        total = np.zeros((len(next(iter(found.values()))), finest * finest))
+        for (_, distance), scale in zip(sorted(found.items()), self.scales(found), strict=True):
+            side = math.isqrt(distance.shape[1])
+            for row, picture in enumerate(distance.reshape(-1, side, side)):
+                total[row] += upsample(picture / scale, (finest, finest)).ravel()
+        return finest, np.maximum(total, NEAR)
+
+    def scales(self, found: Mapping[int, Doubles]) -> Sequence[float]:
+        """Return what the distances of each input size, in rising order, are divided by."""
+        return self.choices.scale
+
+
+def top_mean(values: Doubles, top: int) -> Doubles:
+    """Return the mean of the ``top`` largest values of each row, (B,)."""
+    top = min(top, values.shape[1])
+    return np.asarray(np.partition(values, -top, axis=1)[:, -top:].mean(1))
+
+
+@dataclass(frozen=True)
+class MemoryScorer(PatchScorer):
+    """Distance to the nearest remembered patch of good photos.
+
+    Attributes:
+        memories: features of good photos, (N, C) by input size, of length one.
+        owners: the photo that each row came from, (N,) by input size; copies of a photo are its own.
+    """
+
+    kind: ClassVar[str] = "memory"
+    own_name: ClassVar[str] = "memory"
+
+    memories: Mapping[int, Floats] = field(default_factory=dict)
+    owners: Mapping[int, npt.NDArray[np.int64]] = field(default_factory=dict)
+
+    @override
+    def distances(self, features: ImageFeatures) -> dict[int, Doubles]:
+        return {
+            size: np.stack([nearest(image, self.memories[size]) for image in features.patch_features[size]])
+            for size in self.choices.sizes
+        }
+
+    def leave_one_out(self, features: ImageFeatures, photos: Sequence[int]) -> dict[int, Doubles]:
+        """Return distances of the good photos themselves, each from what the others left in the memory."""
+        found = {}
+        for size in self.choices.sizes:
+            rows = []
+            for image, photo in zip(features.patch_features[size], photos, strict=True):
+                rows.append(nearest(image, self.memories[size][self.owners[size] != photo]))
+            found[size] = np.stack(rows)
+        return found
+
+    @override
+    def spec(self) -> dict[str, object]:
+        words = None if self.words is None else self.words.spec()
+        return {"choices": self.choices.model_dump(mode="json"), "words": words}
+
+    @override
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        heads = {} if self.words is None else self.words.arrays()
+        return {
+            **{f"words.{name}": value for name, value in heads.items()},
+            **{f"memory.{size}": memory for size, memory in self.memories.items()},
+            **{f"owner.{size}": owner for size, owner in self.owners.items()},
+        }
+
+    @classmethod
+    @override
+    def read(cls, spec: Mapping[str, object], arrays: Arrays) -> Self:
+        choices, words = read_spec(spec, arrays)
+        memories, owners = {}, {}
+        for size in choices.sizes:
+            memory, owner = arrays.get(f"memory.{size}"), arrays.get(f"owner.{size}")
+            fits = memory is not None and owner is not None and memory.ndim == 2 and owner.ndim == 1
+            if not fits or memory.dtype != np.float32 or owner.dtype != np.int64 or len(memory) != len(owner):  # type: ignore[union-attr,arg-type]
+                raise DetectorError(
+                    f"head.safetensors does not hold the memory of patches at {size} pixels that config.json "
+                    "describes; save the detector again"
+                )
+            memories[size] = memory.astype(np.float32)  # type: ignore[union-attr]
+            owners[size] = owner.astype(np.int64)  # type: ignore[union-attr]
+        return cls(choices, words, memories, owners)
+
+
+def read_spec(spec: Mapping[str, object], arrays: Arrays) -> tuple[PatchSpec, TextScorer | None]:
+    """Read what every scorer of patches has: its choices, and its scorer of words.
+
+    Raises:
+        DetectorError: something is missing or wrong.
+    """
+    said, words = spec.get("choices"), spec.get("words")
+    if not isinstance(said, dict) or not isinstance(words, dict | None):
+        raise DetectorError("'scorer' in config.json must hold 'choices' and 'words'; save the detector again")
+    choices = PatchSpec.read(said, "'scorer' in config.json", DetectorError)
+    if len(choices.scale) != len(choices.sizes):
+        raise DetectorError("'scorer' in config.json must hold one 'scale' a size; save the detector again")
+    heads = {k.removeprefix("words."): v for k, v in arrays.items() if k.startswith("words.")}
+    return choices, None if words is None else TextScorer.read(words, heads)
+
+
+def nearest(queries: Floats, memory: Floats) -> Doubles:
+    """Return ``1 - cos`` from the nearest row of a memory (N, C) for every query (P, C), both of length one."""
+    if not len(memory):
+        return np.ones(len(queries))
+    best = np.full(len(queries), -1.0, np.float32)
+    for start in range(0, len(memory), 8192):
+        np.maximum(best, (queries @ memory[start : start + 8192].T).max(1), out=best)
+    return np.maximum(1 - best.astype(np.float64), NEAR)
+
+
+def coreset(rows: Floats, count: int, seed: int, progress: object = None) -> npt.NDArray[np.int64]:
+    """Choose ``count`` rows that leave no other far away: greedy k-centre (PatchCore, section 3.2).
+
+    As there, distances are taken in a random projection, to 64 numbers, and of at most 100,000 rows, drawn.
+
+    Args:
+        rows: features (N, C).
+        count: rows to keep.
+        seed: of projection, sample and first row.
+        progress: called with rows chosen and rows in all, or None.
+
+    Returns:
+        Row numbers, rising.
+    """
+    if len(rows) <= count:
+        return np.arange(len(rows))
+    random = np.random.default_rng(seed)
+    sample = np.sort(random.choice(len(rows), min(len(rows), 100_000), replace=False))
+    projection = random.standard_normal((rows.shape[1], 64)).astype(np.float32) / 8
+    points = rows[sample] @ projection
+    lengths = np.square(points).sum(1)
+    chosen = [int(random.integers(len(points)))]
+    far = np.full(len(points), np.inf, np.float32)
+    while len(chosen) < count:
+        last = points[chosen[-1]]
+        np.minimum(far, lengths - 2 * (points @ last) + lengths[chosen[-1]], out=far)
+        chosen.append(int(far.argmax()))
+        if callable(progress) and len(chosen) % 256 == 0:
+            progress(len(chosen), count)
+    if callable(progress):
+        progress(count, count)
+    return np.sort(sample[np.array(chosen)])
+
+
+@dataclass(frozen=True)
+class MutualScorer(PatchScorer):
+    """Every photo of a folder against some of the others.
+
+    Attributes:
+        partners: patch features (n, P, C) by input size, of the photos that all are compared with.
+        partner_numbers: place of each partner among the judged photos: none is its own partner.
+    """
+
+    kind: ClassVar[str] = "mutual"
+    own_name: ClassVar[str] = "mutual"
+    whole_batch: ClassVar[bool] = True
+
+    most_partners: int = 40
+    seed: int = 0
+    partners: Mapping[int, Floats] = field(default_factory=dict)
+    partner_numbers: tuple[int, ...] = ()
+    first: int = 0
+
+    def choose(self, count: int) -> list[int]:
+        """Draw the partners among ``count`` photos by the seed, rising.
+
+        Raises:
+            UsageError: there are too few photos.
+        """
+        if count < FEWEST:
+            raise UsageError(
+                f"photos are compared with one another from {FEWEST} on, got {count}; give more of the same "
+                "product, or good photos to compare with"
+            )
+        order = np.random.default_rng(self.seed).permutation(count)
+        return sorted(int(number) for number in order[: self.most_partners])
+
+    def among(self, partners: ImageFeatures, numbers: Sequence[int]) -> MutualScorer:
+        """Return the scorer that compares with these photos, whose places among all are ``numbers``."""
+        features = {size: partners.patch_features[size] for size in self.choices.sizes}
+        ready = replace(self, partners=features, partner_numbers=tuple(numbers))
+        found = ready.distances_from(partners, numbers)
+        scale = tuple(float(found[size].mean()) for size in sorted(self.choices.sizes))
+        ready = replace(ready, choices=ready.choices.model_copy(update={"scale": scale}))
+        _, combined = ready._combined(found)
+        centre = float(np.median(np.log(top_mean(combined, self.choices.top))))
+        words = 0.0
+        if self.words is not None:
+            sizes = [(1, 1)] * len(partners)
+            words = float(np.median(self.words.judge(partners, sizes, maps=False).logits))
+        update = {"centre": centre, "words_centre": words}
+        return replace(ready, choices=ready.choices.model_copy(update=update))
+
+    def at(self, first: int) -> MutualScorer:
+        """Return the scorer for a batch whose first photo has this place among all."""
+        return replace(self, first=first)
+
+    @override
+    def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> Judgement:
+        """Judge all photos at once, or, once partners are chosen, a batch of them."""
+        if self.partners:
+            return super().judge(features, sizes, maps=maps)
+        numbers = self.choose(len(features))
+        return self.among(features.rows(numbers), numbers).judge(features, sizes, maps=maps)
+
+    @override
+    def distances(self, features: ImageFeatures) -> dict[int, Doubles]:
+        return self.distances_from(features, range(self.first, self.first + len(features)))
+
+    def distances_from(self, features: ImageFeatures, numbers: Sequence[int]) -> dict[int, Doubles]:
+        """Return mean distances from the nearest partners of photos with these places among all."""
+        found = {}
+        for size in self.choices.sizes:
+            parts = []
+            for degree in self.choices.degrees:
+                known = smoothed(self.partners[size], degree)
+                images = smoothed(features.patch_features[size], degree)
+                parts.append(
+                    np.stack([self._one(i, n, known) for i, n in zip(images, numbers, strict=True)])
+                )
+            found[size] = np.mean(parts, axis=0)
+        return found
+
+    def _one(self, image: Floats, number: int, known: Floats) -> Doubles:
+        others = [row for row, partner in enumerate(self.partner_numbers) if partner != number]
+        best = np.stack([(image @ known[row].T).max(1) for row in others], 1)  # (P, partners)
+        distance = np.sort(1 - best.astype(np.float64), axis=1)
+        return np.maximum(distance[:, : max(1, round(self.choices.share * len(others)))].mean(1), NEAR)
+
+    @override
+    def spec(self) -> dict[str, object]:
+        words = None if self.words is None else self.words.spec()
+        more = {"most_partners": self.most_partners, "seed": self.seed}
+        return {"choices": self.choices.model_dump(mode="json"), "words": words, **more}
+
+    @override
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        heads = {} if self.words is None else self.words.arrays()
+        return {f"words.{name}": value for name, value in heads.items()}
+
+    @classmethod
+    @override
+    def read(cls, spec: Mapping[str, object], arrays: Arrays) -> Self:
+        choices, words = read_spec(spec, arrays)
+        most, seed = spec.get("most_partners"), spec.get("seed")
+        if not isinstance(most, int) or not isinstance(seed, int):
+            raise DetectorError(
+                "'scorer' in config.json must hold 'most_partners' and 'seed'; save the detector again"
+            )
+        return cls(choices, words, most_partners=most, seed=seed)
+
+
+def smoothed(features: Floats, degree: int) -> Floats:
+    """Return the means of neighbourhoods of ``degree`` x ``degree`` patches, (B, P, C), of length one."""
+    if degree == 1:
+        return features
+    side, reach = math.isqrt(features.shape[1]), degree // 2
+    square = features.reshape(len(features), side, side, -1)
+    padded = np.pad(square, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
+    total = sum(padded[:, y : y + side, x : x + side] for y in range(degree) for x in range(degree))
+    flat = np.asarray(total, np.float32).reshape(features.shape)
+    return flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), np.float32(NEAR))
+
+
+def rescored(scores: Doubles, embeddings: Floats, neighbours: Sequence[int]) -> Doubles:
+    """Smooth image scores (N,) over like images (MuSc, section 3.4), the mean over several counts of them.
+
+    Args:
+        scores: of the images.
+        embeddings: of the whole images, (N, E), of length one.
+        neighbours: how many of the most similar images, the image itself among them.
+    """
+    if not neighbours:
+        return scores
+    result = np.zeros_like(scores)
+    for start in range(0, len(scores), 1024):
+        alike = embeddings[start : start + 1024].astype(np.float64) @ embeddings.T
+        for count in neighbours:
+            near = np.argpartition(-alike, min(count, len(scores)) - 1, axis=1)[:, :count]
+            weight = np.take_along_axis(alike, near, 1)
+            smooth = (weight * scores[near]).sum(1) / weight.sum(1)
+            result[start : start + 1024] += smooth / len(neighbours)
+    return result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -22,13 +22,16 @@ from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
+from zeroflaw.runtime.calibration import Calibration, calibration_of
+from zeroflaw.runtime.drift import describe_photos
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.folder import Identity, SavedDetector, Seen, write_folder
-from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.prediction import Prediction, peak
 from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_ahead
 from zeroflaw.runtime.tiles import Tiles
 from zeroflaw.towers.backbone import Backbone, DeviceName, DtypeName
+from zeroflaw.towers.patches import patch_features
 from zeroflaw.towers.weights import load_backbone
 
 Learned = Mapping[str, npt.NDArray[np.generic]]
@@ -49,11 +52,13 @@ class Fitted:
         scorer: judges features of images.
         words: all words used, by what they were used for, as JSON values; empty where there were none.
         learned: arrays that were learned and that the scorer does not need: word vectors, for example.
+        calibration: threshold and p-values, where the fit gives them.
     """
 
     scorer: Scorer
     words: Mapping[str, Any] = field(default_factory=dict)
     learned: Learned = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 @parameters
@@ -80,6 +85,7 @@ class BackboneDetector(Detector):
         self.fitted_: Fitted | None = None
         self.seen_ = Seen()
         self.card_ = ""
+        self.calibration_: Calibration | None = None
 
     @abstractmethod
     def _fit(
@@ -169,6 +175,7 @@ class BackboneDetector(Detector):
     def become(self, backbone: Any, fitted: Fitted, seen: Seen) -> None:
         """Take what was learned, and write the model card."""
         self.backbone_, self.fitted_, self.seen_ = backbone, fitted, seen
+        self.calibration_ = fitted.calibration
         facts = {
             "Source of the method": self.source,
             "Backbone": f"`{self.backbone}`, sha256 `{backbone.sha256}`, licence {backbone.licence}",
@@ -198,6 +205,64 @@ class BackboneDetector(Detector):
         given all images at once.
         """
         return self.scorer_.judge(features, sizes, maps=maps).predictions(sizes)
+
+    @override
+    def predict(
+        self,
+        images: Iterable[Any],
+        *,
+        maps: bool = False,
+        batch_size: int = 8,
+        on_error: OnError | None = None,
+    ) -> Iterator[Prediction]:
+        """Judge images; see `Detector.predict`. A calibrated detector gives verdicts and p-values, too."""
+        found = super().predict(images, maps=maps, batch_size=batch_size, on_error=on_error)
+        calibration = self.calibration_
+        return found if calibration is None else map(calibration.judged, found)
+
+    def calibrate(
+        self,
+        good: Iterable[Any],
+        flawed: Iterable[Any] = (),
+        *,
+        rule: Literal["auto", "f1", "youden", "cost", "recall"] = "auto",
+        false_alarms: float = 0.05,
+        cost: tuple[float, float] = (1.0, 1.0),
+        recall: float = 0.95,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Set threshold and p-values from photos that the detector was not fitted on, and return self.
+
+        Args:
+            good: photos of good parts: paths, bytes, PIL images or uint8 arrays.
+            flawed: photos of flawed ones, for the rules that need them.
+            rule: "auto" needs good photos alone; see `zeroflaw.runtime.calibration`.
+            false_alarms: share of good parts that may be called anomalous.
+            cost: of a false alarm and of a missed flaw, for the rule "cost".
+            recall: share of the flawed parts to be found, for the rule "recall".
+            progress: see `Detector.fit`.
+
+        Raises:
+            UsageError: there are too few photos for the rule, or all are the same.
+            ImageError: a photo cannot be read.
+        """
+        self._require_fit()
+        self.calibration_ = None
+        sides = list(good), list(flawed)
+        found: list[list[Prediction]] = []
+        for photos in sides:
+            judged = []
+            for prediction in self.predict(photos, maps=True) if photos else ():
+                judged.append(prediction)
+                if progress is not None:
+                    progress("calibration", len(judged), len(photos))
+            found.append(judged)
+        logits = [[prediction.logit for prediction in side] for side in found]
+        peaks = [peak(prediction) for prediction in found[0]]
+        self.calibration_ = calibration_of(
+            logits, peaks, rule=rule, false_alarms=false_alarms, cost=cost, recall=recall, seed=self.seed
+        ).model_copy(update={"photos": describe_photos(sides[0])})
+        return self
 
     @override
     def _predict_batch(self, images: list[Array], maps: bool) -> list[Prediction]:
@@ -248,6 +313,7 @@ class BackboneDetector(Detector):
             dict(self.fitted_.words),
             self.seen_,
             self.card_,
+            self.calibration_,
         )
         write_folder(folder, saved)
 
@@ -278,7 +344,8 @@ class BackboneDetector(Detector):
         scorer = cls.scorer_class.read(spec, mine)
         detector._check_scorer(scorer, backbone)
         detector.backbone_, detector.seen_, detector.card_ = backbone, saved.seen, saved.card
-        detector.fitted_ = Fitted(scorer, saved.words, extra)
+        detector.fitted_ = Fitted(scorer, saved.words, extra, saved.calibration)
+        detector.calibration_ = saved.calibration
         return detector
 
     def _check_scorer(self, scorer: Scorer, backbone: Any) -> None:
@@ -309,6 +376,10 @@ def check_identity(wanted: Identity, name: str, backbone: Any) -> None:
 
 def embed(backbone: Backbone, images: Sequence[Array], request: FeatureRequest) -> ImageFeatures:
     """Embed pictures, or all their tiles one after the other, as ``request`` says."""
+    if request.patch_sizes:
+        found = embed(backbone, images, replace(request, patch_sizes=()))
+        found.patch_features = {size: patch_features(backbone, images, size) for size in request.patch_sizes}
+        return found
     pieces = list(images)
     if request.tile:
         pieces = [tile for image in images for tile in Tiles.of(sized(image), tile=True).cut(image)]

@@ -26,8 +26,8 @@ from zeroflaw.detectors.heads import linear, prototype_pair
 from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.styles import StylePrompts, content_loss, contents_kept, mean_overlap, style_loss
-from zeroflaw.detectors.text_head import EmbeddingDetector, stage
-from zeroflaw.detectors.training import Checkpoint, Learning, Step, epoch
+from zeroflaw.detectors.text_head import EmbeddingDetector
+from zeroflaw.detectors.training import Checkpoint, Learning, Step, epoch, stage
 from zeroflaw.parameters import Count, Rate, parameters
 from zeroflaw.runtime.heads import LinearHead
 from zeroflaw.runtime.stream import Progress

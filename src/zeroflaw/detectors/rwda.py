@@ -17,7 +17,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.text_head import TextTrained, stage
+from zeroflaw.detectors.text_head import TextTrained
+from zeroflaw.detectors.training import stage
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.stream import Progress

@@ -27,7 +27,6 @@ from zeroflaw.detectors.heads import (
     train_fnn,
 )
 from zeroflaw.detectors.inputs import FitInputs
-from zeroflaw.detectors.training import Step
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Rate, parameters
 from zeroflaw.runtime.heads import FNNHead, Head, Layer, LinearHead, rounded
@@ -234,8 +233,3 @@ def cooled(head: Head, temperature: float) -> Head:
         return LinearHead(rounded(head.weight / temperature), rounded(head.bias / temperature))
     *inner, last = head.layers
     return FNNHead([*inner, Layer(rounded(last.weight / temperature), rounded(last.bias / temperature))])
-
-
-def stage(progress: Progress | None, name: str) -> Step | None:
-    """Return a progress callback for one stage of a fit, or None where nobody listens."""
-    return None if progress is None else lambda done, total: progress(name, done, total)

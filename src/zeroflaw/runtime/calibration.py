@@ -76,6 +76,7 @@ class Calibration(Record):
             from the others, so that the guarantee of a rule is approximate.
         interval: 95 % bootstrap interval of the threshold, for labelled rules.
         map_threshold: log-odds from which a place of a map is called anomalous, or None.
+        judged_photos: of the rule "robust", the photos that the threshold was taken from.
         shifts: changes of light and camera that copies of the good photos showed.
         photos: what the good photos look like, or None.
     """
@@ -91,6 +92,7 @@ class Calibration(Record):
     left_out: bool = False
     interval: tuple[float, float] | None = None
     map_threshold: float | None = None
+    judged_photos: int = 0
     shifts: tuple[str, ...] = ()
     photos: PhotoFacts | None = None
 
@@ -112,8 +114,8 @@ class Calibration(Record):
             return "Threshold given by hand."
         if self.rule == "robust":
             return (
-                f"Threshold from the {n} judged photos themselves, most of which must be good: about "
-                f"{_percent(self.false_alarms)} of good parts would be called anomalous; nothing is guaranteed."
+                f"Threshold from {self.judged_photos} of the judged photos, most of which must be good: "
+                f"about {_percent(self.false_alarms)} of good parts are called anomalous; nothing is guaranteed."
             )
         if self.rule in ("f1", "youden", "cost", "recall"):
             low, high = self.interval or (self.threshold, self.threshold)
@@ -260,6 +262,52 @@ def from_labelled(
     drawn = [find(random.choice(g, len(g)), random.choice(f, len(f))) for _ in range(DRAWS)]
     low, high = np.quantile(drawn, (0.025, 0.975))
     return find(g, f), (float(low), float(high))
+
+
+def calibration_of(
+    logits: Sequence[Sequence[float]],
+    peaks: Sequence[float],
+    *,
+    rule: Literal["auto", "f1", "youden", "cost", "recall"] = "auto",
+    false_alarms: float = 0.05,
+    cost: tuple[float, float] = (1.0, 1.0),
+    recall: float = 0.95,
+    seed: int = 0,
+) -> Calibration:
+    """Return a calibration from log-odds of good and of flawed photos.
+
+    Args:
+        logits: of the good photos, and of the flawed ones.
+        peaks: log-odds of the highest value of each good photo's map.
+        rule: "auto" is conformal, or the t bound where photos are too few.
+        false_alarms: share of good parts that may be called anomalous.
+        cost, recall, seed: see `from_labelled`.
+
+    Raises:
+        UsageError: see `from_good` and `from_labelled`.
+    """
+    if not 0 < false_alarms < 1:
+        raise UsageError(f"false_alarms must be a share between 0 and 1, such as 0.05, got {false_alarms}")
+    good, flawed = logits
+    map_threshold = from_good(peaks, false_alarms)[1] if len(set(peaks)) >= FEWEST else None
+    found: Rule
+    promised, interval = Promise(), None
+    if rule == "auto":
+        found, threshold, promised = from_good(good, false_alarms)
+    else:
+        found = rule
+        threshold, interval = from_labelled(good, flawed, rule, cost=cost, recall=recall, seed=seed)
+    return Calibration(
+        detector="",
+        rule=found,
+        threshold=threshold,
+        good=tuple(sorted(good)),
+        flawed=tuple(sorted(flawed)),
+        false_alarms=false_alarms if rule == "auto" else None,
+        promise=promised,
+        interval=interval,
+        map_threshold=map_threshold,
+    )
 
 
 def _finder(rule: str, cost: tuple[float, float], recall: float) -> Callable[[Doubles, Doubles], float]:

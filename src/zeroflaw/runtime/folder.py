@@ -18,11 +18,13 @@ from safetensors.numpy import save as save_arrays
 
 from zeroflaw._version import __version__
 from zeroflaw.errors import DetectorError, UsageError
-from zeroflaw.files import whole_folder
+from zeroflaw.files import whole_folder, write_bytes
 from zeroflaw.parameters import Record
+from zeroflaw.runtime.calibration import Calibration
 
 SCHEMA = 2
-FILES = {"config.json", "head.safetensors", "words.json", "README.md", "calibration.json"}
+CALIBRATION = "calibration.json"
+FILES = {"config.json", "head.safetensors", "words.json", "README.md", CALIBRATION}
 LARGEST_HEAD = 512 * 2**20  # bytes; no head of ours comes near it
 
 Count = Annotated[int, Field(ge=0)]
@@ -104,6 +106,7 @@ class SavedDetector:
         words: all words used, by what they were used for.
         seen: images that it was fitted on.
         card: model card, Markdown.
+        calibration: threshold and p-values, or None.
     """
 
     detector: str
@@ -114,6 +117,7 @@ class SavedDetector:
     words: dict[str, Any]
     seen: Seen = field(default_factory=Seen)
     card: str = field(default="", repr=False)
+    calibration: Calibration | None = None
 
 
 class OldSchemaError(DetectorError):
@@ -182,6 +186,8 @@ def write_folder(folder: str | Path, saved: SavedDetector) -> None:
         "README.md": saved.card.encode(),
         "config.json": _json(config),
     }
+    if saved.calibration is not None:
+        files[CALIBRATION] = _calibration(saved.calibration, _digest(head))
     try:
         with whole_folder(target) as fresh:
             for name, data in files.items():
@@ -231,8 +237,50 @@ def read_folder(folder: str | Path) -> SavedDetector:
     card = root / "README.md"
     text = _read(card).decode(errors="replace") if card.is_file() else ""
     return SavedDetector(
-        config.detector, config.parameters, config.backbone, config.scorer, arrays, words, config.seen, text
+        config.detector,
+        config.parameters,
+        config.backbone,
+        config.scorer,
+        arrays,
+        words,
+        config.seen,
+        text,
+        _read_calibration(root, config),
     )
+
+
+def write_calibration(folder: str | Path, calibration: Calibration) -> None:
+    """Put a calibration beside a saved detector, in the place of an earlier one.
+
+    Raises:
+        DetectorError: there is no detector, or the file cannot be written.
+    """
+    root = Path(folder)
+    data = _calibration(calibration, _read_config(root).sha256.head)
+    try:
+        write_bytes(root / CALIBRATION, data)
+    except OSError as error:
+        raise DetectorError(
+            f"the calibration cannot be written to {root}: {error.strerror or error}; check its permissions"
+        ) from error
+
+
+def _calibration(calibration: Calibration, head: str) -> bytes:
+    made = calibration.model_copy(update={"detector": head})
+    return _json(made.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _read_calibration(root: Path, config: Config) -> Calibration | None:
+    path = root / CALIBRATION
+    if not path.is_file():
+        return None
+    found = Calibration.read(_object(_read(path), path), str(path), DetectorError)
+    if found.detector != config.sha256.head:
+        raise DetectorError(
+            f"{path} was made with another detector than the one beside it; calibrate again with: zeroflaw "
+            f"calibrate {root} --good GOOD-PHOTOS"
+        )
+    return found
 
 
 def _read(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Self
 
@@ -46,7 +46,6 @@ class PatchSpec(Record):
         share: of the partners, the nearest, whose mean distance counts (mutual scoring).
         degrees: sides of the neighbourhoods whose mean feature stands for a patch, each a score of its own
             (MuSc's aggregation degrees).
-        neighbours: like images over which image scores are smoothed (MuSc's re-scoring); none by default.
     """
 
     sizes: Annotated[tuple[PatchSize, ...], Field(min_length=1)]
@@ -57,7 +56,6 @@ class PatchSpec(Record):
     words_centre: float = 0.0
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     degrees: Annotated[tuple[Annotated[int, Field(ge=1, le=15)], ...], Field(min_length=1)] = (1,)
-    neighbours: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class PatchScorer(Scorer):
 
     @override
     def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> Judgement:
-        grid, combined = self._combined(self.distances(features))
+        combined = self.combined(self.distances(features))
         found = (np.log(top_mean(combined, self.choices.top)) - self.choices.centre) / SPREAD
         scores = {self.own_name: found}
         logits = found
@@ -97,22 +95,23 @@ class PatchScorer(Scorer):
             logits = found + self.choices.words_weight * said
         drawn = None
         if maps:
-            drawn = list(((np.log(combined) - self.choices.centre) / SPREAD).reshape(-1, grid, grid))
+            side = math.isqrt(combined.shape[1])
+            drawn = list(((np.log(combined) - self.choices.centre) / SPREAD).reshape(-1, side, side))
         return Judgement(logits, scores, drawn)
 
-    def _combined(self, found: Mapping[int, Doubles]) -> tuple[int, Doubles]:
-        """Return the side of the finest grid, and distances (B, P) on it: sums over sizes, each by its scale."""
-        finest = max(math.isqrt(d.shape[1]) for d in found.values())
+    def combined(self, found: Mapping[int, Doubles]) -> Doubles:
+        """Return distances (B, P) on the finest grid: sums over input sizes, each divided by its scale."""
+        finest = max(math.isqrt(distance.shape[1]) for distance in found.values())
         total = np.zeros((len(next(iter(found.values()))), finest * finest))
-        for (_, distance), scale in zip(sorted(found.items()), self.scales(found), strict=True):
-            side = math.isqrt(distance.shape[1])
-            for row, picture in enumerate(distance.reshape(-1, side, side)):
+        for size, scale in zip(self.choices.sizes, self.choices.scale, strict=True):
+            side = math.isqrt(found[size].shape[1])
+            for row, picture in enumerate(found[size].reshape(-1, side, side)):
                 total[row] += upsample(picture / scale, (finest, finest)).ravel()
-        return finest, np.maximum(total, NEAR)
+        return np.maximum(total, NEAR)
 
-    def scales(self, found: Mapping[int, Doubles]) -> Sequence[float]:
-        """Return what the distances of each input size, in rising order, are divided by."""
-        return self.choices.scale
+    def with_choices(self, **changed: object) -> Self:
+        """Return the same scorer with some of its choices changed."""
+        return replace(self, choices=self.choices.model_copy(update=changed))
 
 
 def top_mean(values: Doubles, top: int) -> Doubles:
@@ -193,7 +192,7 @@ def read_spec(spec: Mapping[str, object], arrays: Arrays) -> tuple[PatchSpec, Te
     """
     said, words = spec.get("choices"), spec.get("words")
     if not isinstance(said, dict) or not isinstance(words, dict | None):
-        raise DetectorError("'scorer' in config.json must hold 'choices' and 'words'; save the detector again")
+        raise DetectorError("'scorer' in config.json lacks 'choices' or 'words'; save the detector again")
     choices = PatchSpec.read(said, "'scorer' in config.json", DetectorError)
     if len(choices.scale) != len(choices.sizes):
         raise DetectorError("'scorer' in config.json must hold one 'scale' a size; save the detector again")
@@ -202,7 +201,7 @@ def read_spec(spec: Mapping[str, object], arrays: Arrays) -> tuple[PatchSpec, Te
 
 
 def nearest(queries: Floats, memory: Floats) -> Doubles:
-    """Return ``1 - cos`` from the nearest row of a memory (N, C) for every query (P, C), both of length one."""
+    """Return ``1 - cos`` from the nearest row of a memory (N, C) for each query (P, C), all of length one."""
     if not len(memory):
         return np.ones(len(queries))
     best = np.full(len(queries), -1.0, np.float32)
@@ -211,7 +210,9 @@ def nearest(queries: Floats, memory: Floats) -> Doubles:
     return np.maximum(1 - best.astype(np.float64), NEAR)
 
 
-def coreset(rows: Floats, count: int, seed: int, progress: object = None) -> npt.NDArray[np.int64]:
+def coreset(
+    rows: Floats, count: int, seed: int, progress: Callable[[int, int], None] | None = None
+) -> npt.NDArray[np.int64]:
     """Choose ``count`` rows that leave no other far away: greedy k-centre (PatchCore, section 3.2).
 
     As there, distances are taken in a random projection, to 64 numbers, and of at most 100,000 rows, drawn.
@@ -238,9 +239,9 @@ def coreset(rows: Floats, count: int, seed: int, progress: object = None) -> npt
         last = points[chosen[-1]]
         np.minimum(far, lengths - 2 * (points @ last) + lengths[chosen[-1]], out=far)
         chosen.append(int(far.argmax()))
-        if callable(progress) and len(chosen) % 256 == 0:
+        if progress is not None and len(chosen) % 256 == 0:
             progress(len(chosen), count)
-    if callable(progress):
+    if progress is not None:
         progress(count, count)
     return np.sort(sample[np.array(chosen)])
 
@@ -252,6 +253,7 @@ class MutualScorer(PatchScorer):
     Attributes:
         partners: patch features (n, P, C) by input size, of the photos that all are compared with.
         partner_numbers: place of each partner among the judged photos: none is its own partner.
+        numbers: places of the photos of the next batch among all; () are all photos.
     """
 
     kind: ClassVar[str] = "mutual"
@@ -262,7 +264,7 @@ class MutualScorer(PatchScorer):
     seed: int = 0
     partners: Mapping[int, Floats] = field(default_factory=dict)
     partner_numbers: tuple[int, ...] = ()
-    first: int = 0
+    numbers: tuple[int, ...] = ()
 
     def choose(self, count: int) -> list[int]:
         """Draw the partners among ``count`` photos by the seed, rising.
@@ -270,11 +272,7 @@ class MutualScorer(PatchScorer):
         Raises:
             UsageError: there are too few photos.
         """
-        if count < FEWEST:
-            raise UsageError(
-                f"photos are compared with one another from {FEWEST} on, got {count}; give more of the same "
-                "product, or good photos to compare with"
-            )
+        require_several(count)
         order = np.random.default_rng(self.seed).permutation(count)
         return sorted(int(number) for number in order[: self.most_partners])
 
@@ -283,20 +281,13 @@ class MutualScorer(PatchScorer):
         features = {size: partners.patch_features[size] for size in self.choices.sizes}
         ready = replace(self, partners=features, partner_numbers=tuple(numbers))
         found = ready.distances_from(partners, numbers)
-        scale = tuple(float(found[size].mean()) for size in sorted(self.choices.sizes))
-        ready = replace(ready, choices=ready.choices.model_copy(update={"scale": scale}))
-        _, combined = ready._combined(found)
-        centre = float(np.median(np.log(top_mean(combined, self.choices.top))))
+        ready = ready.with_choices(scale=tuple(float(found[size].mean()) for size in self.choices.sizes))
+        logs = np.log(top_mean(ready.combined(found), self.choices.top))
         words = 0.0
         if self.words is not None:
             sizes = [(1, 1)] * len(partners)
             words = float(np.median(self.words.judge(partners, sizes, maps=False).logits))
-        update = {"centre": centre, "words_centre": words}
-        return replace(ready, choices=ready.choices.model_copy(update=update))
-
-    def at(self, first: int) -> MutualScorer:
-        """Return the scorer for a batch whose first photo has this place among all."""
-        return replace(self, first=first)
+        return ready.with_choices(centre=float(np.median(logs)), words_centre=words)
 
     @override
     def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> Judgement:
@@ -308,7 +299,7 @@ class MutualScorer(PatchScorer):
 
     @override
     def distances(self, features: ImageFeatures) -> dict[int, Doubles]:
-        return self.distances_from(features, range(self.first, self.first + len(features)))
+        return self.distances_from(features, self.numbers or range(len(features)))
 
     def distances_from(self, features: ImageFeatures, numbers: Sequence[int]) -> dict[int, Doubles]:
         """Return mean distances from the nearest partners of photos with these places among all."""
@@ -318,9 +309,7 @@ class MutualScorer(PatchScorer):
             for degree in self.choices.degrees:
                 known = smoothed(self.partners[size], degree)
                 images = smoothed(features.patch_features[size], degree)
-                parts.append(
-                    np.stack([self._one(i, n, known) for i, n in zip(images, numbers, strict=True)])
-                )
+                parts.append(np.stack([self._one(i, n, known) for i, n in zip(images, numbers, strict=True)]))
             found[size] = np.mean(parts, axis=0)
         return found
 
@@ -353,6 +342,19 @@ class MutualScorer(PatchScorer):
         return cls(choices, words, most_partners=most, seed=seed)
 
 
+def require_several(count: int) -> None:
+    """Refuse to compare photos with one another where there are too few.
+
+    Raises:
+        UsageError: with the number that would do.
+    """
+    if count < FEWEST:
+        raise UsageError(
+            f"photos are compared with one another from {FEWEST} on, got {count}; give more of the same "
+            "product, or good photos to compare with"
+        )
+
+
 def smoothed(features: Floats, degree: int) -> Floats:
     """Return the means of neighbourhoods of ``degree`` x ``degree`` patches, (B, P, C), of length one."""
     if degree == 1:
@@ -362,7 +364,7 @@ def smoothed(features: Floats, degree: int) -> Floats:
     padded = np.pad(square, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
     total = sum(padded[:, y : y + side, x : x + side] for y in range(degree) for x in range(degree))
     flat = np.asarray(total, np.float32).reshape(features.shape)
-    return flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), np.float32(NEAR))
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), np.float32(NEAR)))
 
 
 def rescored(scores: Doubles, embeddings: Floats, neighbours: Sequence[int]) -> Doubles:

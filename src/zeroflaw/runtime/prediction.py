@@ -9,10 +9,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logit
 
 from zeroflaw.errors import UsageError
 from zeroflaw.runtime.regions import Region, find_regions
 from zeroflaw.runtime.scores import expit, upsample
+
+
+def peak(prediction: Prediction) -> float:
+    """Return the log-odds of the highest value of a prediction's map."""
+    assert prediction.map is not None
+    return float(logit(np.clip(prediction.map.max().astype(np.float64), 1e-12, 1 - 1e-12)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,21 +98,30 @@ class Prediction:
             raise UsageError("regions need a threshold of the map; calibrate the detector with good photos")
         return find_regions(self.resized_map(), self.map_threshold)
 
-    def with_threshold(self, logit: float, origin: str, **more: float | None) -> Prediction:
-        """Return the same prediction with the verdict ``self.logit >= logit``.
+    def with_threshold(
+        self,
+        threshold: float,
+        origin: str,
+        *,
+        p_value: float | None = None,
+        map_threshold: float | None = None,
+    ) -> Prediction:
+        """Return the same prediction with the verdict ``self.logit >= threshold``.
 
         Args:
-            logit: threshold as log-odds.
+            threshold: as log-odds.
             origin: where it comes from, in words.
-            more: ``p_value`` and ``map_threshold``.
+            p_value: see the attribute.
+            map_threshold: see the attribute.
         """
         return dataclasses.replace(
             self,
-            label=self.logit >= logit,
-            threshold=float(expit(logit)),
-            threshold_logit=logit,
+            label=self.logit >= threshold,
+            threshold=float(expit(threshold)),
+            threshold_logit=threshold,
             threshold_from=origin,
-            **more,
+            p_value=p_value,
+            map_threshold=map_threshold,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def find_regions(picture: npt.NDArray[np.float32], threshold: float, *, least: i
             peak=float(peak),
             peak_at=(int(place[1]), int(place[0])),
         )
-        for (down, across), area, peak, place in zip(find_objects(numbered), areas, peaks, places, strict=True)
+        for (down, across), area, peak, place in zip(
+            find_objects(numbered), areas, peaks, places, strict=True
+        )
         if area >= least
     ]
     return sorted(found, key=lambda region: -region.peak)
@@ -74,4 +76,4 @@ def run_lengths(mask: Mask) -> list[int]:
     flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     ends = np.concatenate([changes, [mask.size]]) if not len(changes) or changes[-1] != mask.size else changes
-    return np.diff(ends, prepend=0).astype(int).tolist()
+    return [int(length) for length in np.diff(ends, prepend=0)]

@@ -47,13 +47,18 @@ def is_one_picture(images: object) -> bool:
 
 
 def read_ahead(images: Iterable[Any], on_error: OnError | None) -> Iterator[tuple[str, Array]]:
-    """Decode one image ahead of the network, in a thread."""
+    """Decode one image ahead of the network, in a thread: name and pixels of each."""
+    return ((name, pixels) for _, name, pixels in read_numbered(images, on_error))
 
-    def read(numbered: tuple[int, Any]) -> tuple[str, Array] | ImageError:
+
+def read_numbered(images: Iterable[Any], on_error: OnError | None) -> Iterator[tuple[int, str, Array]]:
+    """Decode one image ahead of the network: place among all, name and pixels of each that can be read."""
+
+    def read(numbered: tuple[int, Any]) -> tuple[int, str, Array] | ImageError:
         number, source = numbered
         name = str(source) if isinstance(source, (str, Path)) else f"image {number}"
         try:
-            return name, read_image(source, name=name)
+            return number, name, read_image(source, name=name)
         except ImageError as error:
             return error
 

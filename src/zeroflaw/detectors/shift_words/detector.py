@@ -30,8 +30,8 @@ from zeroflaw.detectors.shift_words.words import (
     all_pairs,
     description_vectors,
 )
-from zeroflaw.detectors.text_head import TextTrained, stage
-from zeroflaw.detectors.training import Checkpoint, Learning
+from zeroflaw.detectors.text_head import TextTrained
+from zeroflaw.detectors.training import Checkpoint, Learning, stage
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import Rate, parameters
 from zeroflaw.runtime.stream import Progress

@@ -1,0 +1,391 @@
+"""Good photos as a memory: what is unlike all of them is anomalous, beside what the words say.
+
+After PatchCore (Roth et al., CVPR 2022) with the features of the detector's own backbone, at two input sizes.
+The good photos also set the threshold: each is judged by what the others left in the memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from typing_extensions import override
+
+from zeroflaw.corruptions import corrupt, parse_corruption
+from zeroflaw.detectors.base import BackboneDetector, Fitted, embed, sized
+from zeroflaw.detectors.contract import Needs
+from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.presets import open_fitted
+from zeroflaw.detectors.training import stage
+from zeroflaw.errors import ImageError, UsageError
+from zeroflaw.images import read_image
+from zeroflaw.parameters import parameters
+from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good, from_majority
+from zeroflaw.runtime.features import Floats, ImageFeatures
+from zeroflaw.runtime.memory import (
+    SPREAD,
+    MemoryScorer,
+    MutualScorer,
+    PatchSpec,
+    coreset,
+    require_several,
+    rescored,
+    top_mean,
+)
+from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.scorer import Scorer, TextScorer
+from zeroflaw.runtime.scores import Doubles, expit
+from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_numbered
+from zeroflaw.towers.backbone import Backbone
+from zeroflaw.towers.patches import check_sizes, default_sizes
+
+_BATCH = 4  # photos embedded at a time
+USUAL = 0.15  # distance of a patch from the nearest one of another good photo, where there is no other
+Copy = Literal["mirrored", "turned", "brightened"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+SHIFTS = (
+    "brightness:2",
+    "contrast:2",
+    "defocus_blur:2",
+    "gaussian_noise:2",
+    "motion_blur:2",
+    "jpeg:2",
+    "warmer:2",
+    "cooler:2",
+    "moved:2",
+)
+"""Changes of light and camera whose copies `shifts="default"` puts into the memory."""
+
+
+@parameters
+class PatchDetector(BackboneDetector):
+    """Base of detectors that compare patches with patches.
+
+    Attributes:
+        object: name of the product for the words, or None where it is unknown.
+        words: preset of the detector whose score of words is fused with the distances.
+        words_weight: of the words' log-odds beside the distances' in units of their usual spread; 0 is none.
+        sizes: input sizes in pixels at which patches are compared; () is the backbone's own and 1.6 times
+            that.
+        top: patches whose mean distance is the image's.
+    """
+
+    object: str | None = None
+    words: str = "rwda"
+    words_weight: Annotated[float, Field(ge=0, le=100)] = 0.1
+    sizes: tuple[Annotated[int, Field(ge=16, le=4096)], ...] = ()
+    top: Annotated[int, Field(ge=1, le=1000)] = 5
+
+    @override
+    def _check_backbone(self, backbone: Backbone) -> None:
+        check_sizes(backbone, self._sizes(backbone))
+
+    def _sizes(self, backbone: Backbone) -> tuple[int, ...]:
+        return tuple(sorted(set(self.sizes or default_sizes(backbone))))
+
+    def _spec(self, backbone: Backbone) -> PatchSpec:
+        sizes = self._sizes(backbone)
+        return PatchSpec(
+            sizes=sizes, top=self.top, words_weight=self.words_weight, scale=tuple(1.0 for _ in sizes)
+        )
+
+    def _word_scorer(self, progress: Progress | None) -> tuple[TextScorer | None, Mapping[str, Any]]:
+        """Return the scorer of words, and the words that it was made of."""
+        if not self.words_weight:
+            return None, {}
+        chosen: dict[str, Any] = {"backbone": self.backbone, "device": self.device, "dtype": self.dtype}
+        if self.object is not None:
+            chosen["object"] = self.object
+        fitted = open_fitted(self.words, chosen, progress=progress)
+        scorer = fitted.scorer_ if isinstance(fitted, BackboneDetector) else None
+        if not isinstance(scorer, TextScorer):
+            raise UsageError(
+                f"words must be a detector that scores embeddings by words, such as rwda or clip-ensemble, "
+                f"got '{self.words}'"
+            )
+        return scorer, fitted.words_  # type: ignore[attr-defined]
+
+
+@parameters
+class Memory(PatchDetector):
+    """Nearest patches of good photos, fused with words; its good photos calibrate it.
+
+    Named scores: ``memory`` and ``words``.
+
+    Attributes:
+        rows: most remembered patches at each input size; of more, a coreset is kept.
+        copies: copies of the good photos that are remembered as well: "mirrored" (left-right), "turned" (by
+            quarters, for parts that lie in any rotation), "brightened" (and darkened).
+        shifts: changes of light and camera that are good as well, as ``NAME:SEVERITY`` of
+            `zeroflaw.corruptions`; ``("default",)`` is a set of nine. A detector is proof against the kinds
+            that it was shown and no others.
+        false_alarms: share of good parts that the threshold may call anomalous.
+    """
+
+    name: ClassVar[str] = "memory"
+    needs: ClassVar[Needs] = Needs(words=True, reference_images=True)
+    source: ClassVar[str] = "after PatchCore (Roth et al., CVPR 2022)"
+    scorer_class: ClassVar[type[Scorer]] = MemoryScorer
+
+    rows: Annotated[int, Field(ge=16, le=200_000)] = 20_000
+    copies: tuple[Copy, ...] = ()
+    shifts: tuple[str, ...] = ()
+    false_alarms: Share = 0.05
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.shift_names:
+            parse_corruption(name)
+
+    @property
+    def shift_names(self) -> tuple[str, ...]:
+        """Shifts by name, "default" spelt out."""
+        return tuple(dict.fromkeys(n for s in self.shifts for n in (SHIFTS if s == "default" else (s,))))
+
+    @override
+    def _fit(
+        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+    ) -> Fitted:
+        words, said = self._word_scorer(progress)
+        empty = MemoryScorer(self._spec(backbone), words)
+        rows: dict[int, list[Floats]] = {}
+        owners: list[int] = []
+        shown: list[ImageFeatures] = []  # features of the photos and their shifted copies
+        photos: list[int] = []
+        conditions: list[str] = []
+        pictures = [
+            (number, picture, condition)
+            for number, photo in enumerate(inputs.reference)
+            for picture, condition in self._pictures(photo)
+        ]
+        for batch in batches(pictures, _BATCH):
+            features = embed(backbone, [picture for _, picture, _ in batch], empty.request(False))
+            for size, part in features.patch_features.items():
+                rows.setdefault(size, []).append(part)
+            owners += [number for number, _, _ in batch]
+            judged = [row for row, (_, _, condition) in enumerate(batch) if condition]
+            if judged:
+                shown.append(features.rows(judged))
+                photos += [batch[row][0] for row in judged]
+                conditions += [batch[row][2] for row in judged]
+            if progress is not None:
+                progress("good photos", len(owners), len(pictures))
+        scorer = self._remember(empty, rows, np.array(owners), progress)
+        return self._calibrated(scorer, ImageFeatures.join(shown), photos, conditions, said)
+
+    def _pictures(self, photo: Array) -> list[tuple[Array, str]]:
+        """Return a photo and its copies, with the condition that each shows; "" is only remembered."""
+        found = [(photo, "clean")]
+        if "mirrored" in self.copies:
+            found.append((np.ascontiguousarray(photo[:, ::-1]), ""))
+        if "turned" in self.copies:
+            found += [(np.ascontiguousarray(np.rot90(photo, turns)), "") for turns in (1, 2, 3)]
+        if "brightened" in self.copies:
+            found += [(_brighter(photo, factor), "") for factor in (0.9, 1.1)]
+        for name in self.shift_names:
+            kind, severity = parse_corruption(name)
+            found.append((corrupt(photo, kind, severity, key=name), name))
+        return found
+
+    def _remember(
+        self,
+        empty: MemoryScorer,
+        rows: Mapping[int, Sequence[Floats]],
+        owners: np.ndarray[tuple[int], np.dtype[np.int64]],
+        progress: Progress | None,
+    ) -> MemoryScorer:
+        memories, kept = {}, {}
+        for size, parts in rows.items():
+            features = np.concatenate(parts)  # (pictures, P, C)
+            flat = features.reshape(-1, features.shape[-1])
+            chosen = coreset(flat, self.rows, self.seed, stage(progress, "memory"))
+            memories[size] = np.ascontiguousarray(flat[chosen])
+            kept[size] = np.repeat(owners, features.shape[1])[chosen].astype(np.int64)
+        return replace(empty, memories=memories, owners=kept)
+
+    def _calibrated(
+        self,
+        scorer: MemoryScorer,
+        features: ImageFeatures,
+        photos: Sequence[int],
+        conditions: Sequence[str],
+        words: Mapping[str, Any],
+    ) -> Fitted:
+        """Set scale and zero by the good photos themselves, each judged by what the others left."""
+        if len(set(photos)) > 1:
+            found = scorer.leave_one_out(features, photos)
+        else:  # a single photo has nothing to be compared with
+            found = {size: np.full(f.shape[:2], USUAL) for size, f in features.patch_features.items()}
+        clean = np.array([condition == "clean" for condition in conditions])
+        scale = tuple(float(found[size][clean].mean()) for size in scorer.choices.sizes)
+        scorer = scorer.with_choices(scale=scale)
+        combined = scorer.combined(found)
+        logs, peaks = np.log(top_mean(combined, self.top)), np.log(combined.max(1))
+        said = np.zeros(len(features))
+        if scorer.words is not None:
+            said = scorer.words.judge(features, [(1, 1)] * len(features), maps=False).logits
+        centre, middle = float(logs[clean].mean()), float(said[clean].mean())
+        scorer = scorer.with_choices(centre=centre, words_centre=middle)
+        logits = (logs - centre) / SPREAD + self.words_weight * (said - middle)
+        calibration = None
+        if len(set(photos)) >= FEWEST:
+            calibration = self._threshold(logits, (peaks - centre) / SPREAD, np.array(conditions))
+        return Fitted(scorer, words, calibration=calibration)
+
+    def _threshold(self, logits: Doubles, peaks: Doubles, conditions: npt.NDArray[np.str_]) -> Calibration:
+        """Return the highest of the thresholds that the conditions ask for, each from the same photos."""
+        found = {}
+        for condition in dict.fromkeys(conditions.tolist()):
+            shown = conditions == condition
+            found[condition] = from_good(logits[shown].tolist(), self.false_alarms)
+        hardest = max(found, key=lambda condition: found[condition][1])
+        rule, threshold, promised = found[hardest]
+        hot = max(
+            from_good(peaks[conditions == condition].tolist(), self.false_alarms)[1] for condition in found
+        )
+        return Calibration(
+            detector="",
+            rule=rule,
+            threshold=threshold,
+            good=tuple(np.sort(logits[conditions == hardest]).tolist()),
+            false_alarms=self.false_alarms,
+            promise=promised,
+            left_out=True,
+            map_threshold=hot,
+            shifts=self.shift_names,
+        )
+
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
+        count = 0 if self.seen_.reference is None else self.seen_.reference.images
+        scorer = self.scorer_
+        assert isinstance(scorer, MemoryScorer)
+        kept = ", ".join(f"{len(memory):,} at {size} px" for size, memory in scorer.memories.items())
+        proof = f" It was shown these shifts: {', '.join(self.shift_names)}." if self.shift_names else ""
+        return (
+            f"A memory of {count} good photo{'s' * (count != 1)} (patches: {kept}): what is unlike all of "
+            f"them is anomalous.{proof}"
+        )
+
+    @override
+    def _facts(self) -> dict[str, str]:
+        weight = f"words of `{self.words}` with weight {self.words_weight:g}" if self.words_weight else "none"
+        return {"Object": self.object or "unknown", "Words": weight}
+
+
+def _brighter(photo: Array, factor: float) -> Array:
+    return np.clip(photo.astype(np.float32) * factor, 0, 255).astype(np.uint8)
+
+
+@parameters
+class Mutual(PatchDetector):
+    """Every photo of a folder is compared with some of the others: most of them should be good.
+
+    Scores are those of one set of photos. At least four of one product are needed.
+
+    Attributes:
+        partners: photos that all are compared with, drawn by the seed.
+        share: of the partners, the nearest, whose mean distance counts (paper: 0.3).
+        degrees: sides of neighbourhoods whose mean feature stands for a patch (paper: 1, 3, 5).
+        neighbours: like images over which image scores are smoothed (paper: 1, 2, 3); none by default.
+    """
+
+    name: ClassVar[str] = "mutual"
+    needs: ClassVar[Needs] = Needs(words=False, whole_batch=True)
+    source: ClassVar[str] = "after MuSc (Li et al., ICLR 2024)"
+    scorer_class: ClassVar[type[Scorer]] = MutualScorer
+
+    words_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    partners: Annotated[int, Field(ge=3, le=1000)] = 30
+    share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    degrees: tuple[Annotated[int, Field(ge=1, le=15)], ...] = (1,)
+    neighbours: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
+    false_alarms: Share = 0.05
+
+    @override
+    def _fit(
+        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+    ) -> Fitted:
+        """Nothing is learned but what the words need; photos are compared when they are judged."""
+        words, said = self._word_scorer(progress)
+        update = {"share": self.share, "degrees": self.degrees}
+        choices = self._spec(backbone).model_copy(update=update)
+        return Fitted(MutualScorer(choices, words, most_partners=self.partners, seed=self.seed), said)
+
+    @override
+    def _predict_all(
+        self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
+    ) -> Iterator[Prediction]:
+        """Look at the partners first, then at all photos one batch after the other, in constant memory."""
+        listed = list(images)
+        if not listed:
+            return
+        scorer, calibration = self._among_partners(listed)
+        found: list[Prediction] = []
+        wholes: list[Floats] = []
+        request = scorer.request(maps)
+        for batch in batches(read_numbered(listed, on_error), batch_size):
+            pixels = [picture for _, _, picture in batch]
+            features = embed(self.backbone_, pixels, request)
+            here = replace(scorer, numbers=tuple(number for number, _, _ in batch))
+            judged = here.judge(features, [sized(p) for p in pixels], maps=maps).predictions(
+                [sized(p) for p in pixels]
+            )
+            ready = [calibration.judged(p) for p in named(judged, [name for _, name, _ in batch])]
+            if not self.neighbours:
+                yield from ready
+            found += ready * bool(self.neighbours)
+            wholes += [features.image] * bool(self.neighbours)
+        if found:
+            smooth = rescored(np.array([p.logit for p in found]), np.concatenate(wholes), self.neighbours)
+            for prediction, value in zip(found, smooth, strict=True):
+                moved = dataclasses.replace(prediction, logit=float(value), score=float(expit(value)))
+                yield calibration.judged(moved)
+
+    def _among_partners(self, listed: Sequence[Any]) -> tuple[MutualScorer, Calibration]:
+        """Draw the partners among photos that can be read, and take zero and threshold from them."""
+        scorer = self.scorer_
+        assert isinstance(scorer, MutualScorer)
+        order = np.random.default_rng(self.seed).permutation(len(listed)).tolist()
+        pictures: dict[int, Array] = {}
+        for number in order:
+            try:
+                pictures[number] = read_image(listed[number])
+            except ImageError:  # it is reported when its turn comes
+                continue
+            if len(pictures) == self.partners:
+                break
+        require_several(len(pictures))
+        numbers = sorted(pictures)
+        parts = [
+            embed(self.backbone_, [pictures[n] for n in some], scorer.request(False))
+            for some in batches(numbers, _BATCH)
+        ]
+        partners = ImageFeatures.join(parts)
+        ready = scorer.among(partners, numbers)
+        own = replace(ready, numbers=tuple(numbers)).judge(partners, [(1, 1)] * len(numbers), maps=True)
+        assert own.maps is not None
+        peaks = [float(drawn.max()) for drawn in own.maps]
+        return ready, Calibration(
+            detector="",
+            rule="robust",
+            threshold=from_majority(own.logits.tolist(), self.false_alarms),
+            good=(),
+            judged_photos=len(numbers),
+            false_alarms=self.false_alarms,
+            map_threshold=from_majority(peaks, self.false_alarms),
+        )
+
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
+        return (
+            f"Photos are compared with one another, each with at most {self.partners} others: most of them "
+            "should be good. Nothing was learned."
+        )

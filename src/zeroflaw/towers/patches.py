@@ -1,0 +1,66 @@
+"""Patch features that compare images with images: what a few good photos, or a folder, are remembered by.
+
+Of a tower with a stem they are the stem's own features, from an ImageNet classifier; of any other tower the
+patch tokens half-way and three quarters up. Which strides, weights and sizes serve best was decided on
+products kept for deciding (docs/memory.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zeroflaw.errors import UsageError
+from zeroflaw.runtime.features import Floats
+from zeroflaw.runtime.preprocess import Pixels
+from zeroflaw.towers.backbone import Backbone, exact
+from zeroflaw.towers.stem import Stem
+
+WEIGHTS = (0.0, 0.7, 1.0, 1.0)  # of the stem's features from strides 4, 8, 16 and 16
+
+
+def default_sizes(backbone: Backbone) -> tuple[int, int]:
+    """Return the input sizes at which a backbone's patches are compared: its own, and 1.6 times that."""
+    native, patch = backbone.preprocess.image_size, backbone.model.config.vision.patch_size
+    return native, round(1.6 * native / patch) * patch
+
+
+def check_sizes(backbone: Backbone, sizes: Sequence[int]) -> None:
+    """Refuse input sizes that are no multiples of the patch size.
+
+    Raises:
+        UsageError: with the patch size.
+    """
+    for size in sizes:
+        backbone.with_image_size(size)
+    if any(size // backbone.model.config.vision.patch_size < 4 for size in sizes):
+        raise UsageError(f"sizes must give at least 4 x 4 patches, got {list(sizes)}; use larger ones")
+
+
+def patch_features(backbone: Backbone, images: Sequence[Pixels], size: int) -> Floats:
+    """Return features of all patches at an input size, float32 (B, P, C) of length one.
+
+    Args:
+        backbone: whose image tower looks.
+        images: uint8 (H, W, 3) of any sizes.
+        size: in pixels, a multiple of the patch size.
+    """
+    sized = backbone.with_image_size(size)
+    vision = sized.model.vision
+    pixels = sized.pixels(images)
+    with exact():
+        if isinstance(vision.patch_embedding, Stem):
+            stem = vision.patch_embedding
+            maps = stem.features(pixels).flatten(2).transpose(1, 2).float()  # (B, P, K)
+            groups = zip(WEIGHTS, maps.split(list(stem.config.sizes), -1), strict=True)
+            parts = [weight * F.normalize(part, dim=-1) for weight, part in groups if weight]
+        else:
+            depth = vision.config.layers
+            blocks = sorted({max(1, depth // 2), max(1, round(0.75 * depth))})
+            kept = vision(pixels, layers=blocks).layers
+            parts = [F.normalize(kept[block].float(), dim=-1) for block in blocks]
+    joined: Tensor = F.normalize(torch.cat(parts, -1), dim=-1)
+    return joined.cpu().numpy()

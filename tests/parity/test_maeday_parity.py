@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mae_folder import write_mae
 from zeroflaw.detectors.maeday import MAEDAY
-from zeroflaw.towers.mae.model import normalise_patches, patchify
-from zeroflaw.towers.mae.weights import load_autoencoder
+from zeroflaw.towers.autoencoder import load_autoencoder
+from zeroflaw.towers.mae import normalise_patches, patchify
 
 transformers = pytest.importorskip("transformers")
 ndimage = pytest.importorskip("scipy.ndimage")

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from zeroflaw.detectors.association import distances, spread_distances
 
 from conftest import random_model, tiny_config
 from zeroflaw import UsageError, WordsError, load, load_backbone
 from zeroflaw.detectors import make
-from zeroflaw.detectors.association import distances, spread_distances
 from zeroflaw.detectors.base import Request
-from zeroflaw.runtime.folder import read_folder, write_folder
 from zeroflaw.detectors.sentence_means import prototype_head, raw_embeddings
-from zeroflaw.runtime.tiles import MOST, Tiles
 from zeroflaw.detectors.winclip import WinCLIP
 from zeroflaw.detectors.winclip_plus import WinCLIPPlus
 from zeroflaw.errors import DetectorError
+from zeroflaw.runtime.folder import read_folder, write_folder
 from zeroflaw.runtime.scores import make_windows
+from zeroflaw.runtime.tiles import MOST, Tiles
 from zeroflaw.words import ENSEMBLE_TEMPLATES
 from zeroflaw.words.states import ENSEMBLE_TEMPLATES_21
 

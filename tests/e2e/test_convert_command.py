@@ -187,7 +187,7 @@ def test_paths_that_cannot_be_are_refused(
     refused(capsys, 4, "can be read", bare, ours, "--config", long)
     refused(capsys, 4, "can be read", bare, ours, "--config", "openai", "--tokenizer", long)
     for target in (tmp_path / long, tmp_path / "a.png" / "x", tmp_path / "a.png" / "x" / "y"):
-        refused(capsys, 2, "destination must be a folder that can be written", tiny_backbone, target)
+        refused(capsys, 2, "choose another", tiny_backbone, target)
     refused(capsys, 2, "new or empty folder", tiny_backbone, tmp_path / "a.png")
     refused(capsys, 2, "only a weights folder", tiny_backbone, tmp_path / "a.png", "--overwrite")
     assert (tmp_path / "a.png").read_bytes() == b"a picture"

@@ -136,7 +136,9 @@ def test_windows_equal_a_masked_full_length_forward(size: int, stride: int) -> N
     tower, pixels = ours(theirs).vision, images(theirs)
     windows = make_windows((7, 7), size, stride)
     found = tower(pixels, windows=[windows]).windows[0]
-    slow = torch.stack([masked_class_token(tower, pixels, window) for window in windows.index], 1)
+    slow = torch.stack(
+        [masked_class_token(tower, pixels, window) for window in torch.from_numpy(windows.index)], 1
+    )
     close(found, slow)
     close(tower.window_embeddings(tower.tokens(pixels), windows, chunk=5), slow)
 

@@ -301,14 +301,16 @@ def test_a_cache_that_is_off_writes_nothing(
 def test_what_is_asked_for_comes_back_as_float32_on_the_cpu(backbone: Backbone) -> None:
     found = backbone.embed_images(pictures(3), windows=[(2, 1), (3, 2)], patches=True, layers=[2])
     assert found.image.shape == (3, 24)
-    assert [part.shape for part in found.windows] == [(3, 25, 24), (3, 9, 24)]
+    assert {key: part.shape for key, part in found.windows.items()} == {
+        (2, 1): (3, 25, 24),
+        (3, 2): (3, 9, 24),
+    }
     assert found.patches is not None
     assert found.patches.shape == (3, 36, 24)
     assert found.layers[2].shape == (3, 36, 32)
-    for part in (found.image, *found.windows, found.patches):
-        assert part.dtype == torch.float32
-        assert not part.requires_grad
-        torch.testing.assert_close(part.norm(dim=-1), torch.ones(part.shape[:-1]))
+    for part in (found.image, *found.windows.values(), found.patches):
+        assert part.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(part, axis=-1), 1, rtol=1e-5)
 
 
 def test_batches_of_images_do_not_matter(backbone: Backbone) -> None:
@@ -316,8 +318,8 @@ def test_batches_of_images_do_not_matter(backbone: Backbone) -> None:
     together = backbone.embed_images(images, windows=[(2, 1)])
     for row, image in enumerate(images):
         alone = backbone.embed_images([image], windows=[(2, 1)])
-        torch.testing.assert_close(alone.image[0], together.image[row], rtol=0, atol=1e-6)
-        torch.testing.assert_close(alone.windows[0][0], together.windows[0][row], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(alone.image[0], together.image[row], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(alone.windows[2, 1][0], together.windows[2, 1][row], rtol=0, atol=1e-6)
 
 
 def test_another_image_size_has_another_grid(backbone: Backbone) -> None:
@@ -346,11 +348,11 @@ def test_windows_that_do_not_fit_are_refused(backbone: Backbone) -> None:
 def test_bfloat16_is_close_and_still_gives_float32(backbone: Backbone, tiny_backbone: Path) -> None:
     low = load_backbone(f"local-dir:{tiny_backbone}", device="cpu", dtype="bfloat16")
     pairs = [
-        (low.embed_texts(PROMPTS), backbone.embed_texts(PROMPTS)),
+        (low.embed_texts(PROMPTS).numpy(), backbone.embed_texts(PROMPTS).numpy()),
         (low.embed_images(pictures(2)).image, backbone.embed_images(pictures(2)).image),
     ]
     for a, b in pairs:
-        assert a.dtype == torch.float32
+        assert a.dtype == np.float32
         assert float((a * b).sum(-1).min()) > 0.99
     assert low.logit_scale == backbone.logit_scale
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +28,7 @@ def test_shortest_equals_transformers(height: int, width: int, interpolation: st
         image_std=OPENAI_STD,
     )(images=[image], return_tensors="pt")["pixel_values"]
     ours = Preprocess(image_size=32, interpolation=interpolation, resize="shortest")([image])
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_squash_equals_transformers_with_a_fixed_size() -> None:
@@ -38,7 +37,7 @@ def test_squash_equals_transformers_with_a_fixed_size() -> None:
     theirs = transformers.CLIPImageProcessorPil(size={"height": 24, "width": 24}, do_center_crop=False)(
         images=[image], return_tensors="pt"
     )["pixel_values"]
-    torch.testing.assert_close(Preprocess(image_size=24)([image]), theirs, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(Preprocess(image_size=24)([image]), theirs, rtol=0, atol=1e-6)
 
 
 def test_squash_keeps_the_border_that_shortest_cuts_off() -> None:
@@ -55,9 +54,9 @@ def test_images_of_different_sizes_make_one_batch_and_do_not_touch_each_other() 
     prepare = Preprocess(image_size=16)
     batch = prepare(images)
     assert batch.shape == (3, 3, 16, 16)
-    assert batch.dtype == torch.float32
+    assert batch.dtype == np.float32
     for row, image in zip(batch, images, strict=True):
-        assert torch.equal(row, prepare([image])[0])
+        np.testing.assert_array_equal(row, prepare([image])[0])
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from zeroflaw.errors import WeightsError
+from zeroflaw.files import read_toml
 from zeroflaw.runtime.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zeroflaw.towers.configs import CLIPConfig, MAEConfig, from_json
 
@@ -33,51 +35,8 @@ Json = Mapping[str, Any]
 
 HEAD_WIDTH = 64  # of OpenAI's models, and of open_clip's unless they say otherwise
 
-# Published names to ours. A name of ours passes all rules unchanged; one that no rule knows is kept, and
-# refused when the network is filled. Order matters.
-_RULES = tuple(
-    (re.compile(pattern), ours)
-    for pattern, ours in (
-        # The towers of a CLIP
-        (r"^visual_projection\.weight$", "vision.projection"),
-        (r"^text_projection\.weight$", "text.projection"),
-        (r"^visual\.", "vision."),
-        (r"^(?=(?:transformer|token_embedding|positional_embedding|text_projection|ln_final)\b)", "text."),
-        (r"^(vision|text)_model\.", r"\1."),
-        (r"\.embeddings\.class_embedding$", ".class_embedding"),
-        (r"\.(?:embeddings\.patch_embedding|conv1)\.", ".patch_embedding.conv."),
-        (r"\.(?:embeddings\.position_embedding\.weight|positional_embedding)$", ".positions"),
-        (r"\.embeddings\.token_embedding\.", ".token_embedding."),
-        (r"\.(?:text_projection|proj)$", ".projection"),
-        (r"\.pre_layrnorm\.", ".ln_pre."),  # spelt so in the published files
-        (r"\.post_layernorm\.", ".ln_post."),
-        (r"\.final_layer_norm\.", ".ln_final."),
-        (r"\.(?:transformer\.resblocks|encoder\.layers)\.", ".blocks."),
-        # Autoencoders
-        (r"^vit\.embeddings\.cls_token$", "encoder.class_token"),
-        (r"^vit\.embeddings\.position_embeddings$", "encoder.positions"),
-        (r"^vit\.embeddings\.patch_embeddings\.projection\.", "encoder.patch_embedding."),
-        (r"^vit\.(?:encoder\.layer|layers)\.", "encoder.blocks."),
-        (r"^vit\.layernorm\.", "encoder.norm."),
-        (r"^decoder\.decoder_embed\.", "decoder.embed."),
-        (r"^decoder\.decoder_pos_embed$", "decoder.positions"),
-        (r"^decoder\.(?:decoder_encoder\.layer|decoder_layers)\.", "decoder.blocks."),
-        (r"^decoder\.decoder_norm\.", "decoder.norm."),
-        (r"^decoder\.decoder_pred\.", "decoder.predict."),
-        # Blocks
-        (r"\.attn\.in_proj_", ".attn.qkv."),
-        (r"\.(?:self_attn|attention)\.([qkv])_proj\.", r".attn.\1."),
-        (r"\.attention\.attention\.([qkv])(?:uery|ey|alue)\.", r".attn.\1."),
-        (
-            r"\.(?:attn\.out_proj|self_attn\.out_proj|attention\.output\.dense|attention\.o_proj)\.",
-            ".attn.out.",
-        ),
-        (r"\.(?:mlp\.c_fc|mlp\.fc1|intermediate\.dense)\.", ".mlp.0."),
-        (r"\.(?:mlp\.c_proj|mlp\.fc2|output\.dense)\.", ".mlp.2."),
-        (r"\.(?:layer_norm1|layernorm_before)\.", ".ln_1."),
-        (r"\.(?:layer_norm2|layernorm_after)\.", ".ln_2."),
-    )
-)
+_DATA = read_toml(Path(__file__).parent / "layouts.toml", 1 << 20, "list of layouts", WeightsError)
+_RULES = [(re.compile(pattern), ours) for pattern, ours in _DATA["rules"]]
 _TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
 # Buffers and settings that published files carry and that hold no weights.
 _IGNORED = re.compile(r"(.*\.)?(position_ids|attn_mask)|input_resolution|context_length|vocab_size")
@@ -191,43 +150,6 @@ def _number(raw: Json, key: str, usual: float | None = None) -> float:
     return value
 
 
-# For each of our names theirs, and what `transformers` fills in where a published config.json is silent.
-_STACK = {"layers": ("num_hidden_layers", 12), "activation": ("hidden_act", "quick_gelu")}
-_VISION = _STACK | {
-    "image_size": ("image_size", 224),
-    "patch_size": ("patch_size", 32),
-    "width": ("hidden_size", 768),
-    "heads": ("num_attention_heads", 12),
-    "mlp_width": ("intermediate_size", 3072),
-}
-_TEXT = _STACK | {
-    "context_length": ("max_position_embeddings", 77),
-    "vocab_size": ("vocab_size", 49408),
-    "width": ("hidden_size", 512),
-    "heads": ("num_attention_heads", 8),
-    "mlp_width": ("intermediate_size", 2048),
-}
-_MAE = {
-    "image_size": ("image_size", 224),
-    "patch_size": ("patch_size", 16),
-    "norm_eps": ("layer_norm_eps", 1e-12),
-    "qkv_bias": ("qkv_bias", True),
-    "normalised_targets": ("norm_pix_loss", False),
-}
-_ENCODER = {
-    "width": ("hidden_size", 768),
-    "layers": ("num_hidden_layers", 12),
-    "heads": ("num_attention_heads", 12),
-    "mlp_width": ("intermediate_size", 3072),
-}
-_DECODER = {
-    "width": ("decoder_hidden_size", 512),
-    "layers": ("decoder_num_hidden_layers", 8),
-    "heads": ("decoder_num_attention_heads", 16),
-    "mlp_width": ("decoder_intermediate_size", 2048),
-}
-
-
 def hugging_face_clip(raw: Json, where: str) -> CLIPConfig:
     """Read the ``config.json`` of a CLIP.
 
@@ -235,12 +157,12 @@ def hugging_face_clip(raw: Json, where: str) -> CLIPConfig:
         WeightsError: it is of a CLIP that we do not build.
     """
     towers = {}
-    for tower, table in (("vision", _VISION), ("text", _TEXT)):
+    for tower in ("vision", "text"):
         # Older files give each tower twice; the library lets the "_dict" one win.
         key = f"{tower}_config_dict" if raw.get(f"{tower}_config_dict") else f"{tower}_config"
         part = _object(raw, key, where)
         _require(part, {"layer_norm_eps": 1e-5}, where)
-        towers[tower] = _translated(part, table)
+        towers[tower] = _translated(part, tower)
     return _read(CLIPConfig, {"embed_dim": raw.get("projection_dim", 512)} | towers, where)
 
 
@@ -251,12 +173,12 @@ def hugging_face_mae(raw: Json, where: str) -> MAEConfig:
         WeightsError: it is of a network that we do not build.
     """
     _require(raw, {"hidden_act": "gelu", "num_channels": 3}, where)
-    found = _translated(raw, _MAE)
+    found = _translated(raw, "autoencoder")
     for key in ("image_size", "patch_size"):
         side = found[key]
         if isinstance(side, list) and len(side) == 2 and side[0] == side[1]:
             found[key] = side[0]  # a square, written as height and width
-    found |= {"encoder": _translated(raw, _ENCODER), "decoder": _translated(raw, _DECODER)}
+    found |= {stack: _translated(raw, stack) for stack in ("encoder", "decoder")}
     return _read(MAEConfig, found, where)
 
 
@@ -278,8 +200,8 @@ def hugging_face_pixels(raw: Json, config: CLIPConfig | MAEConfig, where: str) -
     return _read(Preprocess, found, where)
 
 
-def _translated(raw: Json, table: Mapping[str, tuple[str, object]]) -> dict[str, Any]:
-    return {ours: raw.get(theirs, usual) for ours, (theirs, usual) in table.items()}
+def _translated(raw: Json, table: str) -> dict[str, Any]:
+    return {ours: raw.get(theirs["key"], theirs["usual"]) for ours, theirs in _DATA[table].items()}
 
 
 def _require(raw: Json, wanted: Json, where: str) -> None:

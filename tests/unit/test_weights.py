@@ -154,7 +154,7 @@ def test_foreign_files_survive(name: str, folder: Path, tiny_backbone: Path) -> 
 def test_destinations_that_cannot_be_are_refused(tiny_backbone: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     for target in (tmp_path / "file" / "x", tmp_path / "file" / "x" / "y", tmp_path / ("x" * 300)):
-        with pytest.raises(UsageError, match="can be written|can be made"):
+        with pytest.raises(UsageError, match=r"can be written|can be made"):
             save(target, tiny_backbone)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

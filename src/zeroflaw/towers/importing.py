@@ -119,7 +119,7 @@ def import_model(model: Model, folder: Path, revision: str) -> Bundle:
     bundle = import_weights(folder)
     if bundle.model.config != model.config:
         raise WeightsError(
-            f"{model.source} must hold {model.config}, got {bundle.model.config}: the repository has changed; "
+            f"{model.source} must hold {model.config}, got {bundle.model.config}: it has changed; "
             f"use an older revision through {LOCAL}FOLDER"
         )
     bundle.record = _record_of(model, revision).model_copy(update={"sha256": bundle.record.sha256})

@@ -165,7 +165,7 @@ def test_flags_that_would_be_ignored_are_refused(
     tiny_backbone: Path, ours: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for flag in ("--config", "--tokenizer"):
-        refused(capsys, 2, "only for bare files", tiny_backbone, ours, flag, "openai")
+        refused(capsys, 2, "are for bare files", tiny_backbone, ours, flag, "openai")
 
 
 def test_broken_preprocessing_is_refused(

@@ -119,7 +119,7 @@ def test_a_configuration_of_another_size_is_refused(checkpoint: Path, tmp_path: 
 
 
 def test_options_that_would_be_ignored_are_refused(tiny_backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="only for bare files"):
+    with pytest.raises(UsageError, match="are for bare files"):
         convert(tiny_backbone, tmp_path / "ours", config="openai")
 
 

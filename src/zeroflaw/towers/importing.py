@@ -55,6 +55,7 @@ OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _PICKLED_WEIGHTS = ("open_clip_pytorch_model.bin", "pytorch_model.bin")
+_FACTS = {"name", "licence", "source", "note"}  # of the catalogue
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
 
 
@@ -122,7 +123,8 @@ def import_model(model: Model, folder: Path, revision: str) -> Bundle:
             f"{model.source} must hold {model.config}, got {bundle.model.config}: it has changed; "
             f"use an older revision through {LOCAL}FOLDER"
         )
-    bundle.record = _record_of(model, revision).model_copy(update={"sha256": bundle.record.sha256})
+    facts = model.model_dump(include=_FACTS) | {"revision": revision}
+    bundle.record = bundle.record.model_copy(update=facts)
     return bundle
 
 
@@ -145,15 +147,14 @@ def import_weights(
         UsageError: ``config`` or ``tokenizer`` are given for a folder, which says its own.
         WeightsError: something is missing, damaged or refused; the message says what and where.
     """
+    described = None
     with reading(path):
         if path.is_dir():
             if config is not None or tokenizer is not None:
                 raise _useless(path)
-            described, name = _description(path), path.resolve().name
-            usual = OPEN_CLIP_WEIGHTS if described.name == OPEN_CLIP_CONFIG else WEIGHTS
-            weights = _weights_in(path, usual, pickled)
+            described, weights = _in_folder(path, pickled)
         elif path.is_file() and pickled:
-            described, name, weights = None, path.stem, path
+            weights = path
         else:
             raise WeightsError(
                 f"weights must be a folder with configuration, tokenizer and preprocessing, got {path}, "
@@ -162,74 +163,56 @@ def import_weights(
             )
     state = rename(_read_state(weights))
     shape, preprocess = _settings(config, weights, state) if described is None else read_settings(described)
-    model = REGISTRY.get(config) if isinstance(config, str) else None
-    record = WeightsRecord(
-        name=name, licence=_licence(weights.parent / CARD), source=f"a file {weights.name}"
-    )
-    if model is not None:
-        record = _record_of(model, None)
-    record = record.model_copy(update={"sha256": digest_of(weights)})
-    words = None
-    if isinstance(shape, CLIPConfig):
+    facts = {"name": path.resolve().name if described else path.stem, "source": f"a file {weights.name}"}
+    facts["licence"] = _licence(weights.parent / CARD)
+    if isinstance(config, str) and config in REGISTRY:
+        facts = REGISTRY[config].model_dump(include=_FACTS)
+    record = WeightsRecord(**facts, sha256=digest_of(weights))
+    origin = {WEIGHTS: digest_of(weights)}
+    if isinstance(shape, MAEConfig):
+        bundle = fill(shape, _as_autoencoder(state, shape, weights), None, preprocess, record, weights, MAE)
+    else:
         beside = Path(weights.parent if tokenizer is None else tokenizer)
         with reading(beside):
             words = Tokenizer.read(beside, shape.text.context_length)
-    elif not any(key.startswith("decoder.") for key in state):
+        bundle = fill(shape, state, words, preprocess, record, weights)
+        origin[TOKENIZER] = words.sha256
+    bundle.origin = origin
+    return bundle
+
+
+def _as_autoencoder(state: State, shape: MAEConfig, weights: Path) -> State:
+    """Make sure that there is a decoder, and put zeros where the network has no bias."""
+    if not any(name.startswith("decoder.") for name in state):
         raise WeightsError(
             f"masked-autoencoder weights with a decoder are needed, but {weights} holds the encoder only, "
             "which cannot reconstruct; give those of a ViTMAEForPreTraining"
         )
-    if isinstance(shape, MAEConfig) and not shape.qkv_bias:
-        state |= {
-            f"{name.removesuffix('weight')}bias": torch.zeros(len(tensor))
-            for name, tensor in state.items()
-            if name.endswith(".attn.qkv.weight")
-        }
-    network = MAE if words is None else CLIP
-    bundle = fill(shape, state, words, preprocess, record, weights, network)
-    bundle.origin = {WEIGHTS: record.sha256 or ""} | ({} if words is None else {TOKENIZER: words.sha256})
-    return bundle
-
-
-def _record_of(model: Model, revision: str | None) -> WeightsRecord:
-    return WeightsRecord(**model.model_dump(include={"name", "licence", "source", "note"}), revision=revision)
+    fused = [name for name in state if name.endswith(".attn.qkv.weight") and not shape.qkv_bias]
+    return state | {f"{name.removesuffix('weight')}bias": torch.zeros(len(state[name])) for name in fused}
 
 
 def _useless(path: Path) -> UsageError:
-    return UsageError(
-        f"config and tokenizer are only for bare files, but {path} says its own; leave them out"
+    return UsageError(f"config and tokenizer are for bare files, but {path} says its own; leave them out")
+
+
+def _in_folder(folder: Path, pickled: bool) -> tuple[Path, Path]:
+    """Return the files of a published folder that say what the tensors are, and hold them."""
+    described = next(
+        (folder / name for name in (OPEN_CLIP_CONFIG, CONFIG) if (folder / name).is_file()), None
     )
-
-
-def _description(folder: Path) -> Path:
-    """Return the file that says what the tensors of a published folder are."""
-    found = next((folder / name for name in (OPEN_CLIP_CONFIG, CONFIG) if (folder / name).is_file()), None)
-    if found is None:
-        raise WeightsError(
-            f"a weights folder needs {CONFIG} of zeroflaw or Hugging Face, or {OPEN_CLIP_CONFIG}, which say "
-            f"what the tensors are; {folder} has {_listing(folder)}; fetch the configuration too, or use "
-            "'zeroflaw convert'"
-        )
-    return found
-
-
-def _weights_in(folder: Path, usual: str, pickled: bool) -> Path:
-    if (folder / usual).is_file():
-        return folder / usual
-    found = sorted(folder.glob("*.safetensors"))
+    usual = WEIGHTS if described == folder / CONFIG else OPEN_CLIP_WEIGHTS
+    found = [folder / usual] if (folder / usual).is_file() else sorted(folder.glob("*.safetensors"))
     if not found and pickled:
         found = [folder / name for name in _PICKLED_WEIGHTS if (folder / name).is_file()]
-    if len(found) != 1:
+    if described is None or len(found) != 1:
+        names = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
         raise WeightsError(
-            f"one .safetensors file with the weights must lie in {folder}, got {_listing(folder)}; fetch "
-            f"{usual}, or turn a pickled checkpoint into a folder with 'zeroflaw convert'"
+            f"a weights folder needs {CONFIG} of zeroflaw or Hugging Face, or {OPEN_CLIP_CONFIG}, and one "
+            f".safetensors file, usually {usual}; {folder} has {names}; fetch the rest, or turn pickled "
+            "or bare weights into a folder with 'zeroflaw convert'"
         )
-    return found[0]
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(entry.name for entry in folder.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"
+    return described, found[0]
 
 
 def _licence(card: Path) -> str:

@@ -67,6 +67,11 @@ def counted(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+def test_the_bundled_backbone_needs_no_folder() -> None:
+    found = load_backbone("mini", device="cpu")
+    assert (found.name, found.licence, found.has_aligned_patches) == ("mini", "Apache-2.0", True)
+
+
 def test_what_it_says_of_itself(backbone: Backbone) -> None:
     assert (backbone.name, backbone.licence, backbone.revision) == ("tiny", "Apache-2.0", "1")
     assert (backbone.embed_dim, backbone.grid, backbone.has_aligned_patches) == (24, (6, 6), False)

@@ -248,6 +248,21 @@ def test_rubbish_is_refused(content: bytes, tmp_path: Path) -> None:
         convert(tmp_path / "rubbish.pt", tmp_path / "ours", config="openai")
 
 
+def test_other_things_than_a_clip_are_refused(theirs: Any, tmp_path: Path, clip_vocabulary: Path) -> None:
+    torch.save({"prompt_learner": {}}, tmp_path / "prompts.pth")
+    with pytest.raises(UsageError, match="learned prompts of AnomalyCLIP"):
+        convert(tmp_path / "prompts.pth", tmp_path / "ours", config="openai")
+
+
+def test_a_folder_says_its_own(theirs: Any, tmp_path: Path, clip_vocabulary: Path) -> None:
+    source = write_hugging_face(theirs, tmp_path / "hub", clip_vocabulary)
+    with pytest.raises(UsageError, match="are for bare files"):
+        convert(source, tmp_path / "ours", config="openai")
+    (source / "config.json").write_text('{"model_type": "siglip"}', encoding="utf-8")
+    with pytest.raises(WeightsError, match="model_type clip, or vit_mae for an autoencoder, got 'siglip'"):
+        convert(source, tmp_path / "ours")
+
+
 def test_a_checkpoint_without_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
     with pytest.raises(WeightsError, match="must hold named tensors"):

@@ -31,7 +31,8 @@ from torch import Tensor
 
 import zeroflaw
 from zeroflaw.towers.backbone import alike
-from zeroflaw.towers.model import TextConfig, TextTower
+from zeroflaw.towers.configs import TextConfig
+from zeroflaw.towers.model import TextTower
 from zeroflaw.towers.tokenizer import END, START, Tokenizer
 from zeroflaw.words import RandomWords, training_prompts
 

@@ -11,11 +11,11 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers, trainers
 
-from zeroflaw.towers.folder import save_folder
-from zeroflaw.towers.model import CLIP, CLIPConfig, TextConfig, VisionConfig
 from zeroflaw.runtime.preprocess import Preprocess
-from zeroflaw.towers.records import WeightsRecord
-from zeroflaw.towers.schema import empty_model
+from zeroflaw.towers.catalogue import WeightsRecord
+from zeroflaw.towers.configs import CLIPConfig, TextConfig, VisionConfig
+from zeroflaw.towers.folder import save_folder
+from zeroflaw.towers.model import CLIP
 from zeroflaw.towers.tokenizer import END, START, WORD_END, Tokenizer
 
 # Several test processes share few cores; threads that wait for each other cost more than they bring here.
@@ -42,7 +42,9 @@ def tiny_config(*, aligned: bool = False, vocab_size: int = 1024) -> CLIPConfig:
 def random_model(config: CLIPConfig, seed: int = 0) -> CLIP:
     """Return a model with seeded random weights, large enough for the layers to matter."""
     generator = torch.Generator().manual_seed(seed)
-    model = empty_model(config).to_empty(device="cpu")
+    with torch.device("meta"):
+        model = CLIP(config)
+    model = model.to_empty(device="cpu")
     for name, tensor in model.state_dict().items():
         torch.nn.init.normal_(tensor, 0.0, _spread(name, tensor), generator=generator)
         if ".ln_" in name and name.endswith("weight"):

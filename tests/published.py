@@ -11,9 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zeroflaw.towers.layouts import hugging_face_config, rename
+from zeroflaw.runtime.preprocess import Preprocess
+from zeroflaw.towers.catalogue import WeightsRecord
+from zeroflaw.towers.configs import CLIPConfig
+from zeroflaw.towers.folder import fill
+from zeroflaw.towers.layouts import hugging_face_clip, rename
 from zeroflaw.towers.model import CLIP
-from zeroflaw.towers.schema import build
 
 
 def oracle(
@@ -76,8 +79,13 @@ def _fill(model: Any, seed: int) -> None:
 
 def ours(theirs: Any) -> CLIP:
     """Build our towers from the oracle's weights."""
-    config = hugging_face_config(theirs.config.to_dict())
-    return build(config, rename(theirs.state_dict()), "the oracle")
+    return build(hugging_face_clip(theirs.config.to_dict(), "config.json"), rename(theirs.state_dict()))
+
+
+def build(config: CLIPConfig, state: dict[str, Tensor]) -> Any:
+    """Fill our towers with tensors under our names."""
+    preprocess = Preprocess(image_size=config.vision.image_size)
+    return fill(config, state, None, preprocess, WeightsRecord(name="oracle"), "the oracle").model
 
 
 def openai_state(theirs: Any) -> dict[str, Tensor]:

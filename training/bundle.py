@@ -18,9 +18,9 @@ from training.stem_weights import weights_path
 from training.teacher import archive
 from training.tower import Recipe, config
 from zeroflaw.files import sha256
+from zeroflaw.towers.catalogue import WeightsRecord
 from zeroflaw.towers.folder import save_folder
 from zeroflaw.towers.model import CLIP
-from zeroflaw.towers.records import WeightsRecord
 from zeroflaw.towers.tokenizer import Tokenizer
 
 FOLDER = Path("src/zeroflaw/towers/mini")

@@ -31,7 +31,8 @@ from training.sources import Photos, load_photos
 from training.stem_weights import fill_stem, read_weights, weights_path
 from zeroflaw.files import write_text
 from zeroflaw.runtime.preprocess import Preprocess
-from zeroflaw.towers.stem import STRIDE, Stem, StemConfig
+from zeroflaw.towers.configs import StemConfig
+from zeroflaw.towers.stem import STRIDE, Stem
 
 SHARD = 200  # pairs
 SIZE = 240  # pixels

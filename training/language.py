@@ -36,7 +36,8 @@ from training.probes import probe
 from training.teacher import EMBED_DIM, Teacher, embed_cached, lexicon
 from training.tokenizer import encode, train_tokenizer
 from zeroflaw.files import atomic, write_json, write_text
-from zeroflaw.towers.model import TextConfig, TextTower
+from zeroflaw.towers.configs import TextConfig
+from zeroflaw.towers.model import TextTower
 
 CONFIG = TextConfig(context_length=77, vocab_size=6144, width=256, layers=4, heads=4, mlp_width=1024)
 OUTPUT_DIM = 256

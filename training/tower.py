@@ -32,8 +32,9 @@ from training.stem_weights import fill_stem, read_weights, weights_path
 from training.validation import validate
 from zeroflaw.files import atomic, write_json
 from zeroflaw.runtime.scores import Windows, make_windows
-from zeroflaw.towers.model import CLIP, CLIPConfig, VisionConfig
-from zeroflaw.towers.stem import Stem, StemConfig
+from zeroflaw.towers.configs import CLIPConfig, StemConfig, VisionConfig
+from zeroflaw.towers.model import CLIP
+from zeroflaw.towers.stem import Stem
 
 GRID = (15, 15)
 CALLED = {

@@ -11,8 +11,9 @@ import torch
 
 from published import open_clip_json, openai_state, oracle, write_hugging_face
 from zeroflaw.cli.main import main
+from zeroflaw.towers.catalogue import REGISTRY, Model
 from zeroflaw.towers.folder import load_folder
-from zeroflaw.towers.records import REGISTRY, Shape, WeightsRecord
+from zeroflaw.towers.layouts import hugging_face_clip
 from zeroflaw.towers.tokenizer import Tokenizer
 
 pytest.importorskip("transformers")
@@ -89,21 +90,20 @@ def test_overwrite_replaces_our_folder_and_no_other(
 def test_config_openai(bare: Path, ours: Path, clip_vocabulary: Path, theirs: Any) -> None:
     assert run("convert", bare, ours, "--config", "openai", "--tokenizer", clip_vocabulary) == 0
     bundle = load_folder(ours)
-    assert bundle.record.activation == "quick_gelu"
+    assert bundle.model.config.vision.activation == "quick_gelu"
     wanted = openai_state(theirs)["visual.proj"]
     assert torch.equal(bundle.model.state_dict()["vision.projection"], wanted)
 
 
 def test_config_by_name_takes_licence_source_and_note_of_the_record(
-    bare: Path, ours: Path, clip_vocabulary: Path, monkeypatch: pytest.MonkeyPatch
+    bare: Path, ours: Path, clip_vocabulary: Path, theirs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = WeightsRecord(
+    record = Model(
         name="ViT-T-8/known",
         licence="MIT",
         source="someone/tiny",
         revision="main",
-        activation="quick_gelu",
-        shape=Shape(embed=40, image=48, patch=8, vision=(64, 2, 1), text=(64, 2, 1), vocabulary=1024),
+        config=hugging_face_clip(theirs.config.to_dict(), "config.json"),
         mean=(0.1, 0.2, 0.3),
         note="as published",
     )
@@ -140,7 +140,7 @@ def test_tokenizer_as_a_file_or_a_folder(
         assert (ours / "tokenizer.json").read_text(encoding="utf-8") == text
     wrong = ["--config", "openai", "--overwrite", "--tokenizer"]
     refused(capsys, 4, "tokenizer.json", bare, ours, *wrong, tmp_path / "nowhere")
-    refused(capsys, 4, "must be a UTF-8 text file", bare, ours, *wrong, bare)
+    refused(capsys, 4, "is not UTF-8", bare, ours, *wrong, bare)
 
 
 def test_a_config_that_is_nothing_is_refused(
@@ -165,7 +165,7 @@ def test_flags_that_would_be_ignored_are_refused(
     tiny_backbone: Path, ours: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for flag in ("--config", "--tokenizer"):
-        refused(capsys, 2, "only for bare files", tiny_backbone, ours, flag, "openai")
+        refused(capsys, 2, "are for bare files", tiny_backbone, ours, flag, "openai")
 
 
 def test_broken_preprocessing_is_refused(
@@ -174,8 +174,8 @@ def test_broken_preprocessing_is_refused(
     source = write_hugging_face(theirs, tmp_path / "hub", clip_vocabulary)
     (source / "preprocessor_config.json").write_text("{", encoding="utf-8")
     weights, config = source / "model.safetensors", source / "config.json"
-    refused(capsys, 4, "must be a JSON file", source, ours)
-    refused(capsys, 4, "must be a JSON file", weights, ours, "--config", config)
+    refused(capsys, 4, "is not JSON", source, ours)
+    refused(capsys, 4, "is not JSON", weights, ours, "--config", config)
 
 
 def test_paths_that_cannot_be_are_refused(
@@ -187,7 +187,7 @@ def test_paths_that_cannot_be_are_refused(
     refused(capsys, 4, "can be read", bare, ours, "--config", long)
     refused(capsys, 4, "can be read", bare, ours, "--config", "openai", "--tokenizer", long)
     for target in (tmp_path / long, tmp_path / "a.png" / "x", tmp_path / "a.png" / "x" / "y"):
-        refused(capsys, 2, "destination must be a folder that can be written", tiny_backbone, target)
+        refused(capsys, 2, "choose another", tiny_backbone, target)
     refused(capsys, 2, "new or empty folder", tiny_backbone, tmp_path / "a.png")
     refused(capsys, 2, "only a weights folder", tiny_backbone, tmp_path / "a.png", "--overwrite")
     assert (tmp_path / "a.png").read_bytes() == b"a picture"

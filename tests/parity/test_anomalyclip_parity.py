@@ -19,7 +19,6 @@ from zeroflaw.detectors.anomalyclip_training import Objective, dice_loss, focal_
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.images import read_image
 from zeroflaw.lab.datasets import open_mvtec
-from zeroflaw.towers.deep_text import embed_deep
 from zeroflaw.towers.local import LocalPath, local_features
 from zeroflaw.towers.model import CLIP, CLIPConfig, TextConfig, VisionConfig
 
@@ -184,7 +183,7 @@ def test_deep_text_tokens(sets: int) -> None:
     vectors = torch.randn(2, 9, 16, generator=generator)
     deep = [torch.randn(3, 16, generator=generator) for _ in range(sets)]
     ends = torch.tensor([6, 8])
-    found = embed_deep(model.text, vectors, ends, deep)
+    found = model.text.from_vectors(vectors, ends, deep)
     for row, end in enumerate(ends.tolist()):
         wanted = plain_text(model, vectors[row].double().numpy(), end, [d.double().numpy() for d in deep])
         np.testing.assert_allclose(found[row].numpy(), wanted, atol=2e-6)
@@ -200,7 +199,7 @@ def test_gradients_reach_the_deep_tokens() -> None:
 
     def first(at: torch.Tensor, which: int) -> torch.Tensor:
         tokens = [at if number == which else one for number, one in enumerate(deep)]
-        return embed_deep(model.text, vectors, torch.tensor([5, 4]), tokens)[:, 0].sum()
+        return model.text.from_vectors(vectors, torch.tensor([5, 4]), tokens)[:, 0].sum()
 
     for which, tokens in enumerate(deep):
         leaf = tokens.clone().requires_grad_(True)

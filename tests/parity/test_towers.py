@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from published import open_clip_json, openai_state, oracle, ours, write_hugging_face, write_open_clip
-from zeroflaw.towers.folder import load_folder
-from zeroflaw.towers.layouts import infer_config, open_clip_config, rename
-from zeroflaw.towers.model import CLIP, VisionTower
-from zeroflaw.towers.schema import build
+from published import build, open_clip_json, openai_state, oracle, ours, write_hugging_face, write_open_clip
 from zeroflaw.runtime.scores import make_windows
+from zeroflaw.towers.importing import import_weights
+from zeroflaw.towers.layouts import infer_config, open_clip_settings, rename
+from zeroflaw.towers.model import CLIP, VisionTower
 
 pytest.importorskip("transformers")
 
@@ -69,7 +68,7 @@ def test_the_wrong_activation_is_seen() -> None:
     theirs = oracle(**B32, activation="quick_gelu")
     config = open_clip_json(theirs)
     config["model_cfg"]["quick_gelu"] = False
-    wrong = build(open_clip_config(config)[0], rename(openai_state(theirs)), "the oracle")
+    wrong = build(open_clip_settings(config, "here")[0], rename(openai_state(theirs)))
     pixels, (ids, ends) = images(theirs), prompts(theirs, [9, 9])
     image, text = expected(theirs, pixels, ids)
     assert (wrong.vision(pixels).image - image).abs().max() > 1e-4
@@ -137,7 +136,9 @@ def test_windows_equal_a_masked_full_length_forward(size: int, stride: int) -> N
     tower, pixels = ours(theirs).vision, images(theirs)
     windows = make_windows((7, 7), size, stride)
     found = tower(pixels, windows=[windows]).windows[0]
-    slow = torch.stack([masked_class_token(tower, pixels, window) for window in windows.index], 1)
+    slow = torch.stack(
+        [masked_class_token(tower, pixels, window) for window in torch.from_numpy(windows.index)], 1
+    )
     close(found, slow)
     close(tower.window_embeddings(tower.tokens(pixels), windows, chunk=5), slow)
 
@@ -199,13 +200,13 @@ def test_the_three_layouts_on_disk_give_the_same_embeddings(
     ]
     models: list[CLIP] = []
     for folder in folders:
-        bundle = load_folder(folder)
+        bundle = import_weights(folder)
         assert bundle.preprocess.mean == (0.5, 0.4, 0.3)
-        assert bundle.record.activation == activation
+        assert bundle.model.config.vision.activation == activation
         models.append(bundle.model)
     if activation == "quick_gelu":
         state = rename(openai_state(theirs))
-        models.append(build(infer_config(state, "quick_gelu"), state, "OpenAI's layout"))
+        models.append(build(infer_config(state, "here"), state))
     for model in models:
         close(model.vision(pixels).image, image)
         close(model.text(ids, ends), text)

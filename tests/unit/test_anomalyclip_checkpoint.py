@@ -18,12 +18,12 @@ from zeroflaw.detectors import anomalyclip_checkpoint
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
 from zeroflaw.detectors.anomalyclip_checkpoint import convert_prompts
 from zeroflaw.errors import UsageError, WeightsError, ZeroflawError
-from zeroflaw.towers.backbone import Backbone
-from zeroflaw.towers.convert import convert
-from zeroflaw.towers.folder import save_folder
-from zeroflaw.towers.model import CLIPConfig, TextConfig, VisionConfig
 from zeroflaw.runtime.preprocess import Preprocess
-from zeroflaw.towers.records import WeightsRecord
+from zeroflaw.towers.backbone import Backbone
+from zeroflaw.towers.catalogue import WeightsRecord
+from zeroflaw.towers.configs import CLIPConfig, TextConfig, VisionConfig
+from zeroflaw.towers.folder import save_folder
+from zeroflaw.towers.importing import convert
 from zeroflaw.towers.tokenizer import Tokenizer
 from zeroflaw.towers.weights import load_backbone
 

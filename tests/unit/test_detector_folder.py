@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from zeroflaw import RWDA, DetectorError, UsageError, load
 from zeroflaw.detectors import make
-from zeroflaw.runtime.folder import read_folder
 from zeroflaw.files import sha256
+from zeroflaw.runtime.folder import read_folder
 
 
 @pytest.fixture

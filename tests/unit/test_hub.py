@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,13 +20,16 @@ from huggingface_hub import constants
 from published import oracle, write_hugging_face, write_open_clip
 from zeroflaw.errors import WeightsError
 from zeroflaw.files import sha256
-from zeroflaw.towers.records import REGISTRY, Shape, WeightsRecord
+from zeroflaw.towers.backbone import Backbone
+from zeroflaw.towers.catalogue import REGISTRY, Model
+from zeroflaw.towers.folder import load_folder
+from zeroflaw.towers.layouts import hugging_face_clip
 from zeroflaw.towers.weights import load_backbone
 
 pytest.importorskip("transformers")
 
 NAME = "Tiny-8/random"
-SHAPE = Shape(embed=40, image=48, patch=8, vision=(64, 2, 1), text=(64, 2, 1), vocabulary=1024)
+COMMIT = "a" * 40
 
 
 class Hub:
@@ -33,7 +37,8 @@ class Hub:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.commit = "a" * 40
+        self.commit = COMMIT
+        self.exists = True
         self.declared: dict[str, str] = {}
         self.requests: list[str] = []
 
@@ -69,6 +74,11 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def answer(self) -> None:
             path = self.path.split("?")[0]
             hub.requests.append(path)
+            if not hub.exists:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "RepoNotFound")
+                self.end_headers()
+                return
             if path.startswith("/api/models/"):
                 self.send(json.dumps(hub.facts()).encode(), {"Content-Type": "application/json"})
                 return
@@ -100,16 +110,15 @@ def published(tmp_path_factory: pytest.TempPathFactory, clip_vocabulary: Path) -
 
 
 @pytest.fixture
-def record(monkeypatch: pytest.MonkeyPatch) -> WeightsRecord:
-    found = WeightsRecord(name=NAME, licence="MIT", source="someone/tiny", revision="main", shape=SHAPE)
+def model(monkeypatch: pytest.MonkeyPatch) -> Model:
+    config = hugging_face_clip(oracle().config.to_dict(), "config.json")
+    found = Model(name=NAME, licence="MIT", source="someone/tiny", config=config, note="as published")
     monkeypatch.setitem(REGISTRY, NAME, found)
     return found
 
 
 @pytest.fixture
-def hub(
-    published: Path, record: WeightsRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Hub]:
+def hub(published: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     copy = tmp_path / "hub"
     copy.mkdir()
     for path in published.iterdir():
@@ -129,166 +138,164 @@ def hub(
     thread.join()
 
 
-def pin(tmp_path: Path) -> dict[str, Any]:
-    path = tmp_path / "cache" / "weights" / "Tiny-8--random.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def load(**options: Any) -> Backbone:
+    return load_backbone(NAME, device="cpu", **{"offline": False, **options})
 
 
-def test_the_first_load_downloads_and_pins(hub: Hub, tmp_path: Path, published: Path) -> None:
-    backbone = load_backbone(NAME, device="cpu", offline=False)
-    assert (backbone.name, backbone.licence, backbone.revision) == (NAME, "MIT", "a" * 40)
-    assert backbone.sha256 == sha256(published / "open_clip_model.safetensors")
-    found = pin(tmp_path)
-    assert found["revision"] == "a" * 40
-    assert found["files"].keys() == {
-        "open_clip_config.json",
-        "open_clip_model.safetensors",
-        "vocab.json",
-        "merges.txt",
-    }
-    assert found["files"]["open_clip_model.safetensors"] == backbone.sha256
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Where the weights are kept in our format."""
+    return tmp_path / "cache" / "weights" / "Tiny-8--random"
 
 
-def test_later_loads_need_no_network(hub: Hub) -> None:
-    first = load_backbone(NAME, device="cpu", offline=False)
+@pytest.mark.parametrize("layout", ["open_clip", "Hugging Face"])
+def test_the_first_load_downloads_and_keeps_a_copy_in_our_format(
+    layout: str, hub: Hub, copy: Path, clip_vocabulary: Path
+) -> None:
+    weights = "open_clip_model.safetensors"
+    if layout == "Hugging Face":
+        weights = "model.safetensors"
+        for path in hub.folder.iterdir():
+            path.unlink()
+        write_hugging_face(oracle(), hub.folder, clip_vocabulary)
+    backbone = load()
+    assert (backbone.name, backbone.licence, backbone.revision) == (NAME, "MIT", COMMIT)
+    assert backbone.sha256 == sha256(hub.folder / weights)
+    assert load_folder(copy).record == backbone.record
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    assert (config["source"], config["revision"], config["note"]) == ("someone/tiny", COMMIT, "as published")
+
+
+def test_later_loads_need_neither_network_nor_download(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load()
     hub.requests.clear()
-    again = load_backbone(NAME, device="cpu", offline=False)
-    offline = load_backbone(NAME, device="cpu", offline=True)
+    hub.commit = "b" * 40
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "another"))
+    for again in (load(), load(offline=True)):
+        assert again.fingerprint == first.fingerprint
+        assert again.record == first.record
     assert hub.requests == []
-    assert first.sha256 == again.sha256 == offline.sha256
 
 
 def test_only_the_files_that_are_needed_are_fetched(hub: Hub) -> None:
     (hub.folder / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
     (hub.folder / "model.safetensors").write_bytes(b"the image tower alone, for another library")
-    load_backbone(NAME, device="cpu", offline=False)
+    load()
     asked = {path.rpartition("/")[2] for path in hub.requests}
     assert not asked & {"open_clip_pytorch_model.bin", "model.safetensors"}
 
 
-def test_a_repository_in_hugging_face_layout(hub: Hub, clip_vocabulary: Path) -> None:
-    for path in hub.folder.iterdir():
-        path.unlink()
-    write_hugging_face(oracle(), hub.folder, clip_vocabulary)
-    assert load_backbone(NAME, device="cpu", offline=False).embed_dim == 40
+def test_a_pinned_commit_is_asked_for(hub: Hub, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRY, NAME, model.model_copy(update={"revision": COMMIT}))
+    load()
+    assert hub.requests[0].endswith(f"/revision/{COMMIT}")
+    assert all(f"/resolve/{COMMIT}/" in path for path in hub.requests[1:])
 
 
 def test_a_file_that_differs_from_what_the_hub_declares_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.declared["open_clip_model.safetensors"] = "0" * 64
     with pytest.raises(WeightsError, match=f"sha256 {'0' * 64} was wanted, got"):
-        load_backbone(NAME, device="cpu", offline=False)
+        load()
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_cached_file_that_changes_later_is_refused(hub: Hub, tmp_path: Path) -> None:
-    load_backbone(NAME, device="cpu", offline=False)
-    (weights,) = (tmp_path / "hf").rglob("open_clip_model.safetensors")
-    data = bytearray(weights.read_bytes())
+def test_a_copy_that_changes_later_is_refused(hub: Hub, copy: Path) -> None:
+    load()
+    data = bytearray((copy / "model.safetensors").read_bytes())
     data[-5] ^= 1
-    weights.resolve().write_bytes(data)
-    with pytest.raises(WeightsError, match="damaged or was changed"):
-        load_backbone(NAME, device="cpu", offline=True)
+    (copy / "model.safetensors").write_bytes(data)
+    with pytest.raises(WeightsError, match=r"damaged or was changed.*delete .* to have it made again"):
+        load(offline=True)
 
 
-def test_a_new_commit_on_the_hub_changes_nothing(hub: Hub, tmp_path: Path) -> None:
-    first = load_backbone(NAME, device="cpu", offline=False)
-    hub.commit = "b" * 40
-    assert load_backbone(NAME, device="cpu", offline=False).revision == first.revision == "a" * 40
-
-
-def test_a_lost_cache_is_fetched_again_at_the_pinned_commit(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_another_model_than_the_catalogue_says_is_refused(
+    hub: Hub, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_backbone(NAME, device="cpu", offline=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "another"))
-    hub.requests.clear()
-    load_backbone(NAME, device="cpu", offline=False)
-    assert all(f"/resolve/{'a' * 40}/" in path for path in hub.requests)
-    weights = hub.folder / "open_clip_model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-5] ^= 1
-    weights.write_bytes(data)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "third"))
-    with pytest.raises(WeightsError, match="was wanted, got"):
-        load_backbone(NAME, device="cpu", offline=False)
-
-
-def test_another_model_than_the_record_says_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = WeightsRecord(
-        name=NAME, source="someone/tiny", revision="main", shape=SHAPE, activation="quick_gelu"
-    )
-    monkeypatch.setitem(REGISTRY, NAME, other)
+    config = hugging_face_clip(oracle(activation="quick_gelu").config.to_dict(), "config.json")
+    monkeypatch.setitem(REGISTRY, NAME, model.model_copy(update={"config": config}))
     with pytest.raises(WeightsError, match=r"must hold .*quick_gelu.*got .*'gelu'"):
-        load_backbone(NAME, device="cpu", offline=False)
+        load()
 
 
-def test_offline_without_files_says_what_to_fetch(hub: Hub) -> None:
-    with pytest.raises(WeightsError) as caught:
-        load_backbone(NAME, device="cpu", offline=True)
-    for part in ("someone/tiny", "open_clip_model.safetensors", "HF_HOME", "local-dir:", "switched off"):
-        assert part in str(caught.value)
-    assert hub.requests == []
-
-
-def test_hf_hub_offline_is_followed(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_without_files_says_what_to_fetch(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(WeightsError, match="switched off"):
-        load_backbone(NAME, device="cpu")
+    for offline in (True, None):  # None follows HF_HUB_OFFLINE
+        with pytest.raises(WeightsError) as caught:
+            load(offline=offline)
+        for part in ("someone/tiny", "open_clip_model.safetensors", "HF_HOME", "local-dir:", "switched off"):
+            assert part in str(caught.value)
     assert hub.requests == []
 
 
 def test_files_that_another_program_cached_are_found_offline(hub: Hub) -> None:
     for name in ("open_clip_config.json", "open_clip_model.safetensors", "vocab.json", "merges.txt"):
         huggingface_hub.hf_hub_download("someone/tiny", name, endpoint=os.environ["HF_ENDPOINT"])
-    assert load_backbone(NAME, device="cpu", offline=True).revision == "a" * 40
+    assert load(offline=True).revision == COMMIT
 
 
-def test_a_hub_that_does_not_answer(
-    record: WeightsRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_repository_that_is_not_there_leads_to_the_release_file(
+    hub: Hub, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hub.exists = False
+    with pytest.raises(WeightsError, match="there is no repository someone/tiny, or it is private"):
+        load()
+    e32 = REGISTRY["ViT-B-16-plus-240/laion400m_e32"]
+    with pytest.raises(WeightsError) as caught:
+        load_backbone(e32.name, device="cpu", offline=False)
+    for part in (
+        f"no repository {e32.source}",
+        "github.com/mlfoundations/open_clip/releases",
+        f"convert vit_b_16_plus_240-laion400m_e32-699c4b84.pt FOLDER --config {e32.name} --tokenizer",
+    ):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_does_not_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(WeightsError, match="could not be downloaded") as caught:
-        load_backbone(NAME, device="cpu", offline=False)
+        load()
     assert "\n" not in str(caught.value)
 
 
 def test_a_repository_without_safetensors_is_refused(hub: Hub) -> None:
     (hub.folder / "open_clip_model.safetensors").rename(hub.folder / "open_clip_pytorch_model.bin")
     with pytest.raises(WeightsError, match=r"CLIP in safetensors.*open_clip_pytorch_model\.bin"):
-        load_backbone(NAME, device="cpu", offline=False)
+        load()
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"repository": 1}'])
-def test_a_damaged_pin_is_not_passed_over(text: str, hub: Hub, tmp_path: Path) -> None:
-    load_backbone(NAME, device="cpu", offline=False)
-    path = tmp_path / "cache" / "weights" / "Tiny-8--random.json"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(WeightsError, match="commit and sha256 of the first download"):
-        load_backbone(NAME, device="cpu", offline=False)
-
-
-@pytest.mark.parametrize("files", [{"../../secret": "0"}, {}])
-def test_a_pin_cannot_point_elsewhere_or_nowhere(files: dict[str, str], hub: Hub, tmp_path: Path) -> None:
-    load_backbone(NAME, device="cpu", offline=False)
-    path = tmp_path / "cache" / "weights" / "Tiny-8--random.json"
-    path.write_text(json.dumps(pin(tmp_path) | {"files": files}), encoding="utf-8")
-    with pytest.raises(WeightsError, match="delete that file"):
-        load_backbone(NAME, device="cpu", offline=False)
-
-
-def test_without_a_cache_the_missing_pin_is_said(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("cache", ["off", "file"])
+def test_without_a_cache_weights_are_read_in_place_and_that_is_said(
+    cache: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("ZEROFLAW_CACHE", "off")
+    kept = load()
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    monkeypatch.setenv("ZEROFLAW_CACHE", "off" if cache == "off" else str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING, "zeroflaw"):
-        load_backbone(NAME, device="cpu", offline=False)
-    assert "cannot be pinned" in caplog.text
+        found = load()
+    assert (found.fingerprint, found.record) == (kept.fingerprint, kept.record)
+    assert "read from its source every time" in caplog.text
 
 
 def test_nothing_is_drawn_where_nobody_watches(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
-    load_backbone(NAME, device="cpu", offline=False)
+    load()
     out, err = capfd.readouterr()
     assert out == err == ""
+
+
+def test_local_folders_in_other_layouts_are_imported_once(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZEROFLAW_CACHE", str(tmp_path / "cache"))
+    folder = Path(shutil.copytree(published, tmp_path / "theirs"))
+    first = load_backbone(f"local-dir:{folder}", device="cpu")
+    assert (first.name, first.sha256) == ("theirs", sha256(folder / "open_clip_model.safetensors"))
+    (copy,) = (tmp_path / "cache" / "weights").iterdir()
+    assert load_folder(copy).record == first.record
+    with monkeypatch.context() as patch:
+        patch.setattr("zeroflaw.towers.importing.import_weights", None)  # is not called
+        assert load_backbone(f"local-dir:{folder}", device="cpu").fingerprint == first.fingerprint
+    write_open_clip(oracle(seed=1), folder, published)
+    assert load_backbone(f"local-dir:{folder}", device="cpu").sha256 != first.sha256

@@ -65,7 +65,7 @@ def convert(
         )
         say(f"the detector is in {destination}; use it with --detector {destination}", quiet)
         return
-    from zeroflaw.towers.convert import convert as convert_weights
+    from zeroflaw.towers.importing import convert as convert_weights
 
     convert_weights(
         source,

@@ -11,7 +11,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def models(as_json: bool) -> None:
     """List the backbones: the bundled mini model and the CLIP weights that can be downloaded."""
-    from zeroflaw.towers.records import REGISTRY
+    from zeroflaw.towers.catalogue import REGISTRY
 
     width = max(map(len, REGISTRY))
     for name, record in REGISTRY.items():

@@ -29,8 +29,8 @@ from zeroflaw.detectors.anomalyclip_prompts import Prompts
 from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.files import sha256
 from zeroflaw.runtime.folder import require_target
-from zeroflaw.towers.convert import read_pickled
 from zeroflaw.towers.folder import reading
+from zeroflaw.towers.importing import read_pickled
 from zeroflaw.towers.weights import load_backbone
 
 if TYPE_CHECKING:

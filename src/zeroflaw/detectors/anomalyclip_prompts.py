@@ -12,7 +12,6 @@ from torch import Tensor
 
 from zeroflaw.detectors.base import take_tensors
 from zeroflaw.detectors.learned import assemble, random_vectors
-from zeroflaw.towers.deep_text import embed_deep
 
 if TYPE_CHECKING:
     from zeroflaw.towers.backbone import Backbone
@@ -93,4 +92,4 @@ class Prompts:
         rows = [assemble(tower, backbone.tokenizer, [tokens, text]) for tokens, text in pieces]
         longest = max(vectors.shape[1] for vectors, _ in rows)
         padded = [F.pad(vectors, (0, 0, 0, longest - vectors.shape[1])) for vectors, _ in rows]
-        return embed_deep(tower, torch.cat(padded), torch.cat([end for _, end in rows]), self.deep)
+        return tower.from_vectors(torch.cat(padded), torch.cat([end for _, end in rows]), self.deep)

@@ -28,9 +28,8 @@ from zeroflaw.detectors.ranges import check_range
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.stream import Array, Progress
-from zeroflaw.towers.mae.autoencoder import Autoencoder, Over
-from zeroflaw.towers.mae.masks import Drawing, draw_visible, hidden_counts, visible_count
-from zeroflaw.towers.mae.weights import folder_of, load_autoencoder
+from zeroflaw.towers.autoencoder import Autoencoder, Over, folder_of, load_autoencoder
+from zeroflaw.towers.mae import Drawing, draw_visible, hidden_counts, visible_count
 from zeroflaw.towers.model import ImageFeatures
 
 _SMALLEST = torch.finfo(torch.float64).tiny  # an error of zero still has finite log-odds
@@ -53,7 +52,7 @@ class MAEDAY(BackboneDetector):
         masks: number of random masks; time grows with it.
         mask_ratio: share of patches that a mask hides.
         mask_drawing: "random" as in the paper, or "balanced", which hides every patch equally often as far
-            as that goes and so makes do with fewer masks; see `zeroflaw.towers.mae.masks.draw_visible`.
+            as that goes and so makes do with fewer masks; see `zeroflaw.towers.mae.draw_visible`.
         error: "hidden" averages the error of a pixel over the masks that hide it, "all" over all masks. The
             paper does not say; a decoder's output for visible patches was never trained.
         targets: "auto" compares pixels as the weights' configuration says they were trained; "normalised"

@@ -2,88 +2,84 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zeroflaw.errors import UsageError
+from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.runtime.features import Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
 from zeroflaw.runtime.scores import make_windows
 from zeroflaw.towers.cache import load_texts, save_texts, text_key
+from zeroflaw.towers.catalogue import WeightsRecord
+from zeroflaw.towers.configs import CLIPConfig, TextConfig
 from zeroflaw.towers.local import LocalPath, local_features
-from zeroflaw.towers.model import CLIP, CLIPConfig, TextConfig, TowerOutput
-from zeroflaw.towers.records import WeightsRecord
-from zeroflaw.towers.schema import to_json
+from zeroflaw.towers.model import CLIP, TowerOutput
 from zeroflaw.towers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from zeroflaw.towers.mae import MAE
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["float32", "bfloat16"]
 Progress = Callable[[int, int], object]
 
 _CACHE_FROM = 32  # prompts; fewer are embedded faster than a file is found worth keeping
+_LARGEST_LOGIT_SCALE = 20  # published weights have 4.6; the exponential of more drowns every difference
 
 
 @dataclass
 class Bundle:
-    """What a weights folder holds, read and checked: frozen float32 towers and all that belongs to them."""
+    """Weights, read and checked: a frozen float32 network and all that belongs to it.
 
-    model: CLIP
-    tokenizer: Tokenizer
+    Attributes:
+        model: the network.
+        tokenizer: of a CLIP; None for an autoencoder.
+        preprocess: images to pixels.
+        record: where the weights come from.
+        origin: SHA-256 of published files that ours were made from; see `zeroflaw.towers.folder`.
+    """
+
+    model: CLIP | MAE
+    tokenizer: Tokenizer | None
     preprocess: Preprocess
     record: WeightsRecord
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
-class Backbone:
-    """Embeds images and texts. Frozen, without gradients; `TextTower.from_vectors` still passes them to its
-    input.
+class Loaded:
+    """A network on a device.
 
     Attributes:
-        model: both towers, on ``device`` in ``dtype``.
-        tokenizer: prompts to token ids.
-        preprocess: images to pixels; replace its ``image_size`` to run on another grid (positions are
-            interpolated).
-        record: name, licence, source, revision and activation.
-        sha256: of the weights file.
-        device: where the towers are.
-        dtype: what they compute in; embeddings always come back as float32.
-        logit_scale: what cosines are multiplied with to become logits, as learned (100 in published weights).
+        record: name, licence, source, revision and SHA-256 of the weights.
+        preprocess: images to pixels.
+        device: where the network is.
+        dtype: what it computes in.
     """
 
-    model: CLIP
-    tokenizer: Tokenizer
-    preprocess: Preprocess
     record: WeightsRecord
-    sha256: str
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    dtype: torch.dtype = torch.float32
-    logit_scale: float = 100.0
-
-    @classmethod
-    def on(cls, bundle: Bundle, *, device: str = "auto", dtype: str = "float32") -> Backbone:
-        """Move a bundle to a device.
-
-        Raises:
-            UsageError: the device is unknown or not there, or the type is not one of `DtypeName`.
-        """
-        place, kind = pick_device(device), pick_dtype(dtype)
-        scale = float(bundle.model.logit_scale.exp())  # before bfloat16 rounds it
-        model = bundle.model.to(device=place, dtype=kind).eval().requires_grad_(False)
-        sha256 = bundle.record.sha256 or ""
-        return cls(model, bundle.tokenizer, bundle.preprocess, bundle.record, sha256, place, kind, scale)
+    preprocess: Preprocess
+    device: torch.device
+    dtype: torch.dtype
 
     @property
     def name(self) -> str:
         """Name of the weights."""
         return self.record.name
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights file as it was published."""
+        return self.record.sha256 or ""
 
     @property
     def licence(self) -> str:
@@ -94,6 +90,44 @@ class Backbone:
     def revision(self) -> str | None:
         """Commit of the source that the weights come from, where there is one."""
         return self.record.revision
+
+
+@dataclass
+class Backbone(Loaded):
+    """Embeds images and texts. Frozen, without gradients; `TextTower.from_vectors` still passes them to its
+    input. Embeddings always come back as float32.
+
+    Attributes:
+        model: both towers, on ``device`` in ``dtype``.
+        tokenizer: prompts to token ids.
+        preprocess: images to pixels; replace its ``image_size`` to run on another grid (positions are
+            interpolated).
+        logit_scale: what cosines are multiplied with to become logits, as learned (100 in published weights).
+    """
+
+    model: CLIP
+    tokenizer: Tokenizer
+    logit_scale: float = 100.0
+
+    @classmethod
+    def on(cls, bundle: Bundle, *, device: str = "auto", dtype: str = "float32") -> Backbone:
+        """Move a bundle to a device.
+
+        Raises:
+            UsageError: the device is unknown or not there, or the type is not one of `DtypeName`.
+            WeightsError: the bundle is not of a CLIP, or its learned scale is absurd.
+        """
+        place, kind = pick_device(device), pick_dtype(dtype)
+        model, tokenizer, name = bundle.model, bundle.tokenizer, bundle.record.name
+        if not isinstance(model, CLIP) or tokenizer is None:
+            raise WeightsError(f"weights of a CLIP are needed, but {name} is an autoencoder; give others")
+        if float(model.logit_scale) > _LARGEST_LOGIT_SCALE:
+            raise WeightsError(
+                f"'logit_scale' of {name} must be a logarithm of at most {_LARGEST_LOGIT_SCALE}, got more"
+            )
+        scale = float(model.logit_scale.exp())  # before bfloat16 rounds it
+        model = model.to(device=place, dtype=kind).eval().requires_grad_(False)
+        return cls(bundle.record, bundle.preprocess, place, kind, model, tokenizer, scale)
 
     @property
     def fingerprint(self) -> str:
@@ -159,7 +193,7 @@ class Backbone:
             raise UsageError(f"the blocks of {self.name} are counted from 1 to {depth}, got {list(layers)}")
         sets = [make_windows(self.grid, size, stride) for size, stride in windows]
         pixels = self._pixels(images)
-        with _exact():
+        with exact():
             found = self.model.vision(pixels, windows=sets, patches=patches, layers=layers)
         return _arrays(found, windows)
 
@@ -181,7 +215,7 @@ class Backbone:
         """
         path.check(self.name, self.model.config.vision.layers)
         pixels = self._pixels(images)
-        with _exact():
+        with exact():
             found = local_features(self.model.vision, pixels, path, patches=patches)
         return _arrays(found)
 
@@ -189,7 +223,12 @@ class Backbone:
         return torch.from_numpy(self.preprocess(images)).to(device=self.device, dtype=self.dtype)
 
     def embed_texts(
-        self, texts: Sequence[str], *, batch_size: int = 256, progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        normalise: bool = True,
+        batch_size: int = 256,
+        progress: Progress | None = None,
     ) -> Tensor:
         """Embed prompts: float32 (N, E) on the CPU, in the order given.
 
@@ -199,6 +238,7 @@ class Backbone:
 
         Args:
             texts: prompts.
+            normalise: scale every embedding to length one.
             batch_size: how many at a time.
             progress: called with (done, total) after every batch.
 
@@ -209,44 +249,46 @@ class Backbone:
         if batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, got {batch_size}")
         distinct = list(dict.fromkeys(texts))
-        found = self._cached(distinct, batch_size, progress)
+        found = self._cached(distinct, normalise, batch_size, progress)
         if len(distinct) == len(texts):
             return found
         place = {text: number for number, text in enumerate(distinct)}
         return found[[place[text] for text in texts]]
 
-    def _cached(self, texts: list[str], batch_size: int, progress: Progress | None) -> Tensor:
+    def _cached(
+        self, texts: list[str], normalise: bool, batch_size: int, progress: Progress | None
+    ) -> Tensor:
         if len(texts) < _CACHE_FROM:
-            return self._embed(texts, batch_size, progress)
+            return self._embed(texts, normalise, batch_size, progress)
         tower = _canonical(self.model.config.text)
         identity = [self.sha256, self.tokenizer.sha256, tower, str(self.dtype), self.device.type]
-        key = text_key(identity, texts)
-        found = load_texts(key, (len(texts), self.embed_dim))
+        key = text_key(identity if normalise else [*identity, "not normalised"], texts)
+        found = load_texts(key, (len(texts), self.embed_dim), normalised=normalise)
         if found is None:
-            found = self._embed(texts, batch_size, progress)
+            found = self._embed(texts, normalise, batch_size, progress)
             save_texts(key, found)
         return found
 
-    def _embed(self, texts: list[str], batch_size: int, progress: Progress | None) -> Tensor:
+    def _embed(self, texts: list[str], normalise: bool, batch_size: int, progress: Progress | None) -> Tensor:
         ids, ends = self.tokenizer.encode(texts)
         found = torch.empty(len(texts), self.embed_dim)
         done = 0
         for rows in alike(ids, ends, batch_size):
-            found[rows] = self._embed_ids(ids[rows], ends[rows])
+            found[rows] = self._embed_ids(ids[rows], ends[rows], normalise)
             done += len(rows)
             if progress is not None:
                 progress(done, len(texts))
         return found
 
     @torch.inference_mode()
-    def _embed_ids(self, ids: Tensor, ends: Tensor) -> Tensor:
+    def _embed_ids(self, ids: Tensor, ends: Tensor, normalise: bool) -> Tensor:
         ids = ids[:, : int(ends.max()) + 1]
-        found: Tensor = self.model.text(ids.to(self.device), ends.to(self.device))
+        found: Tensor = self.model.text(ids.to(self.device), ends.to(self.device), normalise=normalise)
         return found.float().cpu()
 
 
 def _canonical(config: CLIPConfig | TextConfig | Preprocess) -> str:
-    return json.dumps(to_json(config), sort_keys=True)
+    return json.dumps(dataclasses.asdict(config), sort_keys=True)
 
 
 def pick_device(name: str) -> torch.device:
@@ -284,7 +326,7 @@ def alike(ids: Tensor, ends: Tensor, size: int) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _exact() -> Iterator[None]:
+def exact() -> Iterator[None]:
     """No gradients; and convolutions on CUDA, which round to TF32 unless told otherwise, keep to float32."""
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield

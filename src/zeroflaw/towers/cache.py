@@ -1,4 +1,5 @@
-"""Where zeroflaw keeps what it can make again: text embeddings, and which weights were first downloaded.
+"""What zeroflaw keeps because it can make it again: text embeddings, and weights of other
+layouts in our own format.
 
 The folder is ``ZEROFLAW_CACHE``, else ``XDG_CACHE_HOME/zeroflaw``, else ``~/.cache/zeroflaw``; the value
 ``off`` switches the cache off. It may be deleted at any time.
@@ -41,7 +42,7 @@ def text_key(identity: Sequence[str], texts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([_FORMAT, list(identity), list(texts)]).encode()).hexdigest()
 
 
-def load_texts(key: str, shape: tuple[int, int]) -> Tensor | None:
+def load_texts(key: str, shape: tuple[int, int], *, normalised: bool = True) -> Tensor | None:
     """Return cached embeddings (N, E) or None; a damaged entry is reported and counts as none."""
     path = _path(key)
     if path is None:
@@ -53,7 +54,9 @@ def load_texts(key: str, shape: tuple[int, int]) -> Tensor | None:
     except (OSError, SafetensorError, KeyError) as error:
         log.warning("the cached text embeddings in %s cannot be read and are computed again: %s", path, error)
         return None
-    if found.shape != shape or found.dtype != torch.float32 or not _unit_length(found):
+    lengths = found.norm(dim=-1)
+    sound = ((lengths - 1).abs() < 1e-3).all() if normalised else lengths.isfinite().all()
+    if found.shape != shape or found.dtype != torch.float32 or not sound:
         log.warning("the cached text embeddings in %s are damaged and are computed again", path)
         return None
     return found
@@ -78,7 +81,3 @@ def save_texts(key: str, embeddings: Tensor) -> None:
 def _path(key: str) -> Path | None:
     folder = cache_folder()
     return None if folder is None else folder / "texts" / f"{key}.safetensors"
-
-
-def _unit_length(embeddings: Tensor) -> bool:
-    return bool(((embeddings.norm(dim=-1) - 1).abs() < 1e-3).all())

@@ -1,386 +1,223 @@
-"""The three published layouts of a CLIP, as pure functions: tensors renamed to ours, configurations read and
-checked.
+"""Published layouts in our terms: tensors renamed, configurations translated. Pure functions.
 
-- OpenAI: ``visual.conv1.weight``, ``transformer.resblocks.0...``; no configuration, so sizes are read off the
+- OpenAI and open_clip: ``visual.conv1.weight``, ``transformer.resblocks.0...``, text under ``text.`` in the
+  custom variant; ``open_clip_config.json``. OpenAI's own have no configuration: sizes are read off the
   shapes, heads are 64 wide and the activation is QuickGELU.
-- open_clip: names as OpenAI's, text under ``text.`` in its custom variant; ``open_clip_config.json``.
-- Hugging Face: ``vision_model...``, ``text_model...``, with q, k and v apart and projections transposed;
-  ``config.json`` and ``preprocessor_config.json``.
+- Hugging Face: ``vision_model...``, ``text_model...``, with queries, keys and values apart and projections
+  transposed; ``config.json`` and ``preprocessor_config.json``. For autoencoders (``ViTMAEForPreTraining``)
+  two generations of `transformers` have two sets of names, and its newest writer a third one for the decoder.
 
-A key that would change what the model computes and that we do not build is refused by name, never ignored.
+What a published file says is put under our names and checked there (`zeroflaw.towers.configs`). A key that
+would change what the model computes and that we do not build is refused by name, never ignored.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from zeroflaw.errors import WeightsError
+from zeroflaw.files import read_toml
 from zeroflaw.runtime.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
-from zeroflaw.towers.model import Activation, CLIPConfig
-from zeroflaw.towers.schema import read_config, read_preprocess
+from zeroflaw.towers.configs import CLIPConfig, MAEConfig, from_json
 
-Layout = Literal["zeroflaw", "openai", "huggingface"]
+T = TypeVar("T")
+
 State = dict[str, Tensor]
 Json = Mapping[str, Any]
 
 HEAD_WIDTH = 64  # of OpenAI's models, and of open_clip's unless they say otherwise
 
+_DATA = read_toml(Path(__file__).parent / "layouts.toml", 1 << 20, "list of layouts", WeightsError)
+_RULES = [(re.compile(pattern), ours) for pattern, ours in _DATA["rules"]]
+_TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
 # Buffers and settings that published files carry and that hold no weights.
 _IGNORED = re.compile(r"(.*\.)?(position_ids|attn_mask)|input_resolution|context_length|vocab_size")
-
-_OPENAI_BLOCK = {
-    "attn.in_proj_weight": "attn.qkv.weight",
-    "attn.in_proj_bias": "attn.qkv.bias",
-    "attn.out_proj.": "attn.out.",
-    "mlp.c_fc.": "mlp.0.",
-    "mlp.c_proj.": "mlp.2.",
-    "ln_1.": "ln_1.",
-    "ln_2.": "ln_2.",
-}
-_OPENAI_VISION = {
-    "conv1.weight": "patch_embedding.conv.weight",
-    "class_embedding": "class_embedding",
-    "positional_embedding": "positions",
-    "proj": "projection",
-    "ln_pre.": "ln_pre.",
-    "ln_post.": "ln_post.",
-}
-_OPENAI_TEXT = {
-    "token_embedding.weight": "token_embedding.weight",
-    "positional_embedding": "positions",
-    "text_projection": "projection",
-    "ln_final.": "ln_final.",
-}
-_HF_BLOCK = {
-    "self_attn.out_proj.": "attn.out.",
-    "layer_norm1.": "ln_1.",
-    "layer_norm2.": "ln_2.",
-    "mlp.fc1.": "mlp.0.",
-    "mlp.fc2.": "mlp.2.",
-}
-_HF_TOWER = {
-    "embeddings.class_embedding": "class_embedding",
-    "embeddings.patch_embedding.weight": "patch_embedding.conv.weight",
-    "embeddings.position_embedding.weight": "positions",
-    "embeddings.token_embedding.weight": "token_embedding.weight",
-    "pre_layrnorm.": "ln_pre.",  # spelt so in the published files
-    "post_layernorm.": "ln_post.",
-    "final_layer_norm.": "ln_final.",
-}
-_HF_PROJECTIONS = {
-    "visual_projection.weight": "vision.projection",
-    "text_projection.weight": "text.projection",
-}
-
-
-def layout_of(state: Mapping[str, Tensor]) -> Layout | None:
-    """Recognise a layout by its names; None for anything else."""
-    if "visual.conv1.weight" in state:
-        return "openai"
-    if "vision_model.embeddings.class_embedding" in state:
-        return "huggingface"
-    if "vision.class_embedding" in state:
-        return "zeroflaw"
-    return None
+_PART = re.compile(r"(.*\.attn\.)([qkv])(\.weight|\.bias)")
 
 
 def rename(state: Mapping[str, Tensor]) -> State:
-    """Rename the tensors of any known layout to ours; a name that no rule knows is kept, and refused when it
-    is loaded.
+    """Give the tensors of any known layout our names, and put queries, keys and values into one.
 
     Raises:
-        WeightsError: the layout is not one of the three, or a part of a fused tensor is missing.
+        WeightsError: one of the three is missing.
     """
-    layout = layout_of(state)
-    kept = {name: tensor for name, tensor in state.items() if not _IGNORED.fullmatch(name)}
-    if "logit_scale" in kept and kept["logit_scale"].shape == (1,):
-        kept["logit_scale"] = kept["logit_scale"][0]  # some versions of open_clip give it an axis
-    if layout == "openai":
-        return {_from_openai(name): tensor for name, tensor in kept.items()}
-    if layout == "huggingface":
-        return _from_hugging_face(kept)
-    if layout == "zeroflaw":
-        return kept
-    example = ", ".join(sorted(state)[:3]) or "nothing"
-    raise WeightsError(
-        "weights must be in the layout of OpenAI, open_clip, Hugging Face or zeroflaw, got tensors such as "
-        f"{example}; use the weights of a vision-transformer CLIP"
-    )
-
-
-def _from_openai(name: str) -> str:
-    if name == "logit_scale":
-        return name
-    tower, rest, rules = "text", name.removeprefix("text."), _OPENAI_TEXT
-    if name.startswith("visual."):
-        tower, rest, rules = "vision", name.removeprefix("visual."), _OPENAI_VISION
-    block = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)", rest)
-    if block:
-        return f"{tower}.blocks.{block[1]}.{_translate(block[2], _OPENAI_BLOCK)}"
-    return f"{tower}.{_translate(rest, rules)}"
-
-
-def _from_hugging_face(state: Mapping[str, Tensor]) -> State:
-    renamed: State = {}
-    separate: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
-        part = re.fullmatch(
-            r"(vision|text)_model\.encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", name
-        )
-        if part:
-            fused = f"{part[1]}.blocks.{part[2]}.attn.qkv.{part[4]}"
-            separate.setdefault(fused, {})[part[3]] = tensor
-        elif name in _HF_PROJECTIONS:
-            renamed[_HF_PROJECTIONS[name]] = tensor.T
+    found: State = {}
+    parts: dict[str, dict[str, Tensor]] = {}
+    for theirs, tensor in state.items():
+        if _IGNORED.fullmatch(theirs):
+            continue
+        name = theirs
+        for pattern, ours in _RULES:
+            name = pattern.sub(ours, name)
+        if part := _PART.fullmatch(name):
+            parts.setdefault(f"{part[1]}qkv{part[3]}", {})[part[2]] = tensor
         else:
-            renamed[_hugging_face_name(name)] = tensor
-    return renamed | {name: _fuse(name, parts) for name, parts in separate.items()}
+            found[name] = tensor.T if theirs in _TRANSPOSED else tensor
+    for name, three in parts.items():
+        if three.keys() != {"q", "k", "v"} or len({part.shape for part in three.values()}) != 1:
+            raise WeightsError(
+                f"'{name}' must be made of q, k and v of one shape, got {sorted(three)}; fetch it again"
+            )
+        found[name] = torch.cat([three[letter] for letter in "qkv"])
+    if "logit_scale" in found:
+        found["logit_scale"] = found["logit_scale"].squeeze()  # some versions of open_clip give it an axis
+    return found
 
 
-def _hugging_face_name(name: str) -> str:
-    found = re.fullmatch(r"(vision|text)_model\.(.+)", name)
-    if not found:
-        return name
-    tower, rest = found.groups()
-    block = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", rest)
-    if block:
-        return f"{tower}.blocks.{block[1]}.{_translate(block[2], _HF_BLOCK)}"
-    return f"{tower}.{_translate(rest, _HF_TOWER)}"
-
-
-def _fuse(name: str, parts: Mapping[str, Tensor]) -> Tensor:
-    if parts.keys() != {"q", "k", "v"} or len({part.shape for part in parts.values()}) != 1:
-        raise WeightsError(
-            f"'{name}' must be made of q, k and v of one shape, got {sorted(parts)}; fetch the weights again"
-        )
-    return torch.cat([parts[letter] for letter in "qkv"])
-
-
-def _translate(name: str, rules: Mapping[str, str]) -> str:
-    for theirs, ours in rules.items():
-        if name == theirs or (theirs.endswith(".") and name.startswith(theirs)):
-            return ours + name[len(theirs) :]
-    return name
-
-
-def infer_config(state: Mapping[str, Tensor], activation: Activation) -> CLIPConfig:
-    """Read the configuration of OpenAI-layout weights, already renamed, off their shapes; heads are 64 wide.
+def infer_config(state: Mapping[str, Tensor], where: str) -> CLIPConfig:
+    """Read the shape of OpenAI's own weights, already renamed, off their tensors.
 
     Raises:
         WeightsError: a tensor that the sizes are read from is missing or impossible.
     """
     try:
-        width, _, patch, _ = state["vision.patch_embedding.conv.weight"].shape
-        positions, embed_dim = state["vision.positions"].shape[0], state["vision.projection"].shape[1]
-        context = state["text.positions"].shape[0]
-        vocabulary, text_width = state["text.token_embedding.weight"].shape
-        grid = math.isqrt(positions - 1)
-        vision = {"image_size": grid * patch, "patch_size": patch, **_tower(state, "vision", width)}
-        text = {"context_length": context, "vocab_size": vocabulary, **_tower(state, "text", text_width)}
-    except (KeyError, ValueError, IndexError) as error:
-        raise WeightsError(
-            f"the sizes of the model must be readable from its tensors, got trouble with {error}"
-        ) from error
-    return read_config(
-        {
-            "embed_dim": embed_dim,
-            "vision": vision | {"activation": activation},
-            "text": text | {"activation": activation},
+        patch = state["vision.patch_embedding.conv.weight"].shape[-1]
+        side = patch * math.isqrt(len(state["vision.positions"]) - 1)
+        context, words = len(state["text.positions"]), len(state["text.token_embedding.weight"])
+        raw = {
+            "embed_dim": state["vision.projection"].shape[1],
+            "vision": {"image_size": side, "patch_size": patch} | _stack(state, "vision"),
+            "text": {"context_length": context, "vocab_size": words} | _stack(state, "text"),
         }
-    )
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise WeightsError(
+            f"{where} must be weights of a vision-transformer CLIP by OpenAI, got trouble with {error}"
+        ) from error
+    return _read(CLIPConfig, raw, where)
 
 
-def _tower(state: Mapping[str, Tensor], tower: str, width: int) -> dict[str, int]:
-    layers = len([name for name in state if re.fullmatch(rf"{tower}\.blocks\.\d+\.ln_1\.weight", name)])
-    mlp = state[f"{tower}.blocks.0.mlp.0.weight"].shape[0]
-    return {"width": width, "layers": layers, "heads": max(1, width // HEAD_WIDTH), "mlp_width": mlp}
+def _stack(state: Mapping[str, Tensor], tower: str) -> dict[str, Any]:
+    layers = sum(re.fullmatch(rf"{tower}\.blocks\.\d+\.ln_1\.weight", name) is not None for name in state)
+    inner, width = state[f"{tower}.blocks.0.mlp.0.weight"].shape
+    sizes = {"width": width, "layers": layers, "heads": max(1, width // HEAD_WIDTH), "mlp_width": inner}
+    return sizes | {"activation": "quick_gelu"}
 
 
-# open_clip --------------------------------------------------------------------------------------------------
-# ----------------
-
-_VISION_KEYS = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
-_TEXT_KEYS = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
-# These change nothing in what an encoder computes once it is trained, or only say where files are.
+# Keys of open_clip's that are read, and those that change nothing in a trained encoder.
+_OPEN_CLIP = {
+    "model_cfg": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"},
+    "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
+    "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
+}
 _HARMLESS = {"patch_dropout", "output_tokens", "hf_tokenizer_name"}
 
 
-def open_clip_config(raw: Json) -> tuple[CLIPConfig, Preprocess]:
-    """Read ``open_clip_config.json``; the activation is what its ``quick_gelu`` says.
+def open_clip_settings(raw: Json, where: str) -> tuple[CLIPConfig, Preprocess]:
+    """Read ``open_clip_config.json``; images are squashed, whatever its ``resize_mode`` says.
 
     Raises:
         WeightsError: it is not of a plain vision-transformer CLIP.
     """
-    model = _object(raw, "model_cfg", "open_clip_config.json")
-    vision, text = (_object(model, key, "model_cfg") for key in ("vision_cfg", "text_cfg"))
-    _refuse_unknown(model, {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"}, "model_cfg")
-    _refuse_unknown(vision, _VISION_KEYS, "vision_cfg")
-    _refuse_unknown(text, _TEXT_KEYS, "text_cfg")
+    model = _object(raw, "model_cfg", where)
+    vision, text = (_object(model, key, where) for key in ("vision_cfg", "text_cfg"))
+    for name, part in (("model_cfg", model), ("vision_cfg", vision), ("text_cfg", text)):
+        for key, value in part.items():
+            if key not in _OPEN_CLIP[name] | _HARMLESS and value not in (None, False, 0, "", {}):
+                raise WeightsError(
+                    f"{where} may only describe a plain vision-transformer CLIP, got '{key}' in '{name}', "
+                    "which zeroflaw does not build; use other weights"
+                )
     activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
-    try:
-        config = {
-            "embed_dim": model["embed_dim"],
-            "vision": {
-                "image_size": vision["image_size"],
-                "patch_size": vision["patch_size"],
-                "heads": vision["width"] // vision.get("head_width", HEAD_WIDTH),
-                **_open_clip_tower(vision, activation),
-            },
-            "text": {
-                "context_length": text.get("context_length", 77),
-                "vocab_size": text.get("vocab_size", 49408),
-                "heads": text["heads"],
-                **_open_clip_tower(text, activation),
-            },
-        }
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise WeightsError(f"open_clip_config.json must give all sizes, got trouble with {error}") from error
-    found = read_config(config)
-    return found, _open_clip_preprocess(raw, found)
+    towers = []
+    for part in (vision, text):
+        width = _number(part, "width")
+        found = {key: part.get(key) for key in ("width", "layers")} | {"activation": activation}
+        heads = part.get("heads", int(width // _number(part, "head_width", HEAD_WIDTH)))
+        towers.append(found | {"heads": heads, "mlp_width": int(width * _number(part, "mlp_ratio", 4.0))})
+    sizes = {key: vision.get(key) for key in ("image_size", "patch_size")}
+    words = {"context_length": text.get("context_length", 77), "vocab_size": text.get("vocab_size", 49408)}
+    shape = {"embed_dim": model.get("embed_dim"), "vision": sizes | towers[0], "text": words | towers[1]}
+    config = _read(CLIPConfig, shape, where)
+    pixels = _object(raw, "preprocess_cfg", where) if raw.get("preprocess_cfg") else {}
+    known = {"mean": OPENAI_MEAN, "std": OPENAI_STD, "interpolation": "bicubic"}
+    said = {key: pixels.get(key, usual) for key, usual in known.items()}
+    return config, _read(Preprocess, {"image_size": config.vision.image_size} | said, where)
 
 
-def _open_clip_tower(raw: Json, activation: str) -> dict[str, Any]:
-    width, ratio = raw["width"], raw.get("mlp_ratio", 4.0)
-    # Python would multiply text, too, and into any length.
-    if type(width) is not int or type(ratio) not in (int, float):
-        raise TypeError(f"width {str(width)[:40]} and mlp_ratio {str(ratio)[:40]}")
-    mlp = int(width * ratio)
-    return {"width": width, "layers": raw["layers"], "mlp_width": mlp, "activation": activation}
+def _number(raw: Json, key: str, usual: float | None = None) -> float:
+    """Return a number to calculate with; Python would multiply text, too, and into any length."""
+    value = raw.get(key, usual)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+        raise WeightsError(f"'{key}' must be a number above zero, got {str(value)[:40]}; use other weights")
+    return value
 
 
-def _open_clip_preprocess(whole: Json, config: CLIPConfig) -> Preprocess:
-    raw = _object(whole, "preprocess_cfg", "open_clip_config.json") if whole.get("preprocess_cfg") else {}
-    return read_preprocess(
-        {
-            "image_size": config.vision.image_size,
-            "mean": raw.get("mean", OPENAI_MEAN),
-            "std": raw.get("std", OPENAI_STD),
-            "interpolation": raw.get("interpolation", "bicubic"),
-        },
-        config,
-    )
+def hugging_face_clip(raw: Json, where: str) -> CLIPConfig:
+    """Read the ``config.json`` of a CLIP.
+
+    Raises:
+        WeightsError: it is of a CLIP that we do not build.
+    """
+    towers = {}
+    for tower in ("vision", "text"):
+        # Older files give each tower twice; the library lets the "_dict" one win.
+        key = f"{tower}_config_dict" if raw.get(f"{tower}_config_dict") else f"{tower}_config"
+        part = _object(raw, key, where)
+        _require(part, {"layer_norm_eps": 1e-5}, where)
+        towers[tower] = _translated(part, tower)
+    return _read(CLIPConfig, {"embed_dim": raw.get("projection_dim", 512)} | towers, where)
 
 
-def _refuse_unknown(raw: Json, known: set[str], where: str) -> None:
-    for key, value in raw.items():
-        if key not in known | _HARMLESS and value not in (None, False, 0, "", {}):
+def hugging_face_mae(raw: Json, where: str) -> MAEConfig:
+    """Read the ``config.json`` of a ``ViTMAEForPreTraining``.
+
+    Raises:
+        WeightsError: it is of a network that we do not build.
+    """
+    _require(raw, {"hidden_act": "gelu", "num_channels": 3}, where)
+    found = _translated(raw, "autoencoder")
+    for key in ("image_size", "patch_size"):
+        side = found[key]
+        if isinstance(side, list) and len(side) == 2 and side[0] == side[1]:
+            found[key] = side[0]  # a square, written as height and width
+    found |= {stack: _translated(raw, stack) for stack in ("encoder", "decoder")}
+    return _read(MAEConfig, found, where)
+
+
+def hugging_face_pixels(raw: Json, config: CLIPConfig | MAEConfig, where: str) -> Preprocess:
+    """Read ``preprocessor_config.json``, or the image part of the newer ``processor_config.json``.
+
+    Raises:
+        WeightsError: mean, deviation or filter is missing or not one that we know.
+    """
+    images = _object(raw, "image_processor", where) if "image_processor" in raw else raw
+    resample = images.get("resample", 2 if isinstance(config, MAEConfig) else 3)
+    filters = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+    found = {
+        "image_size": config.image_size if isinstance(config, MAEConfig) else config.vision.image_size,
+        "mean": images.get("image_mean"),
+        "std": images.get("image_std"),
+        "interpolation": filters.get(resample) if type(resample) is int else None,
+    }
+    return _read(Preprocess, found, where)
+
+
+def _translated(raw: Json, table: str) -> dict[str, Any]:
+    return {ours: raw.get(theirs["key"], theirs["usual"]) for ours, theirs in _DATA[table].items()}
+
+
+def _require(raw: Json, wanted: Json, where: str) -> None:
+    for key, value in wanted.items():
+        if raw.get(key, value) != value:
             raise WeightsError(
-                f"'{where}' may only describe a plain vision-transformer CLIP, got '{key}': "
-                f"{str(value)[:40]}, which zeroflaw does not build; use other weights"
+                f"{where} must have {key} {value}, got {str(raw[key])[:40]}; use other weights"
             )
 
 
 def _object(raw: Json, key: str, where: str) -> Json:
     value = raw.get(key)
     if not isinstance(value, Mapping):
-        raise WeightsError(
-            f"{where} must have an object '{key}', got {str(value)[:40]}; fetch the file again"
-        )
+        raise WeightsError(f"{where} must have an object '{key}', got {str(value)[:40]}; fetch it again")
     return value
 
 
-# Hugging Face -----------------------------------------------------------------------------------------------
-# ----------------
-
-# What the library fills in where a published config.json is silent.
-_HF_TEXT = {
-    "max_position_embeddings": 77,
-    "vocab_size": 49408,
-    "hidden_size": 512,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "intermediate_size": 2048,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-}
-_HF_VISION = {
-    "image_size": 224,
-    "patch_size": 32,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-}
-_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
-
-
-def hugging_face_config(raw: Json) -> CLIPConfig:
-    """Read Hugging Face's ``config.json``.
-
-    Raises:
-        WeightsError: it is not of a CLIP, or of one that we do not build.
-    """
-    if raw.get("model_type") != "clip":
-        raise WeightsError(
-            f"config.json must have model_type 'clip', got {str(raw.get('model_type'))[:40]!r}; use a CLIP"
-        )
-    # Older files give each tower twice; the library lets the "_dict" one win.
-    vision, text = (
-        _object(
-            raw,
-            f"{tower}_config_dict" if raw.get(f"{tower}_config_dict") else f"{tower}_config",
-            "config.json",
-        )
-        for tower in ("vision", "text")
-    )
-    vision, text = _HF_VISION | dict(vision), _HF_TEXT | dict(text)
-    return read_config(
-        {
-            "embed_dim": raw.get("projection_dim", 512),
-            "vision": {
-                "image_size": vision["image_size"],
-                "patch_size": vision["patch_size"],
-                **_hugging_face_tower(vision),
-            },
-            "text": {
-                "context_length": text["max_position_embeddings"],
-                "vocab_size": text["vocab_size"],
-                **_hugging_face_tower(text),
-            },
-        }
-    )
-
-
-def _hugging_face_tower(raw: Json) -> dict[str, Any]:
-    if raw["layer_norm_eps"] != 1e-5:
-        raise WeightsError(f"layer_norm_eps must be 1e-05, got {raw['layer_norm_eps']}; use other weights")
-    return {
-        "width": raw["hidden_size"],
-        "layers": raw["num_hidden_layers"],
-        "heads": raw["num_attention_heads"],
-        "mlp_width": raw["intermediate_size"],
-        "activation": raw["hidden_act"],
-    }
-
-
-def hugging_face_preprocess(raw: Json, config: CLIPConfig) -> Preprocess:
-    """Read Hugging Face's ``preprocessor_config.json`` (or the image part of its newer
-    ``processor_config.json``).
-
-    Raises:
-        WeightsError: mean, deviation or filter is missing or not one that we know.
-    """
-    inner = raw.get("image_processor", raw)
-    if not isinstance(inner, Mapping) or not {"image_mean", "image_std"} <= inner.keys():
-        raise WeightsError(
-            "preprocessor_config.json must give image_mean and image_std; fetch the file again"
-        )
-    resample = inner.get("resample", 3)
-    known = _RESAMPLE.get(resample) if isinstance(resample, int) else None
-    return read_preprocess(
-        {
-            "image_size": config.vision.image_size,
-            "mean": inner["image_mean"],
-            "std": inner["image_std"],
-            "interpolation": known or f"number {resample}",
-        },
-        config,
-    )
+def _read(kind: type[T], raw: Json, where: str) -> T:
+    return from_json(kind, json.dumps(raw), where)

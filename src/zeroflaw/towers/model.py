@@ -11,63 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zeroflaw.errors import UsageError
 from zeroflaw.runtime.scores import Windows
-from zeroflaw.towers.stem import Stem, StemConfig
+from zeroflaw.towers.configs import Activation, CLIPConfig, StackConfig, TextConfig, VisionConfig
+from zeroflaw.towers.stem import Stem
 
-Activation = Literal["gelu", "quick_gelu"]
 Interpolation = Literal["bicubic", "bilinear"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VisionConfig:
-    """Shape of an image tower; ``stem`` replaces the one convolution of the patch embedding."""
-
-    image_size: int
-    patch_size: int
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
-    activation: Activation = "gelu"
-    ln_pre: bool = True
-    patch_projection: bool = (
-        False  # patch tokens have a projection of their own, trained to agree with the text
-    )
-    stem: StemConfig | None = None
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches (rows, columns) at the native image size."""
-        side = self.image_size // self.patch_size
-        return side, side
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextConfig:
-    """Shape of a text tower."""
-
-    context_length: int
-    vocab_size: int
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
-    activation: Activation = "gelu"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CLIPConfig:
-    """Shape of both towers; ``embed_dim`` is the width E of the space that they share."""
-
-    embed_dim: int
-    vision: VisionConfig
-    text: TextConfig
 
 
 @dataclass
@@ -133,13 +88,14 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """One pre-norm transformer block."""
 
-    def __init__(self, width: int, heads: int, mlp_width: int, activation: Activation) -> None:
+    def __init__(self, stack: StackConfig, activation: Activation = "gelu", eps: float = 1e-5) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
-        self.attn = Attention(width, heads)
-        self.ln_2 = nn.LayerNorm(width)
+        width = stack.width
+        self.ln_1 = nn.LayerNorm(width, eps)
+        self.attn = Attention(width, stack.heads)
+        self.ln_2 = nn.LayerNorm(width, eps)
         act = QuickGELU() if activation == "quick_gelu" else nn.GELU()
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), act, nn.Linear(mlp_width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, stack.mlp_width), act, nn.Linear(stack.mlp_width, width))
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, only: Tensor | None = None) -> Tensor:
         """Run the block.
@@ -246,16 +202,14 @@ class VisionTower(nn.Module):
         self.patch_embedding: nn.Module = (
             ConvPatches(width, config.patch_size) if config.stem is None else Stem(config.stem, width)
         )
-        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
-        self.positions = nn.Parameter(torch.randn(1 + config.grid[0] * config.grid[1], width) * width**-0.5)
+        self.class_embedding = _parameter(width, scale=width**-0.5)
+        self.positions = _parameter(1 + config.grid[0] * config.grid[1], width, scale=width**-0.5)
         self.ln_pre: nn.Module = nn.LayerNorm(width) if config.ln_pre else nn.Identity()
-        self.blocks = nn.ModuleList(
-            Block(width, config.heads, config.mlp_width, config.activation) for _ in range(config.layers)
-        )
+        self.blocks = nn.ModuleList(Block(config, config.activation) for _ in range(config.layers))
         self.ln_post = nn.LayerNorm(width)
-        self.projection = nn.Parameter(torch.randn(width, embed_dim) * width**-0.5)
+        self.projection = _parameter(width, embed_dim, scale=width**-0.5)
         self.patch_projection = (
-            nn.Parameter(torch.randn(width, embed_dim) * width**-0.5) if config.patch_projection else None
+            _parameter(width, embed_dim, scale=width**-0.5) if config.patch_projection else None
         )
 
     def grid(self, images: Tensor) -> tuple[int, int]:
@@ -341,50 +295,74 @@ class TextTower(nn.Module):
     def __init__(self, config: TextConfig, embed_dim: int) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
-        self.positions = nn.Parameter(torch.randn(config.context_length, config.width) * 0.01)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_width, config.activation)
-            for _ in range(config.layers)
-        )
+        words = _parameter(config.vocab_size, config.width)
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width, _weight=words)
+        self.positions = _parameter(config.context_length, config.width, scale=0.01)
+        self.blocks = nn.ModuleList(Block(config, config.activation) for _ in range(config.layers))
         self.ln_final = nn.LayerNorm(config.width)
-        self.projection = nn.Parameter(torch.randn(config.width, embed_dim) * config.width**-0.5)
+        self.projection = _parameter(config.width, embed_dim, scale=config.width**-0.5)
 
-    def forward(self, ids: Tensor, ends: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, ends: Tensor, *, normalise: bool = True) -> Tensor:
         """Embed prompts; beginnings that prompts have in common are computed once.
 
         Args:
             ids: token ids, (B, T); T may be any length up to the context, padding after the end is never
                 looked at.
             ends: position of the end-of-text token in each row, (B,).
+            normalise: scale embeddings to length one.
         """
         prefixes = Prefixes.find(ids, ends)
         x = self.token_embedding(prefixes.ids) + self.positions[prefixes.depths]  # (N, C)
         *blocks, last = self._blocks()
         for block in blocks:
             x = block.over_prefixes(x, prefixes)
-        return self.project(last.over_prefixes(x, prefixes, ends=ends))
+        return self.project(last.over_prefixes(x, prefixes, ends=ends), normalise=normalise)
 
-    def from_vectors(self, vectors: Tensor, ends: Tensor) -> Tensor:
-        """Embed word vectors (B, T, C) in place of token ids; gradients flow back to the vectors."""
+    def from_vectors(self, vectors: Tensor, ends: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+        """Embed word vectors in place of token ids; gradients flow back to them, and to the deep tokens.
+
+        Args:
+            vectors: with start and end tokens, (B, T, C), without positions.
+            ends: position of the end token in each row, (B,); what comes after it is never looked at.
+            deep: learned tokens (N, C) that take the places 1 to N of every prompt before the blocks 2, 3,
+                ...; the states that stood there are thrown away (AnomalyCLIP, ICLR 2024, section 3.1).
+
+        Raises:
+            UsageError: there are more deep tokens than blocks after the first, or they reach a prompt's end.
+        """
+        *blocks, last = self._blocks()
+        longest = max(map(len, deep), default=0)
+        if len(deep) > len(blocks) or longest >= max(1, int(ends.min())):
+            raise UsageError(
+                f"this text tower takes deep tokens for at most {len(blocks)} blocks and, for these prompts, "
+                f"fewer than {int(ends.min())} a block, got {longest} for {len(deep)}; use fewer"
+            )
         x = vectors + self.positions[: vectors.shape[1]]
         places = torch.arange(x.shape[1], device=x.device)
         causal, until_end = places <= places[:, None], places <= ends[:, None]  # (T, T), (B, T)
-        *blocks, last = self._blocks()
-        for block in blocks:
-            x = block(x, mask=causal)
+        x = blocks[0](x, mask=causal) if blocks else x
+        for number, block in enumerate([*blocks[1:], last]):
+            if number < len(deep):
+                tokens = deep[number].to(x).expand(len(x), -1, -1)
+                x = torch.cat([x[:, :1], tokens, x[:, 1 + tokens.shape[1] :]], 1)
+            if block is not last:
+                x = block(x, mask=causal)
         return self.project(last(x, mask=until_end[:, None, None], only=ends)[:, 0])
 
     def _blocks(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def project(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor, *, normalise: bool = True) -> Tensor:
         """Turn the states at the end-of-text tokens (B, C) into embeddings (B, E)."""
-        return unit(self.ln_final(x) @ self.projection)
+        found: Tensor = self.ln_final(x) @ self.projection
+        return unit(found) if normalise else found.float()
 
 
 class CLIP(nn.Module):
     """An image tower and a text tower with one embedding space."""
+
+    kind: ClassVar = "zeroflaw-backbone"  # what a weights folder calls it
+    config_type: ClassVar = CLIPConfig
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -393,6 +371,12 @@ class CLIP(nn.Module):
         self.text = TextTower(config.text, config.embed_dim)
         # Natural logarithm of the inverse temperature; CLIP's training ends at log(100).
         self.logit_scale = nn.Parameter(torch.tensor(4.6052))
+
+
+def _parameter(*shape: int, scale: float = 1.0) -> nn.Parameter:
+    """Random numbers; none on the meta device, where drawing them imports PyTorch's compiler."""
+    empty = torch.empty(shape)
+    return nn.Parameter(empty if empty.is_meta else empty.normal_() * scale)
 
 
 def unit(x: Tensor) -> Tensor:

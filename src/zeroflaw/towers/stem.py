@@ -15,49 +15,19 @@ small defects.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zeroflaw.towers.configs import StemConfig
+
 STRIDE = 16  # pixels per patch
 TOP = (1, 4, 16)  # how many most similar patches are averaged
 COMMON = 32  # that many say how common a patch is
 _TINY = 1e-4  # of a squared distance; below it, patches are the same
 _FAR = 50.0  # squared distance of others that a patch does not have
-
-
-@dataclass(frozen=True, kw_only=True)
-class StemConfig:
-    """Shape of a stem; the defaults are EfficientNet-Lite2 up to stride 16.
-
-    Attributes:
-        first: channels of the first convolution (3 x 3, stride 2).
-        repeats, strides, channels, kernels, expansions: one number per stage of inverted residual blocks.
-            The last four stages must end at strides 4, 8, 16 and 16.
-        context: width of the learned space in which patches are compared.
-    """
-
-    first: int = 32
-    repeats: tuple[int, ...] = (1, 3, 3, 4, 4)
-    strides: tuple[int, ...] = (1, 2, 2, 2, 1)
-    channels: tuple[int, ...] = (16, 24, 48, 88, 120)
-    kernels: tuple[int, ...] = (3, 3, 5, 3, 5)
-    expansions: tuple[int, ...] = (1, 6, 6, 6, 6)
-    context: int = 96
-
-    def __post_init__(self) -> None:
-        """Turn the lists that JSON gives into tuples."""
-        for name in ("repeats", "strides", "channels", "kernels", "expansions"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
-    @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        """Features per patch that come from strides 4, 8, 16 and 16; the pooled ones count three times."""
-        a, b, c, d = self.channels[-4:]
-        return 3 * a, 3 * b, c, d
 
 
 class SameConv(nn.Conv2d):

@@ -1,7 +1,8 @@
 """Prompts to token ids, with the vocabulary and the merges that a text tower was trained with.
 
-The text is cleaned as CLIP cleans it: white space collapsed, lower case. Repairing broken Unicode (``ftfy``)
-    is left out: prompts are typed or generated, not scraped.
+The text is cleaned as CLIP cleans it: white space collapsed, lower case. Two steps of CLIP's own code are
+left out, since prompts are typed or generated, not scraped: HTML entities are not unescaped (``&amp;`` stays
+five characters) and broken Unicode is not repaired (``ftfy``).
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from zeroflaw.errors import WeightsError, WordsError
+from zeroflaw.files import read_text
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
 WORD_END = "</w>"  # how CLIP's vocabulary marks a piece that ends a word
 WORD_START = "\u0120"  # how byte-level vocabularies mark a piece that starts one
 _PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_LARGEST = 64 * 2**20  # bytes of a file; CLIP's have 2
 _PLAIN = re.compile(r"[a-z]+")
 
 
@@ -52,21 +55,21 @@ class Tokenizer:
         self.start, self.end = self._marker(START), self._marker(END)
 
     @classmethod
-    def read(cls, path: Path, *, context_length: int) -> Tokenizer:
+    def read(cls, path: Path, context_length: int, *, sha256: str | None = None) -> Tokenizer:
         """Read ``tokenizer.json``, or ``vocab.json`` with ``merges.txt`` where there is none.
 
         Args:
             path: the folder they lie in, or a tokenizer.json under any name.
             context_length: the longest prompt, in tokens with both markers.
+            sha256: what to take for the digest of the files, where they were made from others.
 
         Raises:
             WeightsError: the files are missing or cannot be read.
         """
-        if path.is_file():
-            return cls(_text(path), context_length=context_length)
-        whole, vocabulary, merges = (path / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
+        whole = path if path.is_file() else path / "tokenizer.json"
         if whole.is_file():
-            return cls(_text(whole), context_length=context_length)
+            return cls(_text(whole), context_length=context_length, sha256=sha256)
+        vocabulary, merges = path / "vocab.json", path / "merges.txt"
         if not (vocabulary.is_file() and merges.is_file()):
             raise WeightsError(
                 f"a tokenizer.json, or a vocab.json with a merges.txt, must lie in {path}, got neither; "
@@ -130,10 +133,7 @@ class Tokenizer:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path} must be a UTF-8 text file, got: {error}; fetch it again") from error
+    return read_text(path, _LARGEST, "tokenizer", WeightsError)
 
 
 def _clip_layout(vocabulary: str, merges: str, folder: Path) -> str:

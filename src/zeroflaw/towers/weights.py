@@ -1,24 +1,33 @@
 """One way to get a backbone: by name, or from a folder.
 
 ``load_backbone("mini")`` is bundled. ``load_backbone("architecture/tag")`` is downloaded once through
-huggingface-hub (see `zeroflaw.towers.hub`). ``load_backbone("local-dir:PATH")`` reads a folder of ours, of
-open_clip's or of Hugging Face's layout.
+huggingface-hub, ``load_backbone("local-dir:PATH")`` reads a folder. What is not in our format (see
+`zeroflaw.towers.folder`) is brought into it once (`zeroflaw.towers.importing`), and kept in the cache folder.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import os
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zeroflaw.errors import WeightsError
+from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.towers.backbone import Backbone, Bundle, DeviceName, DtypeName, pick_device, pick_dtype
-from zeroflaw.towers.folder import load_folder, save_folder
-from zeroflaw.towers.records import LOCAL, MINI, REGISTRY, WeightsRecord, find_record
+from zeroflaw.towers.cache import cache_folder
+from zeroflaw.towers.catalogue import LOCAL, MINI, find_model
+from zeroflaw.towers.folder import is_ours, load_folder, reading, save_folder
+from zeroflaw.towers.model import CLIP
 
-__all__ = ["REGISTRY", "WeightsRecord", "load_backbone", "load_folder", "save_folder"]
+if TYPE_CHECKING:
+    from zeroflaw.towers.mae import MAE
 
 MINI_FOLDER = Path(__file__).parent / "mini"
+
+log = logging.getLogger("zeroflaw")
 
 
 def load_backbone(
@@ -27,7 +36,7 @@ def load_backbone(
     """Load a backbone.
 
     Args:
-        name: ``mini``, ``architecture/tag`` (see `REGISTRY`), or ``local-dir:PATH``.
+        name: ``mini``, ``architecture/tag`` (see `zeroflaw.towers.catalogue`), or ``local-dir:PATH``.
         device: where to run; ``auto`` is CUDA, else MPS, else the CPU.
         dtype: what to compute in.
         offline: never use the network; None follows ``HF_HUB_OFFLINE``.
@@ -37,48 +46,73 @@ def load_backbone(
         UsageError: the device or number type cannot be had.
     """
     pick_device(device), pick_dtype(dtype)  # before anything large is read
-    return Backbone.on(_bundle(name, offline), device=device, dtype=dtype)
+    return Backbone.on(load_bundle(name, CLIP, offline=offline), device=device, dtype=dtype)
 
 
-def _bundle(name: str, offline: bool | None) -> Bundle:
-    if name.startswith(LOCAL):
-        # Path.expanduser raises where there is no such user; this leaves the name alone.
-        return load_folder(Path(os.path.expanduser(name.removeprefix(LOCAL))))  # noqa: PTH111
-    record = find_record(name)
+def load_bundle(name: str, network: type[CLIP] | type[MAE], *, offline: bool | None = None) -> Bundle:
+    """Read weights by name; arguments and errors as for `load_backbone`, ``network`` is what they must be."""
+    # What brings weights into our format is needed once a machine, and huggingface-hub is slow to import.
     if name == MINI:
-        return _bundled()
-    from zeroflaw.towers.hub import fetch  # huggingface-hub is imported only when it is needed
+        bundle = load_folder(MINI_FOLDER)
+        bundle.record = bundle.record.model_copy(update={"name": MINI})
+        return bundle
+    if not name.startswith(LOCAL):
+        model = find_model(name)
 
-    fetched = fetch(record, offline=offline)
-    found = load_folder(fetched.folder)
-    found.record = replace(
-        found.record,
-        name=record.name,
-        licence=record.licence,
-        source=record.source,
-        revision=fetched.revision,
-        shape=record.shape,
-        note=record.note,
-    )
-    _check_shape(found, record)
-    return found
+        def download() -> Bundle:
+            from zeroflaw.towers.hub import fetch
+            from zeroflaw.towers.importing import import_model
+
+            return import_model(model, *fetch(model, offline=offline))
+
+        return _imported(name.replace("/", "--"), network, download)
+    folder = local_folder(name)
+    if is_ours(folder):
+        return load_folder(folder, network)
+
+    def read() -> Bundle:
+        from zeroflaw.towers.importing import import_weights
+
+        return import_weights(folder)
+
+    return _imported(_key(folder), network, read)
 
 
-def _bundled() -> Bundle:
-    if not (MINI_FOLDER / "config.json").is_file():
-        raise WeightsError(
-            "the bundled backbone must lie inside the zeroflaw package, but is missing; install zeroflaw "
-            "again"
+def local_folder(name: str) -> Path:
+    """Return the path in ``local-dir:PATH``."""
+    # Path.expanduser raises where there is no such user; this leaves the name alone.
+    return Path(os.path.expanduser(name.removeprefix(LOCAL)))  # noqa: PTH111
+
+
+def _imported(key: str, network: type[CLIP] | type[MAE], read: Callable[[], Bundle]) -> Bundle:
+    """Read weights of another layout: from the copy in the cache, which is made the first time."""
+    cache = cache_folder()
+    copy = None if cache is None else cache / "weights" / key
+    if copy is not None and is_ours(copy):
+        try:
+            return load_folder(copy, network)
+        except WeightsError as error:
+            raise WeightsError(f"{error}; it is a copy: delete {copy} to have it made again") from error
+    bundle = read()
+    if copy is None:
+        log.warning("the cache is off: %s is read from its source every time", bundle.record.name)
+        return bundle
+    try:
+        save_folder(
+            copy, bundle.model, bundle.tokenizer, bundle.preprocess, bundle.record, origin=bundle.origin
         )
-    found = load_folder(MINI_FOLDER)
-    found.record = replace(found.record, name=MINI)
-    return found
+    except UsageError as error:
+        log.warning("%s is read from its source every time: %s", bundle.record.name, error)
+        return bundle
+    return load_folder(copy, network)
 
 
-def _check_shape(found: Bundle, record: WeightsRecord) -> None:
-    wanted = record.config()
-    if wanted is not None and found.model.config != wanted:
-        raise WeightsError(
-            f"{record.source} must hold {wanted}, got {found.model.config}; the repository has changed: "
-            f"report it, and use an older revision through {LOCAL}FOLDER"
-        )
+def _key(folder: Path) -> str:
+    """Name the copy of a folder by its path and by size and time of its files."""
+    with reading(folder):
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        facts = [
+            (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()
+        ]
+        whole = json.dumps([str(folder.resolve()), facts])
+    return f"local-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"

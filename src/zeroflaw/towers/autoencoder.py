@@ -7,45 +7,37 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from zeroflaw.runtime.preprocess import Pixels, Preprocess
-from zeroflaw.towers.mae.masks import hidden_counts
-from zeroflaw.towers.mae.model import MAE, normalise_patches, patchify
+from zeroflaw.errors import UsageError, WeightsError
+from zeroflaw.runtime.preprocess import Pixels
+from zeroflaw.towers.backbone import Loaded, exact, pick_device, pick_dtype
+from zeroflaw.towers.catalogue import LOCAL
+from zeroflaw.towers.mae import MAE, hidden_counts, normalise_patches, patchify
+from zeroflaw.towers.weights import load_bundle, local_folder
 
 Over = Literal["hidden", "all"]
 
 _CHUNK = 16  # maskings that go through the network together; more cost memory and bring no time
+_WANTED = (
+    "config.json, preprocessor_config.json and model.safetensors of a Hugging Face ViTMAEForPreTraining "
+    "(facebook/vit-mae-base, say)"
+)
 
 
 @dataclass
-class Autoencoder:
+class Autoencoder(Loaded):
     """Reconstructs images from some of their patches. Frozen, without gradients.
 
     Attributes:
-        model: the network, on ``device`` in ``dtype``.
-        preprocess: images to pixels.
-        name: of the weights.
-        source: where they come from.
-        sha256: of the weights file.
-        licence: of the weights, as their folder states it.
-        revision: commit of the source, where it is known.
-        device: where the network is.
-        dtype: what it computes in; errors are always float32.
+        model: the network, on ``device`` in ``dtype``; errors are always float32.
     """
 
     model: MAE
-    preprocess: Preprocess
-    name: str
-    source: str
-    sha256: str
-    licence: str
-    revision: str | None
-    device: torch.device
-    dtype: torch.dtype
 
     @property
     def fingerprint(self) -> str:
@@ -90,7 +82,7 @@ class Autoencoder:
             normalised = self.model.config.normalised_targets
         weights = self._weights(visible, over)
         # One image at a time: its sums do not depend on its neighbours, to the last bit.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with exact():
             found = [self._errors_of(image, visible, weights, normalised) for image in images]
         return torch.stack(found)
 
@@ -119,3 +111,38 @@ class Autoencoder:
         side = self.model.config.patch_size
         square: Tensor = patches.unflatten(1, (side, side)).unflatten(0, self.model.config.grid)
         return square.transpose(1, 2).flatten(2).flatten(0, 1)  # (rows, p, columns, p) -> (S, S)
+
+
+def folder_of(name: str) -> Path:
+    """Return the folder that a backbone's name means.
+
+    Raises:
+        UsageError: it is not ``local-dir:FOLDER``; no masked autoencoder has another name.
+    """
+    if not name.startswith(LOCAL):
+        raise UsageError(
+            f"masked-autoencoder weights with a decoder are needed, and '{name}' is no name of such; give a "
+            f"folder with {_WANTED}: --backbone {LOCAL}FOLDER"
+        )
+    return local_folder(name)
+
+
+def load_autoencoder(name: str, *, device: str = "auto", dtype: str = "float32") -> Autoencoder:
+    """Load a masked autoencoder.
+
+    Args:
+        name: ``local-dir:FOLDER``, in our format or in Hugging Face's layout of ``ViTMAEForPreTraining``.
+        device: "auto", "cpu", "cuda" or "mps".
+        dtype: "float32" or "bfloat16".
+
+    Raises:
+        UsageError: the name, device or number type cannot be had.
+        WeightsError: the folder is missing, damaged, or holds something else; the message says what.
+    """
+    place, kind = pick_device(device), pick_dtype(dtype)  # before anything large is read
+    folder_of(name)
+    bundle = load_bundle(name, MAE)
+    if not isinstance(bundle.model, MAE):
+        raise WeightsError(f"masked-autoencoder weights are needed, but {name} holds a CLIP; give {_WANTED}")
+    model = bundle.model.to(device=place, dtype=kind)
+    return Autoencoder(bundle.record, bundle.preprocess, place, kind, model)

@@ -12,6 +12,7 @@ from zeroflaw._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from zeroflaw.api import detect as detect
+    from zeroflaw.corruptions import corrupt as corrupt
     from zeroflaw.detectors.acr import ACR as ACR
     from zeroflaw.detectors.anomalyclip import AnomalyCLIP as AnomalyCLIP
     from zeroflaw.detectors.check import check_detector as check_detector
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from zeroflaw.images import Limits as Limits
     from zeroflaw.images import find_images as find_images
     from zeroflaw.images import read_image as read_image
-    from zeroflaw.lab.corruptions import corrupt as corrupt
     from zeroflaw.lab.datasets import open_dataset as open_dataset
     from zeroflaw.runtime.prediction import Prediction as Prediction
     from zeroflaw.towers.weights import load_backbone as load_backbone

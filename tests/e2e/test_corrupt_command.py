@@ -13,7 +13,7 @@ from zeroflaw.cli import corrupt as command
 from zeroflaw.cli.corrupt import list_source
 from zeroflaw.cli.main import main
 from zeroflaw.images import read_image
-from zeroflaw.lab.corruptions import CORRUPTIONS, corrupt
+from zeroflaw.corruptions import CORRUPTIONS, corrupt
 from zeroflaw.lab.datasets import open_dataset, open_mvtec
 
 NOISE = ["--corruption", "gaussian_noise"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from zeroflaw.lab.corruptions import CORRUPTIONS, SEVERITIES, corrupt, noise_source
+from zeroflaw.corruptions import CORRUPTIONS, SEVERITIES, corrupt, noise_source
 
 EVERY = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
 

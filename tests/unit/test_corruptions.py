@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroflaw.errors import UsageError
-from zeroflaw.lab.corruptions import CORRUPTIONS, SEVERITIES, corrupt, noise_source, parse_corruption
+from zeroflaw.corruptions import CORRUPTIONS, SEVERITIES, corrupt, noise_source, parse_corruption
 
 EVERY = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
 

@@ -11,7 +11,7 @@ import pytest
 
 from zeroflaw.errors import UsageError
 from zeroflaw.lab import published as module
-from zeroflaw.lab.corruptions import CORRUPTIONS
+from zeroflaw.corruptions import CORRUPTIONS
 from zeroflaw.lab.published import (
     STATUSES,
     PublishedNumber,

@@ -15,12 +15,12 @@ from zeroflaw._version import __version__
 from zeroflaw.cli.options import overwrite_option, quiet_option
 from zeroflaw.cli.output import require_free, say, tell_skipped
 from zeroflaw.cli.progress import with_bar
+from zeroflaw.corruptions import corrupt as corrupted
+from zeroflaw.corruptions import parse_corruption
 from zeroflaw.errors import DatasetError, ImageError, InputError, UsageError, printable
 from zeroflaw.files import read_json, whole_folder, write_json
 from zeroflaw.finding import Found, find_images, shown
 from zeroflaw.images import read_image
-from zeroflaw.lab.corruptions import corrupt as corrupted
-from zeroflaw.lab.corruptions import parse_corruption
 from zeroflaw.lab.datasets import open_dataset
 from zeroflaw.records import Dataset
 from zeroflaw.report import write_png

@@ -6,8 +6,7 @@ The good photos also set the threshold: each is judged by what the others left i
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,37 +17,27 @@ from pydantic import Field
 from typing_extensions import override
 
 from zeroflaw.corruptions import corrupt, parse_corruption
-from zeroflaw.detectors.base import BackboneDetector, Fitted, embed, sized
+from zeroflaw.detectors.base import Fitted, embed
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs
-from zeroflaw.detectors.presets import open_fitted
+from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
 from zeroflaw.detectors.training import stage
-from zeroflaw.errors import ImageError, UsageError
-from zeroflaw.images import read_image
 from zeroflaw.parameters import parameters
-from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good, from_majority
+from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good
 from zeroflaw.runtime.features import Floats, ImageFeatures
 from zeroflaw.runtime.memory import (
     SPREAD,
     MemoryScorer,
-    MutualScorer,
-    PatchSpec,
     coreset,
-    require_several,
-    rescored,
     top_mean,
 )
-from zeroflaw.runtime.prediction import Prediction
-from zeroflaw.runtime.scorer import Scorer, TextScorer
-from zeroflaw.runtime.scores import Doubles, expit
-from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_numbered
+from zeroflaw.runtime.scorer import Scorer
+from zeroflaw.runtime.scores import Doubles
+from zeroflaw.runtime.stream import Array, Progress, batches
 from zeroflaw.towers.backbone import Backbone
-from zeroflaw.towers.patches import check_sizes, default_sizes
 
-_BATCH = 4  # photos embedded at a time
 USUAL = 0.15  # distance of a patch from the nearest one of another good photo, where there is no other
 Copy = Literal["mirrored", "turned", "brightened"]
-Share = Annotated[float, Field(gt=0, lt=1)]
 SHIFTS = (
     "brightness:2",
     "contrast:2",
@@ -61,55 +50,6 @@ SHIFTS = (
     "moved:2",
 )
 """Changes of light and camera whose copies `shifts="default"` puts into the memory."""
-
-
-@parameters
-class PatchDetector(BackboneDetector):
-    """Base of detectors that compare patches with patches.
-
-    Attributes:
-        object: name of the product for the words, or None where it is unknown.
-        words: preset of the detector whose score of words is fused with the distances.
-        words_weight: of the words' log-odds beside the distances' in units of their usual spread; 0 is none.
-        sizes: input sizes in pixels at which patches are compared; () is the backbone's own and 1.6 times
-            that.
-        top: patches whose mean distance is the image's.
-    """
-
-    object: str | None = None
-    words: str = "rwda"
-    words_weight: Annotated[float, Field(ge=0, le=100)] = 0.1
-    sizes: tuple[Annotated[int, Field(ge=16, le=4096)], ...] = ()
-    top: Annotated[int, Field(ge=1, le=1000)] = 5
-
-    @override
-    def _check_backbone(self, backbone: Backbone) -> None:
-        check_sizes(backbone, self._sizes(backbone))
-
-    def _sizes(self, backbone: Backbone) -> tuple[int, ...]:
-        return tuple(sorted(set(self.sizes or default_sizes(backbone))))
-
-    def _spec(self, backbone: Backbone) -> PatchSpec:
-        sizes = self._sizes(backbone)
-        return PatchSpec(
-            sizes=sizes, top=self.top, words_weight=self.words_weight, scale=tuple(1.0 for _ in sizes)
-        )
-
-    def _word_scorer(self, progress: Progress | None) -> tuple[TextScorer | None, Mapping[str, Any]]:
-        """Return the scorer of words, and the words that it was made of."""
-        if not self.words_weight:
-            return None, {}
-        chosen: dict[str, Any] = {"backbone": self.backbone, "device": self.device, "dtype": self.dtype}
-        if self.object is not None:
-            chosen["object"] = self.object
-        fitted = open_fitted(self.words, chosen, progress=progress)
-        scorer = fitted.scorer_ if isinstance(fitted, BackboneDetector) else None
-        if not isinstance(scorer, TextScorer):
-            raise UsageError(
-                f"words must be a detector that scores embeddings by words, such as rwda or clip-ensemble, "
-                f"got '{self.words}'"
-            )
-        return scorer, fitted.words_  # type: ignore[attr-defined]
 
 
 @parameters
@@ -165,7 +105,7 @@ class Memory(PatchDetector):
             for number, photo in enumerate(inputs.reference)
             for picture, condition in self._pictures(photo)
         ]
-        for batch in batches(pictures, _BATCH):
+        for batch in batches(pictures, BATCH):
             features = embed(backbone, [picture for _, picture, _ in batch], empty.request(False))
             for size, part in features.patch_features.items():
                 rows.setdefault(size, []).append(part)
@@ -282,110 +222,3 @@ class Memory(PatchDetector):
 
 def _brighter(photo: Array, factor: float) -> Array:
     return np.clip(photo.astype(np.float32) * factor, 0, 255).astype(np.uint8)
-
-
-@parameters
-class Mutual(PatchDetector):
-    """Every photo of a folder is compared with some of the others: most of them should be good.
-
-    Scores are those of one set of photos. At least four of one product are needed.
-
-    Attributes:
-        partners: photos that all are compared with, drawn by the seed.
-        share: of the partners, the nearest, whose mean distance counts (paper: 0.3).
-        degrees: sides of neighbourhoods whose mean feature stands for a patch (paper: 1, 3, 5).
-        neighbours: like images over which image scores are smoothed (paper: 1, 2, 3); none by default.
-    """
-
-    name: ClassVar[str] = "mutual"
-    needs: ClassVar[Needs] = Needs(words=False, whole_batch=True)
-    source: ClassVar[str] = "after MuSc (Li et al., ICLR 2024)"
-    scorer_class: ClassVar[type[Scorer]] = MutualScorer
-
-    words_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
-    partners: Annotated[int, Field(ge=3, le=1000)] = 30
-    share: Annotated[float, Field(gt=0, le=1)] = 0.3
-    degrees: tuple[Annotated[int, Field(ge=1, le=15)], ...] = (1,)
-    neighbours: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
-    false_alarms: Share = 0.05
-
-    @override
-    def _fit(
-        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
-        """Nothing is learned but what the words need; photos are compared when they are judged."""
-        words, said = self._word_scorer(progress)
-        update = {"share": self.share, "degrees": self.degrees}
-        choices = self._spec(backbone).model_copy(update=update)
-        return Fitted(MutualScorer(choices, words, most_partners=self.partners, seed=self.seed), said)
-
-    @override
-    def _predict_all(
-        self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
-    ) -> Iterator[Prediction]:
-        """Look at the partners first, then at all photos one batch after the other, in constant memory."""
-        listed = list(images)
-        if not listed:
-            return
-        scorer, calibration = self._among_partners(listed)
-        found: list[Prediction] = []
-        wholes: list[Floats] = []
-        request = scorer.request(maps)
-        for batch in batches(read_numbered(listed, on_error), batch_size):
-            pixels = [picture for _, _, picture in batch]
-            features = embed(self.backbone_, pixels, request)
-            here = replace(scorer, numbers=tuple(number for number, _, _ in batch))
-            judged = here.judge(features, [sized(p) for p in pixels], maps=maps).predictions(
-                [sized(p) for p in pixels]
-            )
-            ready = [calibration.judged(p) for p in named(judged, [name for _, name, _ in batch])]
-            if not self.neighbours:
-                yield from ready
-            found += ready * bool(self.neighbours)
-            wholes += [features.image] * bool(self.neighbours)
-        if found:
-            smooth = rescored(np.array([p.logit for p in found]), np.concatenate(wholes), self.neighbours)
-            for prediction, value in zip(found, smooth, strict=True):
-                moved = dataclasses.replace(prediction, logit=float(value), score=float(expit(value)))
-                yield calibration.judged(moved)
-
-    def _among_partners(self, listed: Sequence[Any]) -> tuple[MutualScorer, Calibration]:
-        """Draw the partners among photos that can be read, and take zero and threshold from them."""
-        scorer = self.scorer_
-        assert isinstance(scorer, MutualScorer)
-        order = np.random.default_rng(self.seed).permutation(len(listed)).tolist()
-        pictures: dict[int, Array] = {}
-        for number in order:
-            try:
-                pictures[number] = read_image(listed[number])
-            except ImageError:  # it is reported when its turn comes
-                continue
-            if len(pictures) == self.partners:
-                break
-        require_several(len(pictures))
-        numbers = sorted(pictures)
-        parts = [
-            embed(self.backbone_, [pictures[n] for n in some], scorer.request(False))
-            for some in batches(numbers, _BATCH)
-        ]
-        partners = ImageFeatures.join(parts)
-        ready = scorer.among(partners, numbers)
-        own = replace(ready, numbers=tuple(numbers)).judge(partners, [(1, 1)] * len(numbers), maps=True)
-        assert own.maps is not None
-        peaks = [float(drawn.max()) for drawn in own.maps]
-        return ready, Calibration(
-            detector="",
-            rule="robust",
-            threshold=from_majority(own.logits.tolist(), self.false_alarms),
-            good=(),
-            judged_photos=len(numbers),
-            false_alarms=self.false_alarms,
-            map_threshold=from_majority(peaks, self.false_alarms),
-        )
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        return (
-            f"Photos are compared with one another, each with at most {self.partners} others: most of them "
-            "should be good. Nothing was learned."
-        )

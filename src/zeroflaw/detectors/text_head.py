@@ -27,6 +27,7 @@ from zeroflaw.detectors.heads import (
     train_fnn,
 )
 from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.training import stage
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Rate, parameters
 from zeroflaw.runtime.heads import FNNHead, Head, Layer, LinearHead, rounded

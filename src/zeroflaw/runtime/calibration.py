@@ -115,7 +115,7 @@ class Calibration(Record):
         if self.rule == "robust":
             return (
                 f"Threshold from {self.judged_photos} of the judged photos, most of which must be good: "
-                f"about {_percent(self.false_alarms)} of good parts are called anomalous; nothing is guaranteed."
+                f"about {_percent(self.false_alarms)} of good parts are called anomalous, without guarantee."
             )
         if self.rule in ("f1", "youden", "cost", "recall"):
             low, high = self.interval or (self.threshold, self.threshold)

@@ -192,7 +192,7 @@ class Backbone(Loaded):
         if any(not 1 <= block <= depth for block in layers):
             raise UsageError(f"the blocks of {self.name} are counted from 1 to {depth}, got {list(layers)}")
         sets = [make_windows(self.grid, size, stride) for size, stride in windows]
-        pixels = self._pixels(images)
+        pixels = self.pixels(images)
         with exact():
             found = self.model.vision(pixels, windows=sets, patches=patches, layers=layers)
         return _arrays(found, windows)
@@ -214,12 +214,13 @@ class Backbone(Loaded):
             UsageError: the path does not fit the image tower.
         """
         path.check(self.name, self.model.config.vision.layers)
-        pixels = self._pixels(images)
+        pixels = self.pixels(images)
         with exact():
             found = local_features(self.model.vision, pixels, path, patches=patches)
         return _arrays(found)
 
-    def _pixels(self, images: Sequence[Pixels]) -> Tensor:
+    def pixels(self, images: Sequence[Pixels]) -> Tensor:
+        """Resize and normalise RGB images, uint8 (H, W, 3): (B, 3, S, S) on the device of the towers."""
         return torch.from_numpy(self.preprocess(images)).to(device=self.device, dtype=self.dtype)
 
     def embed_texts(

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from zeroflaw.corruptions import corrupt, parse_corruption
 from zeroflaw.detectors.base import Request
 from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError
 from zeroflaw.finding import shown
 from zeroflaw.images import read_image
-from zeroflaw.lab.corruptions import corrupt, parse_corruption
 from zeroflaw.lab.datasets import Category, Record, read_mask
 from zeroflaw.lab.metrics import PixelMetrics
 from zeroflaw.runtime.stream import batches
@@ -217,7 +217,7 @@ def evaluate_category(
     Args:
         category: what to judge.
         entries: fitted detectors.
-        corruption: name and severity of what is done to the images first; see `zeroflaw.lab.corruptions`.
+        corruption: name and severity of what is done to the images first; see `zeroflaw.corruptions`.
         batch_size: images at a time.
         intervals: draws for the bootstrap interval of the image AUROC; 0 for none.
         on_image: called after each image.
@@ -250,7 +250,7 @@ def read_corruption(text: str) -> Corruption | None:
     """Read what rows say of a corruption: ``NAME:SEVERITY``, or None for ``none``.
 
     Raises:
-        UsageError: see `zeroflaw.lab.corruptions.parse_corruption`.
+        UsageError: see `zeroflaw.corruptions.parse_corruption`.
     """
     return None if text == CLEAN else parse_corruption(text)
 

@@ -38,7 +38,7 @@ class PublishedNumber:
         table: name of the table in ``numbers.toml``.
         dataset: short name of the data set; see `dataset_titles`.
         category: the product, as its folder is called; None for the mean over all products.
-        corruption: one of `zeroflaw.lab.corruptions.CORRUPTIONS`, ``"mean"`` over the four, or None for clean
+        corruption: one of `zeroflaw.corruptions.CORRUPTIONS`, ``"mean"`` over the four, or None for clean
             images.
         severity: of the corruption; None where it is not printed.
         metric: as `zeroflaw.lab.metrics` calls it: image_auroc, image_aupr, pixel_pro, ...

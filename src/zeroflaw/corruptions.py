@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from zeroflaw.errors import UsageError, closest
 from zeroflaw.finding import shown
+from zeroflaw.shifts import SHIFTS
 
 __all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt", "noise_source", "parse_corruption"]
 
@@ -55,7 +56,7 @@ def corrupt(image: Pixels, name: str, severity: int, *, seed: int = 0, key: str 
     Args:
         image: uint8 ``(H, W, 3)``, RGB. Grey pictures come with three equal channels; the rules treat them as
             the package treats pictures of one channel, except that noise differs between the channels.
-        name: one of `CORRUPTIONS`.
+        name: one of `CORRUPTIONS`, or of `zeroflaw.shifts.SHIFTS`.
         severity: 1 to 5.
         seed: of the noise; the other corruptions are not random.
         key: what the noise of this picture is drawn for, such as its path below the root of its data set.
@@ -78,7 +79,7 @@ def corrupt(image: Pixels, name: str, severity: int, *, seed: int = 0, key: str 
         return image.copy()
     if name == "gaussian_noise":
         return _gaussian_noise(image, severity, noise_source(seed, key))
-    return _FIXED[name](image, severity)
+    return SHIFTS[name](image, severity) if name in SHIFTS else _FIXED[name](image, severity)
 
 
 def parse_corruption(text: str) -> tuple[str, int]:
@@ -101,8 +102,9 @@ def _check(name: str, severity: int) -> None:
 
 
 def _check_name(name: str) -> None:
-    if name not in CORRUPTIONS:
-        known = f"{closest(name, CORRUPTIONS)} (known: {', '.join(CORRUPTIONS)})"
+    every = (*CORRUPTIONS, *SHIFTS)
+    if name not in every:
+        known = f"{closest(name, every)} (known: {', '.join(every)})"
         raise UsageError(f"there is no corruption '{shown(name)}'{known}")
 
 

@@ -1,0 +1,140 @@
+"""The photos of a folder compared with one another: no words, no good photos, no labels.
+
+After MuSc (Li et al., ICLR 2024). A place that most photos show alike is normal; what is far from its nearest
+counterparts in the other photos is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+from typing_extensions import override
+
+from zeroflaw.detectors.base import Fitted, embed, sized
+from zeroflaw.detectors.contract import Needs
+from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
+from zeroflaw.errors import ImageError
+from zeroflaw.images import read_image
+from zeroflaw.parameters import parameters
+from zeroflaw.runtime.calibration import Calibration, from_majority
+from zeroflaw.runtime.features import Floats, ImageFeatures
+from zeroflaw.runtime.memory import MutualScorer, require_several, rescored
+from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.scorer import Scorer
+from zeroflaw.runtime.scores import expit
+from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_numbered
+from zeroflaw.towers.backbone import Backbone
+
+
+@parameters
+class Mutual(PatchDetector):
+    """Every photo of a folder is compared with some of the others: most of them should be good.
+
+    Scores are those of one set of photos. At least four of one product are needed.
+
+    Attributes:
+        partners: photos that all are compared with, drawn by the seed.
+        share: of the partners, the nearest, whose mean distance counts (paper: 0.3).
+        degrees: sides of neighbourhoods whose mean feature stands for a patch (paper: 1, 3, 5).
+        neighbours: like images over which image scores are smoothed (paper: 1, 2, 3); none by default.
+    """
+
+    name: ClassVar[str] = "mutual"
+    needs: ClassVar[Needs] = Needs(words=False, whole_batch=True)
+    source: ClassVar[str] = "after MuSc (Li et al., ICLR 2024)"
+    scorer_class: ClassVar[type[Scorer]] = MutualScorer
+
+    words_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    partners: Annotated[int, Field(ge=3, le=1000)] = 30
+    share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    degrees: tuple[Annotated[int, Field(ge=1, le=15)], ...] = (1,)
+    neighbours: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
+    false_alarms: Share = 0.05
+
+    @override
+    def _fit(
+        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+    ) -> Fitted:
+        """Nothing is learned but what the words need; photos are compared when they are judged."""
+        words, said = self._word_scorer(progress)
+        update = {"share": self.share, "degrees": self.degrees}
+        choices = self._spec(backbone).model_copy(update=update)
+        return Fitted(MutualScorer(choices, words, most_partners=self.partners, seed=self.seed), said)
+
+    @override
+    def _predict_all(
+        self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
+    ) -> Iterator[Prediction]:
+        """Look at the partners first, then at all photos one batch after the other, in constant memory."""
+        listed = list(images)
+        if not listed:
+            return
+        scorer, calibration = self._among_partners(listed)
+        found: list[Prediction] = []
+        wholes: list[Floats] = []
+        request = scorer.request(maps)
+        for batch in batches(read_numbered(listed, on_error), batch_size):
+            pixels = [picture for _, _, picture in batch]
+            features = embed(self.backbone_, pixels, request)
+            here = replace(scorer, numbers=tuple(number for number, _, _ in batch))
+            judged = here.judge(features, [sized(p) for p in pixels], maps=maps).predictions(
+                [sized(p) for p in pixels]
+            )
+            ready = [calibration.judged(p) for p in named(judged, [name for _, name, _ in batch])]
+            if not self.neighbours:
+                yield from ready
+            found += ready * bool(self.neighbours)
+            wholes += [features.image] * bool(self.neighbours)
+        if found:
+            smooth = rescored(np.array([p.logit for p in found]), np.concatenate(wholes), self.neighbours)
+            for prediction, value in zip(found, smooth, strict=True):
+                moved = dataclasses.replace(prediction, logit=float(value), score=float(expit(value)))
+                yield calibration.judged(moved)
+
+    def _among_partners(self, listed: Sequence[Any]) -> tuple[MutualScorer, Calibration]:
+        """Draw the partners among photos that can be read, and take zero and threshold from them."""
+        scorer = self.scorer_
+        assert isinstance(scorer, MutualScorer)
+        order = np.random.default_rng(self.seed).permutation(len(listed)).tolist()
+        pictures: dict[int, Array] = {}
+        for number in order:
+            try:
+                pictures[number] = read_image(listed[number])
+            except ImageError:  # it is reported when its turn comes
+                continue
+            if len(pictures) == self.partners:
+                break
+        require_several(len(pictures))
+        numbers = sorted(pictures)
+        parts = [
+            embed(self.backbone_, [pictures[n] for n in some], scorer.request(False))
+            for some in batches(numbers, BATCH)
+        ]
+        partners = ImageFeatures.join(parts)
+        ready = scorer.among(partners, numbers)
+        own = replace(ready, numbers=tuple(numbers)).judge(partners, [(1, 1)] * len(numbers), maps=True)
+        assert own.maps is not None
+        peaks = [float(drawn.max()) for drawn in own.maps]
+        return ready, Calibration(
+            detector="",
+            rule="robust",
+            threshold=from_majority(own.logits.tolist(), self.false_alarms),
+            good=(),
+            judged_photos=len(numbers),
+            false_alarms=self.false_alarms,
+            map_threshold=from_majority(peaks, self.false_alarms),
+        )
+
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
+        return (
+            f"Photos are compared with one another, each with at most {self.partners} others: most of them "
+            "should be good. Nothing was learned."
+        )

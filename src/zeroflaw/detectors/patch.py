@@ -1,0 +1,71 @@
+"""What detectors that compare patches with patches have in common: input sizes, and words beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import override
+
+from zeroflaw.detectors.base import BackboneDetector
+from zeroflaw.detectors.presets import open_fitted
+from zeroflaw.errors import UsageError
+from zeroflaw.parameters import parameters
+from zeroflaw.runtime.memory import PatchSpec
+from zeroflaw.runtime.scorer import TextScorer
+from zeroflaw.runtime.stream import Progress
+from zeroflaw.towers.backbone import Backbone
+from zeroflaw.towers.patches import check_sizes, default_sizes
+
+BATCH = 4  # photos embedded at a time while a detector is made
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+@parameters
+class PatchDetector(BackboneDetector):
+    """Base of detectors that compare patches with patches.
+
+    Attributes:
+        object: name of the product for the words, or None where it is unknown.
+        words: preset of the detector whose score of words is fused with the distances.
+        words_weight: of the words' log-odds beside the distances' in units of their usual spread; 0 is none.
+        sizes: input sizes in pixels at which patches are compared; () is the backbone's own and 1.6 times
+            that.
+        top: patches whose mean distance is the image's.
+    """
+
+    object: str | None = None
+    words: str = "rwda"
+    words_weight: Annotated[float, Field(ge=0, le=100)] = 0.1
+    sizes: tuple[Annotated[int, Field(ge=16, le=4096)], ...] = ()
+    top: Annotated[int, Field(ge=1, le=1000)] = 5
+
+    @override
+    def _check_backbone(self, backbone: Backbone) -> None:
+        check_sizes(backbone, self._sizes(backbone))
+
+    def _sizes(self, backbone: Backbone) -> tuple[int, ...]:
+        return tuple(sorted(set(self.sizes or default_sizes(backbone))))
+
+    def _spec(self, backbone: Backbone) -> PatchSpec:
+        sizes = self._sizes(backbone)
+        return PatchSpec(
+            sizes=sizes, top=self.top, words_weight=self.words_weight, scale=tuple(1.0 for _ in sizes)
+        )
+
+    def _word_scorer(self, progress: Progress | None) -> tuple[TextScorer | None, Mapping[str, Any]]:
+        """Return the scorer of words, and the words that it was made of."""
+        if not self.words_weight:
+            return None, {}
+        chosen: dict[str, Any] = {"backbone": self.backbone, "device": self.device, "dtype": self.dtype}
+        if self.object is not None:
+            chosen["object"] = self.object
+        fitted = open_fitted(self.words, chosen, progress=progress)
+        scorer = fitted.scorer_ if isinstance(fitted, BackboneDetector) else None
+        if not isinstance(scorer, TextScorer):
+            raise UsageError(
+                f"words must be a detector that scores embeddings by words, such as rwda or clip-ensemble, "
+                f"got '{self.words}'"
+            )
+        return scorer, fitted.words_  # type: ignore[attr-defined]

@@ -5,25 +5,34 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
+from scipy.special import expit
+from scipy.special import logit as log_odds
 
 from zeroflaw.cli.options import (
+    DetectorOptions,
     batch_size_option,
     detector_options,
     open_detector,
     overwrite_option,
     quiet_option,
     take_options,
+    tell_fit,
 )
 from zeroflaw.cli.output import require_free, say, tell_skipped
-from zeroflaw.cli.progress import with_bar
+from zeroflaw.cli.progress import fit_bar, with_bar
 from zeroflaw.cli.results import Results, open_results, without_results, written
+from zeroflaw.detectors import Detector, is_folder, make
+from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.errors import ImageError, InputError, UsageError, printable
+from zeroflaw.files import sha256
+from zeroflaw.finding import Found as ImageList
 from zeroflaw.images import find_images
+from zeroflaw.runtime.drift import Watch
 from zeroflaw.runtime.prediction import Prediction
 
 ANOMALOUS = 1
@@ -37,15 +46,19 @@ class Run:
     Attributes:
         results: takes the rows.
         bar: progress, one step for each image.
+        watch: notices when photos are unlike the good ones, or None.
         images: how many were judged.
         anomalous: how many of them are anomalous.
+        judged: how many of them got a verdict.
         unreadable: how many could not be judged.
     """
 
     results: Results
     bar: Any
+    watch: Watch | None = None
     images: int = 0
     anomalous: int = 0
+    judged: int = 0
     unreadable: int = 0
     _waiting: dict[str, ImageError] = field(default_factory=dict)
 
@@ -74,6 +87,26 @@ class Run:
             return
         self.images += 1
         self.anomalous += bool(prediction.label)
+        self.judged += prediction.label is not None
+        if self.watch is not None:
+            self.watch.add(prediction)
+
+    def warnings(self) -> Iterator[str]:
+        """Say what looks wrong, and what would give verdicts where there are none."""
+        if self.watch is not None:
+            alarm, changes = self.watch.alarm(), self.watch.changes()
+            if alarm is not None:
+                yield f"zeroflaw: {alarm}"
+            elif changes:
+                yield (
+                    f"zeroflaw: these photos differ from the good ones ({', '.join(changes)}); the same "
+                    "camera and settings give the best results"
+                )
+        if self.images and not self.judged:
+            yield (
+                "scores rank, they are no verdicts: --good GOOD-PHOTOS gives verdicts, as does --together "
+                "where most parts are good"
+            )
 
     def summary(self, seconds: float) -> str:
         """Say in one line how it went."""
@@ -87,25 +120,37 @@ class Run:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--detector",
-    default="rwda",
-    show_default=True,
     metavar="NAME|DIR",
-    help="Kind of detector, or a saved one.",
+    help="Kind of detector, or a saved one (rwda; memory with --good; mutual with --together).",
 )
+@click.option(
+    "--good", multiple=True, metavar="PATH", help="Photos of good parts to compare with; may be repeated."
+)
+@click.option("--together", is_flag=True, help="Compare the photos with one another; most should be good.")
+@click.option(
+    "--false-alarms",
+    type=float,
+    metavar="SHARE",
+    help="With --good or --together: share of good parts that may be called anomalous (0.05).",
+)
+@click.option("--shifts", is_flag=True, help="With --good: also good under nine changes of light and camera.")
 @detector_options
 @click.option("--seed", type=int, metavar="N", help="Seed of everything random (0).")
 @click.option(
     "--threshold", type=float, metavar="S", help="Call images with a score of at least S anomalous."
 )
 @click.option(
-    "--fail-on-anomaly", is_flag=True, help="Exit with 1 if any image is anomalous; needs --threshold."
+    "--threshold-logit", type=float, metavar="L", help="The same as log-odds, as evaluate says them."
+)
+@click.option(
+    "--fail-on-anomaly", is_flag=True, help="Exit with 1 if any image is anomalous; needs a threshold."
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write results, heat maps and a contact sheet into a folder of their own.",
+    help="Write results, heat maps and a report into a folder of their own.",
 )
 @click.option("--no-maps", is_flag=True, help="With -o: no heat maps, which is faster.")
 @batch_size_option
@@ -113,9 +158,14 @@ class Run:
 @quiet_option
 def detect(
     paths: tuple[str, ...],
-    detector: str,
+    detector: str | None,
+    good: tuple[str, ...],
+    together: bool,
+    false_alarms: float | None,
+    shifts: bool,
     seed: int | None,
     threshold: float | None,
+    threshold_logit: float | None,
     fail_on_anomaly: bool,
     output: Path | None,
     no_maps: bool,
@@ -124,37 +174,119 @@ def detect(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Score the images in PATH... (files, folders, patterns): higher scores are more anomalous.
+    """Judge the images in PATH... (files, folders, patterns): higher scores are more anomalous.
 
-    Without -o, one JSON object per image goes to stdout. Images that cannot be read are reported, the others
-    go on, and the exit code is 3.
+    With --good they are compared with photos of good parts, with --together with one another: both give
+    verdicts. Words alone only rank. Without -o, one JSON object per image goes to stdout. Images that cannot
+    be read are reported, the others go on, and the exit code is 3.
     """
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"--threshold wants a score from 0 to 1, got {threshold}")
-    if fail_on_anomaly and threshold is None:
-        raise UsageError("--fail-on-anomaly needs a verdict, and no threshold was given; add --threshold")
+    given = _given_threshold(threshold, threshold_logit)
+    if good and together:
+        raise UsageError("--good compares with good photos and --together with one another; use only one")
+    if shifts and not good:
+        raise UsageError("--shifts makes copies of good photos; give them with --good")
     found = without_results(find_images(paths), quiet)
     if output is not None:
         require_free(output, overwrite, written)
     tell_skipped(found, quiet)
-    ready = open_detector(detector, take_options(options, seed), quiet=quiet)
+    name = detector or ("memory" if good else "mutual" if together else "rwda")
+    settings = () if false_alarms is None else (f"false_alarms={false_alarms}",)
+    chosen = take_options(options, seed)
+    if good:
+        photos = find_images(good)
+        found = _without_good(found, photos, quiet)
+        more = (*settings, *("shifts=default",) * shifts)
+        ready = _open_with_good(name, chosen, photos, more, quiet)
+    else:
+        chosen = replace(chosen, settings=(*settings * together, *chosen.settings))
+        ready = open_detector(name, chosen, quiet=quiet)
+    calibration = getattr(ready, "calibration_", None)
+    if fail_on_anomaly and given is None and calibration is None and not ready.needs.whole_batch:
+        raise UsageError(
+            "--fail-on-anomaly needs a verdict, and there is no threshold; give good photos with --good, a "
+            "calibrated detector, or --threshold"
+        )
     start = time.perf_counter()
     about = f"detector {ready.name} · backbone {ready.get_params().get('backbone', 'none')}"
-    sheet = {"about": about, "threshold": threshold, "threshold_from": GIVEN}
+    origin = GIVEN if given is not None or calibration is None else calibration.sentence()
+    line = threshold if given is None or threshold is not None else float(expit(given))
+    if given is None and calibration is not None:
+        line = float(expit(calibration.threshold))
+    sheet = {"about": about, "threshold": line, "threshold_from": origin}
+    watch = None if calibration is None else Watch(calibration)
     with (
         with_bar((), total=len(found), title="detect", quiet=quiet) as bar,
         open_results(output, found.paths, overwrite=overwrite, **sheet) as results,
     ):
-        run = Run(results, bar)
+        run = Run(results, bar, watch)
         maps = output is not None and not no_maps
         judged = ready.predict(found.paths, maps=maps, batch_size=batch_size, on_error=run.refuse)
-        if threshold is not None:
-            judged = (prediction.judged(threshold, GIVEN) for prediction in judged)
+        if given is not None:
+            judged = (prediction.with_threshold(given, GIVEN) for prediction in judged)
         run.write(found.paths, judged)
         lines = results.finish(output)
     say(run.summary(time.perf_counter() - start), quiet)
-    for line in lines:
-        say(f"wrote {line}", quiet)
+    for text in (*run.warnings(), *(f"wrote {line}" for line in lines)):
+        say(text, quiet)
     if run.unreadable:  # before anomalous ones: the answer is not complete
         return InputError.exit_code
     return ANOMALOUS if fail_on_anomaly and run.anomalous else 0
+
+
+def _given_threshold(score: float | None, logit: float | None) -> float | None:
+    """Return the threshold that was given, as log-odds.
+
+    Raises:
+        UsageError: it is no score, or both were given.
+    """
+    if score is None:
+        return logit
+    if logit is not None:
+        raise UsageError("--threshold and --threshold-logit are one threshold in two units; give one of them")
+    if not 0 <= score <= 1:
+        raise UsageError(
+            f"--threshold wants a score from 0 to 1, got {score}; log-odds go to --threshold-logit"
+        )
+    return float(log_odds(score))
+
+
+def _without_good(found: ImageList, good: ImageList, quiet: bool) -> ImageList:
+    """Leave out good photos that would be judged as well: what was remembered finds itself.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    sizes = {path.stat().st_size for path in good.paths}
+    known = {sha256(path) for path in good.paths}
+    same = [path for path in found.paths if path.stat().st_size in sizes and sha256(path) in known]
+    if same:
+        count = f"{len(same)} photo{'s' * (len(same) != 1)}"
+        say(f"zeroflaw: {count} left out that are given as good ones, {same[0]} for example", quiet)
+    rest = tuple(path for path in found.paths if path not in set(same))
+    if not rest:
+        raise InputError("all photos to judge are given as good ones, too; give others")
+    return ImageList(rest, found.skipped)
+
+
+def _open_with_good(
+    name: str, options: DetectorOptions, good: ImageList, settings: tuple[str, ...], quiet: bool
+) -> Detector:
+    """Return a detector that remembers good photos, or any other with a threshold that they set."""
+    if not is_folder(name) and make(name).needs.reference_images:
+        known = make(name).get_params()
+        mine = tuple(setting for setting in settings if setting.partition("=")[0] in known)
+        paths = tuple(map(str, good.paths))
+        ready = open_detector(
+            name, replace(options, reference=paths, settings=(*mine, *options.settings)), quiet=quiet
+        )
+        tell_fit(ready, paths, quiet)
+        return ready
+    ready = open_detector(name, options, quiet=quiet)
+    if not isinstance(ready, BackboneDetector):
+        raise UsageError(f"{ready.name} does not use good photos; drop --good, or take --detector memory")
+    share = next((float(s.partition("=")[2]) for s in settings if s.startswith("false_alarms=")), 0.05)
+    with fit_bar(quiet) as progress:
+        ready.calibrate(good.paths, false_alarms=share, progress=progress)
+    assert ready.calibration_ is not None
+    say(ready.calibration_.sentence(), quiet)
+    return ready

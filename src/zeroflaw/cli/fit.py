@@ -14,6 +14,7 @@ from zeroflaw.cli.options import (
     overwrite_option,
     quiet_option,
     take_options,
+    tell_fit,
 )
 from zeroflaw.cli.output import say
 from zeroflaw.detectors import is_folder, make
@@ -22,9 +23,8 @@ from zeroflaw.runtime.folder import require_target
 
 
 @click.command()
-@click.option(
-    "--detector", default="rwda", show_default=True, metavar="NAME", help="Kind of detector; see 'detectors'."
-)
+@click.argument("good", nargs=-1, metavar="[GOOD]...")
+@click.option("--detector", metavar="NAME", help="Kind (memory where photos are given, else rwda).")
 @detector_options
 @click.option("--seed", type=int, metavar="N", help="Seed of everything random (0).")
 @click.option(
@@ -39,7 +39,8 @@ from zeroflaw.runtime.folder import require_target
 @click.option("--restart", is_flag=True, help="Forget an interrupted fit instead of going on with it.")
 @quiet_option
 def fit(
-    detector: str,
+    good: tuple[str, ...],
+    detector: str | None,
     output: Path,
     overwrite: bool,
     restart: bool,
@@ -47,15 +48,19 @@ def fit(
     seed: int | None,
     **options: Any,
 ) -> None:
-    """Train a detector and save it as a folder; most need words alone ('zeroflaw detectors' says which).
+    """Make a detector from photos of GOOD parts, and save it as a folder with its threshold.
 
+    Without photos the default detector is made from words alone; 'zeroflaw detectors' says what others need.
     Long fits keep a checkpoint beside the folder: the same command goes on where it was interrupted.
     """
+    if detector is None:
+        detector = "memory" if good or options["reference"] else "rwda"
     if is_folder(detector):
         raise UsageError(f"fit wants a kind of detector such as 'rwda', got the saved detector {detector}")
     require_target(output)
     if (output / "config.json").exists() and not overwrite:
         raise UsageError(f"{output} already holds a detector; give another folder or --overwrite")
+    options["reference"] = (*good, *options["reference"])
     chosen = take_options(options, seed)
     kind = make(detector, **chosen.parameters(detector))
     chosen.check_given(detector)  # what is wrong is said before an interrupted fit is forgotten
@@ -76,4 +81,5 @@ def fit(
     fitted.save(output)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    say(f"detector '{detector}' fitted in {time.perf_counter() - start:.1f} s and saved to {output}", quiet)
+    tell_fit(fitted, chosen.reference, quiet)
+    say(f"detector '{detector}' made in {time.perf_counter() - start:.1f} s and saved to {output}", quiet)

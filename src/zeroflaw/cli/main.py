@@ -39,8 +39,9 @@ FAULT, INTERRUPTED, TERMINATED = 70, 130, 143
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF}
 
 VERBS = {
-    "detect": "Score images; with -o, draw heat maps and a contact sheet.",
-    "fit": "Train a detector, on words or what else it needs, and save it.",
+    "detect": "Judge images: scores, verdicts, regions; with -o, a report.",
+    "fit": "Make a detector, from good photos, words or what else it needs, and save it.",
+    "calibrate": "Give a saved detector a threshold, from good or labelled photos.",
     "evaluate": "Measure detectors on a data set or on your own sorted photos.",
     "benchmark": "Run a grid of data sets, detectors, backbones and seeds.",
     "reproduce": "Measure a published table and print both side by side.",

@@ -102,6 +102,26 @@ class DetectorOptions:
         return found
 
 
+def tell_fit(detector: Detector, reference: Sequence[str], quiet: bool) -> None:
+    """Say what a fit noticed about the good photos, and what its threshold promises."""
+    for note in getattr(detector, "notes_", []):
+        say(f"zeroflaw: {note}", quiet)
+    outliers = getattr(detector, "outliers_", [])
+    if outliers:
+        names = [str(path) for path in find_images(reference).paths]
+        odd = ", ".join(names[number] for number in outliers[:5] if number < len(names))
+        say(f"zeroflaw: unlike the other good photos, perhaps flawed: {odd}; look at them", quiet)
+    calibration = getattr(detector, "calibration_", None)
+    if calibration is not None:
+        say(calibration.sentence(), quiet)
+    elif reference:
+        say(
+            "too few good photos for a threshold: photos are ranked, without verdicts; from 4 on there are "
+            "verdicts, from 20 on they come with a promise",
+            quiet,
+        )
+
+
 def _known_device(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None and value not in DEVICES:
         near = "; did you mean 'cuda'?" if value == "gpu" else closest(value, DEVICES)

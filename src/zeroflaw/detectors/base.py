@@ -18,12 +18,13 @@ import numpy.typing as npt
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Detector
-from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.inputs import FitInputs, digest
 from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.images import read_image
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
 from zeroflaw.runtime.calibration import Calibration, calibration_of
-from zeroflaw.runtime.drift import describe_photos
+from zeroflaw.runtime.drift import describe_photos, measure
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.folder import Identity, SavedDetector, Seen, write_folder
 from zeroflaw.runtime.prediction import Prediction, peak
@@ -86,6 +87,7 @@ class BackboneDetector(Detector):
         self.seen_ = Seen()
         self.card_ = ""
         self.calibration_: Calibration | None = None
+        self.notes_: list[str] = []
 
     @abstractmethod
     def _fit(
@@ -249,6 +251,7 @@ class BackboneDetector(Detector):
         self._require_fit()
         self.calibration_ = None
         sides = list(good), list(flawed)
+        self._refuse_seen(sides[0])
         found: list[list[Prediction]] = []
         for photos in sides:
             judged = []
@@ -264,10 +267,23 @@ class BackboneDetector(Detector):
         ).model_copy(update={"photos": describe_photos(sides[0])})
         return self
 
+    def _refuse_seen(self, good: Sequence[Any]) -> None:
+        """Refuse to calibrate with photos that the detector was made from: their scores are too low."""
+        seen = set() if self.seen_.reference is None else set(self.seen_.reference.sha256_of_pixels)
+        known = [photo for photo in good if seen and digest(read_image(photo)) in seen]
+        if known:
+            raise UsageError(
+                f"{len(known)} of the {len(good)} good photos are those that the detector was made from, and "
+                "their scores are too low; give others, or leave the threshold as the fit set it"
+            )
+
     @override
     def _predict_batch(self, images: list[Array], maps: bool) -> list[Prediction]:
         features = self.embed(images, self.request(maps))
-        return self.judge(features, [sized(image) for image in images], maps=maps)
+        found = self.judge(features, [sized(image) for image in images], maps=maps)
+        if self.calibration_ is None or self.calibration_.photos is None:
+            return found
+        return [replace(p, photo=measure(image)) for p, image in zip(found, images, strict=True)]
 
     @override
     def _predict_all(

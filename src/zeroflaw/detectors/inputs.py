@@ -78,10 +78,15 @@ class FitInputs:
 
     def seen(self) -> Seen:
         """Return what was seen, for the saved folder."""
-        digests = tuple(hashlib.sha256(np.ascontiguousarray(p).tobytes()).hexdigest() for p in self.reference)
+        digests = tuple(digest(picture) for picture in self.reference)
         reference = ReferenceSeen(images=len(digests), sha256_of_pixels=digests) if digests else None
         auxiliary = None
         if self.auxiliary is not None:
             counts = {c.name: {"train": len(c.train), "test": len(c.test)} for c in self.auxiliary}
             auxiliary = AuxiliarySeen(dataset=self.auxiliary.name, categories=counts)
         return Seen(reference=reference, auxiliary=auxiliary)
+
+
+def digest(picture: Array) -> str:
+    """Return the SHA-256 of a picture's pixels."""
+    return hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()

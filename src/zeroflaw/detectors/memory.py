@@ -19,11 +19,12 @@ from typing_extensions import override
 from zeroflaw.corruptions import corrupt, parse_corruption
 from zeroflaw.detectors.base import Fitted, embed
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.inputs import FitInputs, digest
 from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
 from zeroflaw.detectors.training import stage
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good
+from zeroflaw.runtime.drift import describe_photos
 from zeroflaw.runtime.features import Floats, ImageFeatures
 from zeroflaw.runtime.memory import (
     SPREAD,
@@ -36,6 +37,7 @@ from zeroflaw.runtime.scores import Doubles
 from zeroflaw.runtime.stream import Array, Progress, batches
 from zeroflaw.towers.backbone import Backbone
 
+ODD = 6.0  # robust standard deviations above the others at which a good photo looks like no good one
 USUAL = 0.15  # distance of a patch from the nearest one of another good photo, where there is no other
 Copy = Literal["mirrored", "turned", "brightened"]
 SHIFTS = (
@@ -81,6 +83,7 @@ class Memory(PatchDetector):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.outliers_: list[int] = []
         for name in self.shift_names:
             parse_corruption(name)
 
@@ -100,9 +103,12 @@ class Memory(PatchDetector):
         shown: list[ImageFeatures] = []  # features of the photos and their shifted copies
         photos: list[int] = []
         conditions: list[str] = []
+        distinct = {digest(photo): photo for photo in inputs.reference}
+        if twice := len(inputs.reference) - len(distinct):
+            self.notes_.append(f"{twice} of the good photos are the same as others and count once")
         pictures = [
             (number, picture, condition)
-            for number, photo in enumerate(inputs.reference)
+            for number, photo in enumerate(distinct.values())
             for picture, condition in self._pictures(photo)
         ]
         for batch in batches(pictures, BATCH):
@@ -118,7 +124,11 @@ class Memory(PatchDetector):
             if progress is not None:
                 progress("good photos", len(owners), len(pictures))
         scorer = self._remember(empty, rows, np.array(owners), progress)
-        return self._calibrated(scorer, ImageFeatures.join(shown), photos, conditions, said)
+        fitted = self._calibrated(scorer, ImageFeatures.join(shown), photos, conditions, said)
+        if fitted.calibration is None:
+            return fitted
+        facts = {"photos": describe_photos(distinct.values())}
+        return replace(fitted, calibration=fitted.calibration.model_copy(update=facts))
 
     def _pictures(self, photo: Array) -> list[tuple[Array, str]]:
         """Return a photo and its copies, with the condition that each shows; "" is only remembered."""
@@ -177,6 +187,7 @@ class Memory(PatchDetector):
         calibration = None
         if len(set(photos)) >= FEWEST:
             calibration = self._threshold(logits, (peaks - centre) / SPREAD, np.array(conditions))
+            self.outliers_ = odd_ones(logits[clean])
         return Fitted(scorer, words, calibration=calibration)
 
     def _threshold(self, logits: Doubles, peaks: Doubles, conditions: npt.NDArray[np.str_]) -> Calibration:
@@ -220,5 +231,12 @@ class Memory(PatchDetector):
         return {"Object": self.object or "unknown", "Words": weight}
 
 
+def odd_ones(logits: Doubles) -> list[int]:
+    """Return the places of good photos that lie far above the others, as flawed ones among them would."""
+    middle = float(np.median(logits))
+    spread = float(np.median(np.abs(logits - middle))) / 0.6745  # of a normal distribution
+    return np.flatnonzero(logits > middle + ODD * max(spread, 0.3)).tolist()
+
+
 def _brighter(photo: Array, factor: float) -> Array:
-    return np.clip(photo.astype(np.float32) * factor, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(photo.astype(np.float32) * factor, 0, 255), np.uint8)

@@ -98,7 +98,7 @@ class Calibration(Record):
 
     def p_value(self, logit: float) -> float:
         """Return (1 + good photos at least as anomalous) / (1 + good photos); small is anomalous."""
-        return p_values(np.array(self.good), np.array([logit]))[0]  # type: ignore[no-any-return]
+        return float(p_values(np.array(self.good), np.array([logit]))[0])
 
     def judged(self, prediction: Prediction) -> Prediction:
         """Return a prediction with verdict, p-value and the threshold of its map."""

@@ -17,6 +17,7 @@ from PIL import Image
 
 from zeroflaw.images import read_image
 from zeroflaw.runtime.calibration import Calibration, PhotoFacts
+from zeroflaw.runtime.prediction import Prediction
 
 SIDE = 256  # pixels at which photos are measured
 FEWEST = 8  # photos that a change can be told from
@@ -78,6 +79,14 @@ class Watch:
     p_values: list[float] = field(default_factory=list)
     measured: list[Mapping[str, float]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, prediction: Prediction) -> None:
+        """Take in what is said about one more photo."""
+        if prediction.p_value is not None:
+            self.p_values.append(prediction.p_value)
+        if prediction.photo is not None:
+            self.measured.append(prediction.photo)
+        self.sizes.append(prediction.size)
 
     def alarm(self) -> str | None:
         """Say that light, lens, camera or product have changed, if most photos are unlike the good ones."""

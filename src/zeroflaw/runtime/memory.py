@@ -317,7 +317,8 @@ class MutualScorer(PatchScorer):
         others = [row for row, partner in enumerate(self.partner_numbers) if partner != number]
         best = np.stack([(image @ known[row].T).max(1) for row in others], 1)  # (P, partners)
         distance = np.sort(1 - best.astype(np.float64), axis=1)
-        return np.maximum(distance[:, : max(1, round(self.choices.share * len(others)))].mean(1), NEAR)
+        kept = max(1, round(self.choices.share * len(others)))
+        return np.asarray(np.maximum(distance[:, :kept].mean(1), NEAR))
 
     @override
     def spec(self) -> dict[str, object]:

@@ -40,6 +40,8 @@ class Prediction:
         p_value: share of good photos at least as anomalous, counted as in conformal prediction; None where no
             good photos are known. Small is anomalous.
         map_threshold: smallest value of the map that is anomalous, or None.
+        photo: brightness, contrast, sharpness and noise of the photo (`zeroflaw.runtime.drift`), where the
+            detector knows those of good photos; else None.
         map: anomaly of each patch, float32 in [0, 1] of shape (rows, columns), or None where none was asked
             for.
     """
@@ -55,6 +57,7 @@ class Prediction:
     threshold_from: str | None = None
     p_value: float | None = None
     map_threshold: float | None = None
+    photo: Mapping[str, float] | None = field(default=None, repr=False)
     map: npt.NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from zeroflaw.lab.datasets.aebad import open_aebad
 
 from trees import plant, seen, tally
 from zeroflaw.errors import DatasetError
 from zeroflaw.lab.datasets import open_dataset
-from zeroflaw.lab.datasets.aebad import open_aebad
 
 DOMAINS = ("same", "background", "illumination", "view")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from zeroflaw.lab.datasets.btad import open_btad
+from zeroflaw.lab.datasets.loco import open_loco
 
 from trees import plant, seen, tally
 from zeroflaw.errors import DatasetError
 from zeroflaw.lab.datasets import open_dataset, read_mask
-from zeroflaw.lab.datasets.btad import open_btad
-from zeroflaw.lab.datasets.loco import open_loco
 
 
 @pytest.fixture

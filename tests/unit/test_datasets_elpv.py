@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 import pytest
+from zeroflaw.lab.datasets.elpv import open_elpv
 
 from trees import plant, seen, tally
 from zeroflaw.errors import DatasetError
 from zeroflaw.lab.datasets import elpv, open_dataset
-from zeroflaw.lab.datasets.elpv import open_elpv
 
 LINES = (
     "images/cell0001.png  1.0                 mono",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from zeroflaw.lab.datasets.folders import open_folders, open_table
 
 from trees import plant, seen, table, tally
 from zeroflaw.errors import DatasetError
 from zeroflaw.lab.datasets import open_dataset
-from zeroflaw.lab.datasets.folders import open_folders, open_table
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from zeroflaw.lab.datasets.kolektor import open_kolektor
 
 from trees import plant, seen, tally
 from zeroflaw.errors import DatasetError
 from zeroflaw.lab.datasets import open_dataset
-from zeroflaw.lab.datasets.kolektor import open_kolektor
 
 
 def part(root, item, number, marked=False):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from zeroflaw.lab.datasets.published import PUBLISHED
 
 from trees import plant, table
 from zeroflaw.errors import DatasetError, UsageError
 from zeroflaw.lab.datasets import LAYOUTS, open_dataset, open_mvtec
 from zeroflaw.lab.datasets.opening import AUTO
-from zeroflaw.lab.datasets.published import PUBLISHED
 
 DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 TREES = {

@@ -6,11 +6,11 @@ import time
 import tracemalloc
 
 import pytest
+from zeroflaw.lab.datasets.sewerml import CODES, open_sewerml
 
 from trees import plant, seen, table, tally
 from zeroflaw.errors import DatasetError
 from zeroflaw.lab.datasets import LazyRecords, open_dataset
-from zeroflaw.lab.datasets.sewerml import CODES, open_sewerml
 
 HEADER = ",".join(["Filename", "WaterLevel", "VA", *CODES, "ND", "Defect"])
 

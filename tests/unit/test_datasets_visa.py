@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from zeroflaw.lab.datasets.visa import open_visa
 
 from trees import plant, seen, table, tally
 from zeroflaw.errors import DatasetError
 from zeroflaw.lab.datasets import open_dataset, read_mask
-from zeroflaw.lab.datasets.visa import open_visa
 
 HEADER = "object,split,label,image,mask"
 ROWS = (

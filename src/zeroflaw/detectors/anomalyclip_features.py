@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zeroflaw.errors import UsageError
 from zeroflaw.images import read_image
-from zeroflaw.masks import read_mask
+from zeroflaw.records import read_mask
 from zeroflaw.towers.local import LocalPath
 
 if TYPE_CHECKING:

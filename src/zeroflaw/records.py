@@ -183,7 +183,8 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
         raise DatasetError(
             f"masks are wanted in '{shown(path)}', but there is none; unpack the data set again"
         )
-    return np.logical_or.reduce([_fitted(mask, shape) for mask in masks])
+    union: NDArray[np.bool_] = np.logical_or.reduce([_fitted(mask, shape) for mask in masks])
+    return union
 
 
 def read_marked(path: Path) -> NDArray[np.bool_]:

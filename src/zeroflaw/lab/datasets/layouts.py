@@ -15,22 +15,13 @@ from zeroflaw.parameters import Record
 
 
 class Layout(Record):
-    """A data set, or a layout for anybody's own images; ``layouts.toml`` explains the fields.
-
-    Attributes:
-        name: what to call it with ``layout=`` or ``--layout``.
-        title: its name in print.
-        licence: of the images, short.
-        source: where to get it.
-        note: what to know before measuring on it.
-        aliases: better words for a prompt, by category.
-    """
+    """A data set, or a layout for anybody's own images; ``layouts.toml`` explains the fields."""
 
     name: str
-    title: str
-    licence: str
-    source: str
-    note: str
+    title: str = ""
+    licence: str = ""
+    source: str = ""
+    note: str = ""
     train: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
@@ -47,7 +38,7 @@ class Layout(Record):
     def picture(self) -> tuple[str, ...]:
         """Where files lie, one pattern a line."""
         above = "ROOT" if self.product else "ROOT/{category}"
-        patterns = (f"{above}/{pattern}" for pattern in (*self.train, *self.test, *self.masks))
+        patterns = (f"{above}/{pattern}" for pattern in (*self.test, *self.masks, *self.train))
         return tuple(re.sub(r"\{(\w+)=([^}]*)\}", _drawn, line) for line in (*self.tables, *patterns))
 
     def object(self, category: str) -> str | None:
@@ -61,8 +52,7 @@ def _drawn(placeholder: re.Match[str]) -> str:
 
 
 def _read() -> dict[str, Layout]:
-    with (Path(__file__).parent / "layouts.toml").open("rb") as file:
-        tables = tomllib.load(file)
+    tables = tomllib.loads((Path(__file__).parent / "layouts.toml").read_text(encoding="utf-8"))
     return {name: Layout.read({"name": name, **data}, name, DatasetError) for name, data in tables.items()}
 
 

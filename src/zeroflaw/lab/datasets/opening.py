@@ -9,12 +9,12 @@ from pathlib import Path
 
 from zeroflaw.errors import DatasetError, UsageError, closest
 from zeroflaw.images import shown
-from zeroflaw.records import Category, Dataset
+from zeroflaw.records import Dataset
 
 from .layouts import LAYOUTS, Layout
-from .patterns import collect, open_patterns
-from .tables import is_elpv, open_elpv, open_sewerml, open_table, open_visa
-from .tree import Tree, count, names
+from .patterns import GOOD, Problems, collect, open_patterns
+from .tables import open_elpv, open_sewerml, open_table, open_visa
+from .tree import Tree, names
 
 AUTO = "auto"
 _TABLES: Mapping[str, Callable[[str], Dataset]] = {
@@ -23,16 +23,9 @@ _TABLES: Mapping[str, Callable[[str], Dataset]] = {
     "elpv": open_elpv,
     "csv": open_table,
 }
-_NORMAL = [
-    Layout(name="mvtec", title="", licence="", source="", note="", train=(pattern,))
-    for pattern in ("train/{good}/{image}", "{image}")
-]
+_NORMAL = [Layout(name="mvtec", train=(pattern,)) for pattern in ("train/{good}/{image}", "{image}")]
+_FORMS = ("mvtec-loco", "btad", "mvtec")  # the first that fits
 _PARTS = ("train", "test", "ground_truth", "Data")
-_EXPECTED = (
-    "<category>/test/good (MVTec AD, MPDD, LOCO), <category>/test/ok (BTAD), split_csv/1cls.csv or 1cls/ "
-    "(VisA), AeBAD_S/ or AeBAD_V/, SewerML_Val.csv, kos01/ (KolektorSDD), good/ (or OK/, normal/) beside other "
-    "folders, or a .csv file with the columns image and label"
-)
 
 
 def open_dataset(
@@ -58,19 +51,20 @@ def open_dataset(
         near = closest(layout, [*LAYOUTS, AUTO])
         raise UsageError(f"a layout is one of {', '.join([AUTO, *LAYOUTS])}, not '{shown(layout)}'{near}")
     given = os.fspath(name_or_root)
-    if given == "elpv" and layout in (AUTO, "elpv"):
-        dataset = open_elpv()
-        if os.path.isdir(given):  # noqa: PTH112 - no Path yet
-            problem = "elpv: the installed data set is meant, not the folder here; for that write ./elpv."
-            dataset = replace(dataset, problems=(*dataset.problems, problem))
+    kind = "elpv" if given == "elpv" and layout == AUTO else layout
+    kind = _detected(given) if kind == AUTO else kind
+    if kind in _TABLES:
+        dataset = open_elpv() if kind == given == "elpv" else _TABLES[kind](given)
     else:
-        kind = _detected(given) if layout == AUTO else layout
-        opens = _TABLES.get(kind)
-        dataset = opens(given) if opens else open_patterns(Tree(given), LAYOUTS[kind])
+        dataset = open_patterns(Tree(given), LAYOUTS[kind])
+    if given == "elpv" and os.path.isdir(given):  # noqa: PTH112 - no Path.is_dir, which may raise
+        problem = "elpv: the installed data set is meant, not the folder here; for that write ./elpv."
+        dataset = replace(dataset, problems=(*dataset.problems, problem))
     better = LAYOUTS[dataset.layout].aliases if aliases else {}
-    categories = [_compared(replace(c, object=better.get(c.name, c.object)), dataset.layout) for c in dataset]
-    dataset = replace(dataset, categories=tuple(categories))
-    return _whole(dataset, only=Path(os.path.abspath(given)).name in [c.name for c in dataset])  # noqa: PTH100
+    dataset = replace(
+        dataset, categories=tuple(replace(c, object=better.get(c.name, c.object)) for c in dataset)
+    )
+    return _compared(dataset, whole=Path(os.path.abspath(given)).name not in [c.name for c in dataset])  # noqa: PTH100
 
 
 def open_mvtec(root: str | os.PathLike[str]) -> Dataset:
@@ -91,21 +85,16 @@ def open_normals(root: str | os.PathLike[str]) -> Dataset:
             the folders of defects of one product, which are no products.
     """
     tree = Tree(root)
-    places = {} if tree.has("train/good/{image}") else {p: (p, _normal(tree, p)) for p in tree.list().folders}
-    inside = {place: (name, layout) for place, (name, layout) in places.items() if layout is not None}
-    if "good" in inside:
+    single, inside = _normal(tree, ""), {name: _normal(tree, name) for name in tree.entries().folders}
+    places = {name: layout for name, layout in inside.items() if layout is not None}
+    if single is not None and (single is _NORMAL[0] or not places):
+        return collect(tree, {"": single})
+    if not places or GOOD in places:
         raise DatasetError(
-            f"a folder of products is wanted, but '{shown(tree.root)}' has a folder 'good' among "
-            f"{names(inside)}, as one product with flawed images has; give that folder itself, or rename it"
+            f"good images are wanted in <product>/ or <product>/train/good/, but '{shown(tree.root)}' holds "
+            f"{tree.content()}{', as one product with flawed images does' * bool(places)}; check the path"
         )
-    if inside:
-        return collect(tree, inside, tree.name)
-    if (layout := _normal(tree, "")) is None:
-        raise DatasetError(
-            "good images are wanted in <product>/ or <product>/train/good/, but "
-            f"'{shown(tree.root)}' has no such folder, only {tree.content()}; check the path"
-        )
-    return collect(tree, {"": (tree.name, layout)}, Tree(tree.root.resolve().parent).name)
+    return collect(tree, places)
 
 
 def _normal(tree: Tree, place: str) -> Layout | None:
@@ -125,42 +114,34 @@ def open_auxiliary(root: str | os.PathLike[str]) -> Dataset:
     return open_dataset(root)
 
 
-def _compared(category: Category, layout: str) -> Category:
-    """Say where the counts are not the published ones, and how many test images are missing.
+def _compared(dataset: Dataset, *, whole: bool) -> Dataset:
+    """Say where a data set is not as published, and count the test images that are missing.
 
     Where nothing is there of ``train`` nothing is said: a test set without it is measured in full.
     """
-    known = LAYOUTS[layout].published.get(category.name)
-    if known is None:
-        return category
-    train, *test = map(int, known.split("/"))  # the number of all test images, or of good and flawed ones
-    flawed = sum(record.label for record in category.test)
-    here = [len(category.test)] if len(test) == 1 else [len(category.test) - flawed, flawed]
-    if here == test and len(category.train) in (0, train):
-        return category
-    kinds = ["test images"] if len(test) == 1 else ["good", "flawed test images"]
-    published, found = (
-        f"{number} train images, {' and '.join(f'{n} {kind}' for n, kind in zip(counts, kinds, strict=True))}"
-        for number, counts in ((train, test), (len(category.train), here))
+    layout = LAYOUTS[dataset.layout]
+    categories, beside, there = [], Problems(dataset.name), [category.name for category in dataset]
+    for category in dataset:
+        known = [int(number) for number in layout.published.get(category.name, "").split("/") if number]
+        flawed = sum(record.label for record in category.test) if known else 0
+        test = [len(category.test)] if len(known) == 2 else [len(category.test) - flawed, flawed]
+        if known and (known[1:] != test or len(category.train) not in (0, known[0])):
+            kinds = ("train", "test") if len(known) == 2 else ("train", "good test", "flawed test")
+            published, here = (
+                ", ".join(f"{number} {kind}" for number, kind in zip(counts, kinds, strict=True))
+                for counts in (known, [len(category.train), *test])
+            )
+            said = f"{category.name}: published are {published} images; here are {here} images."
+            missing = max(category.missing, sum(known[1:]) - len(category.test))
+            category = replace(category, problems=(*category.problems, said), missing=missing)
+        categories.append(category)
+    beside.note(
+        "", "not here {published category}", *(n for n in layout.published if whole and n not in there)
     )
-    return replace(
-        category,
-        problems=(*category.problems, f"{category.name}: published are {published}; here are {found}."),
-        missing=max(category.missing, sum(test) - len(category.test)),
-    )
-
-
-def _whole(dataset: Dataset, *, only: bool) -> Dataset:
-    """Say which of the published categories are not there, unless one category is meant, and which are strange."""
-    published, there = LAYOUTS[dataset.layout].published, {category.name for category in dataset}
-    problems = list(dataset.problems)
-    if not only and (absent := [name for name in published if name not in there]):
-        of = count(len(published), "category", "categories")
-        problems.append(f"{dataset.name}: {of} are published, not here: {names(absent, 20)}.")
-    # AeBAD_V has no published counts; in the others a name that is not known is of another data set.
-    if published and dataset.layout != "aebad" and (strange := sorted(there - set(published))):
-        problems.append(f"{dataset.name}: not published as a part of {dataset.layout}: {names(strange, 20)}.")
-    return replace(dataset, problems=tuple(problems))
+    if layout.published and layout.name != "aebad":  # whose videos have no published counts
+        strange = (name for name in there if name not in layout.published)
+        beside.note("", f"{{category}} not published as a part of {layout.name}", *strange)
+    return replace(dataset, categories=tuple(categories), problems=dataset.problems + beside.sentences())
 
 
 def _detected(given: str) -> str:
@@ -169,44 +150,39 @@ def _detected(given: str) -> str:
     Raises:
         DatasetError: there is none, or more than one.
     """
-    if given.lower().endswith((".csv", ".tsv")) and os.path.isfile(given):  # noqa: PTH113 - Path.is_file may raise
+    if given.lower().endswith((".csv", ".tsv")) and os.path.isfile(given):  # noqa: PTH113 - see above
         return "csv"
     if given in LAYOUTS and not os.path.lexists(given):
-        known = LAYOUTS[given]
         raise DatasetError(
-            f"the folder of {known.title} is wanted, but there is none called '{given}' here; get the data "
-            f"set from {known.source} and give its folder"
+            f"the folder of {LAYOUTS[given].title} is wanted, but there is none called '{given}' here; get "
+            f"it from {LAYOUTS[given].source} and give its folder"
         )
     tree = Tree(given)
-    found = _matches(tree)
-    above = [Path(path) for path in list(tree.root.resolve().parents)[:3]]
-    if set(found) <= {"folder"}:
-        for folder in above:
-            part = tree.root.resolve().relative_to(folder).parts[0]
-            if part in _PARTS and set(_matches(Tree(folder))) - {"folder"}:
-                raise DatasetError(
-                    f"a data set or a category of one is wanted, but '{shown(tree.root)}' is a part of a "
-                    f"category; this would work: {_advice([folder])}"
-                )
+    found, here = _matches(tree), tree.root.resolve()
+    for folder in list(here.parents)[:3] if set(found) <= {"folder"} else ():
+        if here.relative_to(folder).parts[0] in _PARTS and set(_matches(Tree(folder))) - {"folder"}:
+            raise DatasetError(
+                f"a data set or a category is wanted, but '{shown(tree.root)}' is a part of a category; "
+                f"this would work: {_advice([folder])}"
+            )
     if len(found) == 1:
         return next(iter(found))
     if found:
         seen = "; ".join(f"{layout} in {where}" for layout, where in found.items())
         raise DatasetError(
-            f"one data set is wanted, but '{shown(tree.root)}' mixes layouts ({seen}); give the folder of one, "
-            "or say which is meant with layout (--layout)"
+            f"one data set is wanted, but '{shown(tree.root)}' mixes layouts ({seen}); give the folder of "
+            "one, or say which is meant with layout (--layout)"
         )
-    inside = _advice(tree.root / name for name in tree.list().folders)
-    if tree.list().images and not inside:
-        raise DatasetError(
-            f"labels are wanted, but '{shown(tree.root)}' holds {tree.content()} and nothing that says which are "
-            "good; sort them into good/ and other folders, or give a table with the columns image and label; "
-            "for images without labels there is 'zeroflaw detect'"
-        )
-    near = inside or _advice(above[:2])
+    near = _advice(tree.root / name for name in tree.entries().folders) or _advice(here.parents[:2])
+    layouts = "; ".join(dict.fromkeys(layout.picture[0] for layout in LAYOUTS.values()))
     raise DatasetError(
-        f"a data set is wanted, '{shown(tree.root)}' is none: expected {_EXPECTED}; found {tree.content()}; "
-        f"{f'these would work: {near}' if near else 'check the path'}"
+        f"a data set is wanted ({layouts}), but '{shown(tree.root)}' holds {tree.content()} and nothing that "
+        f"says which images are good; "
+        + (
+            f"these would work: {near}"
+            if near
+            else "sort them into good/ and other folders, or 'zeroflaw detect'"
+        )
     )
 
 
@@ -225,10 +201,10 @@ def _matches(tree: Tree) -> dict[str, str]:
     found = {
         name: "the folder itself"
         for name, layout in LAYOUTS.items()
-        if any(tree.has(sign) for sign in layout.signs) and (name != "elpv" or is_elpv(tree))
+        if any(tree.has(sign) for sign in layout.signs) and (name != "elpv" or _is_elpv(tree))
     }
     forms: dict[str, list[str]] = {}
-    for place in [""] if tree.has("test") else tree.list().folders:
+    for place in [""] if tree.has("test") else tree.entries().folders:
         if form := _form(tree, place):
             forms.setdefault(form, []).append(place or tree.name)
     return found | {form: names(places) for form, places in forms.items()}
@@ -238,8 +214,10 @@ def _form(tree: Tree, place: str) -> str | None:
     """Return which variation of the layout of MVTec AD a category has."""
     if any(tree.has(mark, place) for mark in LAYOUTS["aebad"].marks):
         return None
-    btad = not tree.has("test/good", place)
-    for name in ("mvtec-loco", "btad", "mvtec") if btad else ("mvtec-loco", "mvtec"):
-        if any(tree.has(form, place) for form in LAYOUTS[name].forms):
-            return name
-    return None
+    fit = [name for name in _FORMS if any(tree.has(form, place) for form in LAYOUTS[name].forms)]
+    return next((name for name in fit if name != "btad" or not tree.has("test/good", place)), None)
+
+
+def _is_elpv(tree: Tree) -> bool:
+    with (tree.root / "labels.csv").open("rb") as file:
+        return file.read(11) == b"images/cell"

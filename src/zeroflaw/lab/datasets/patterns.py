@@ -1,24 +1,24 @@
 """Reading one category by the patterns of its layout: every file is an image, a mask, or left over.
 
-A mask belongs to the image of the same name in the folders that its pattern ties together; it may end in one of
-`ENDINGS`. Where two images or two masks share a name nobody can say which belongs to which, and no mask is used.
-A file called like a mask that lies beside the image is its mask, unless it has a mask itself.
+A mask belongs to the image of the same name in the folders that its pattern ties together; it may end in one
+of `ENDINGS`. Where two images or two masks share a name nobody can say which belongs to which, and no mask is
+used. What is called like a mask and lies beside its image is that, unless it has a mask itself.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from zeroflaw.errors import DatasetError, ImageError
 from zeroflaw.images import shown
 from zeroflaw.records import Category, Dataset, Record, Split, read_marked
 
 from .layouts import Layout
-from .tree import Tree, count, fits, join, names
+from .tree import Tree, fits, join, names
 
 GOOD = "good"
 GOOD_NAMES = (GOOD, "ok", "normal")  # in upper or lower case; the first that is there
@@ -29,26 +29,25 @@ class Problems:
     """What is left over or does not fit in one category; files of one place and kind make one sentence."""
 
     def __init__(self, category: str) -> None:
-        self.category = category
-        self._left: dict[tuple[str, str, str], list[str]] = {}
-        self._said: list[str] = []
+        self._category = category
+        self._found: dict[tuple[str, str], list[str]] = {}
 
-    def leave(self, place: str, noun: str, why: str, *left: str) -> None:
-        """Count what is left out of a place: its noun, what is behind the noun, and the names."""
-        if left:
-            self._left.setdefault((place, noun, why), []).extend(left)
-
-    def say(self, sentence: str, place: str = "") -> None:
-        """Add a sentence, without its full stop."""
-        self._said.append(f"{shown(join(self.category, place))}: {sentence}.")
+    def note(self, place: str, text: str, *files: str) -> None:
+        """Count files of a place, if any: their number comes before the {noun} in the text, names behind."""
+        if files or "{" not in text:
+            self._found.setdefault((place, text), []).extend(files)
 
     def sentences(self) -> tuple[str, ...]:
-        """Return all of them, what is left out first."""
-        left = [
-            f"{shown(join(self.category, place))}: left out {count(len(found), noun)}{why}: {names(found)}."
-            for (place, noun, why), found in self._left.items()
-        ]
-        return (*left, *self._said)
+        """Return a sentence for each place and text."""
+        return tuple(
+            shown(f"{join(self._category, place)}: {_counted(text, len(files))}{': ' * bool(files)}")
+            + f"{names(files)}."
+            for (place, text), files in self._found.items()
+        )
+
+
+def _counted(text: str, number: int) -> str:
+    return re.sub(r"\{(.+?)\}", rf"{number} \1" + "s" * (number != 1), text, count=1)
 
 
 class _Item(NamedTuple):
@@ -68,6 +67,11 @@ class _Item(NamedTuple):
         return self.found["image"]
 
     @property
+    def stem(self) -> str:
+        """Name of the image that a mask is of."""
+        return ENDINGS.sub("", self.image)
+
+    @property
     def called(self) -> str:
         """Name of a mask, with one ending for all."""
         return ENDINGS.sub("_mask", self.image)
@@ -78,40 +82,18 @@ class _Item(NamedTuple):
         return tuple(sorted(pair for pair in self.found.items() if pair[0] not in ("image", "mask")))
 
 
-class _Open(NamedTuple):
-    """A pattern that fits so far: the parts to come, and what was found."""
-
-    role: str
-    parts: Sequence[str]
-    found: Mapping[str, str]
-
-    def enter(self, folder: str) -> _Open:
-        match = fits(self.parts[0], folder)
-        return _Open(self.role, self.parts[1:], {**self.found, **(match.groupdict() if match else {})})
+_Open: TypeAlias = tuple[str, Sequence[str], dict[str, str]]  # role, parts to come, what was found so far
 
 
-def read_category(tree: Tree, base: str, dataset: str, name: str, layout: Layout) -> Category:
-    """List one category.
-
-    Args:
-        tree: the root of the data set, or of the category.
-        base: place of the category in it.
-        dataset: name of the data set.
-        name: name of the category.
-        layout: where files lie.
-
-    Raises:
-        DatasetError: a folder cannot be listed.
-    """
+def _read_category(tree: Tree, base: str, dataset: str, name: str, layout: Layout) -> Category:
     problems = Problems(name)
-    patterns = [
-        _Open(role, pattern.split("/"), {})
-        for role in ("masks", "train", "test")  # a file that fits several has the first
-        for pattern in getattr(layout, role)
-    ]
+    roles = {"masks": layout.masks, "train": layout.train, "test": layout.test}  # in case of doubt the first
+    patterns: list[_Open] = [(role, path.split("/"), {}) for role, paths in roles.items() for path in paths]
     items = list(_walk(tree, base, "", patterns, problems))
     images, masks = _sorted_out(items, problems)
-    good = _good_name({item.found["defect"] for item in images if "defect" in item.found})
+    defects = sorted({item.found["defect"] for item in images if "defect" in item.found})
+    called = [defect for word in GOOD_NAMES for defect in defects if defect.casefold() == word]
+    good = GOOD if GOOD in defects or not called else called[0]
     mask_of = _pair([item for item in images if item.role == "test"], masks, good, problems)
     parts: dict[str, list[Record]] = {"train": [], "test": []}
     for item in images:
@@ -126,7 +108,7 @@ def read_category(tree: Tree, base: str, dataset: str, name: str, layout: Layout
     train, test = (tuple(sorted(part, key=lambda record: record.image)) for part in parts.values())
     if layout.test:
         say_incomplete(test, layout.test, problems)
-    missing = len({(i.group, ENDINGS.sub("", i.image)) for i in items}) - len(test) if layout.product else 0
+    missing = len({(item.group, item.stem) for item in items}) - len(test) if layout.product else 0
     return Category(dataset, name, train, test, problems.sentences(), layout.object(name), missing)
 
 
@@ -134,33 +116,29 @@ def _walk(
     tree: Tree, base: str, place: str, patterns: Sequence[_Open], problems: Problems
 ) -> Iterator[_Item]:
     """Yield what fits a pattern; folders are entered only where a pattern goes on."""
-    here = join(base, place) if place else base
-    folders, images, others = tree.list(here)
-    ends = [pattern for pattern in patterns if len(pattern.parts) == 1]
+    here = join(base, place)
+    folders, images, others = tree.entries(here)
+    ends = [pattern for pattern in patterns if len(pattern[1]) == 1]
     for name in images:
-        stem = name.rpartition(".")[0]
-        for role, parts, found in ends:
-            if match := fits(parts[0], stem):
-                path = here if parts[0] == "{mask}" else join(here, name)
-                yield _Item(role, place, path, {**found, **match.groupdict()})
+        for role, (part,), found in ends:
+            if (more := fits(part, Path(name).stem)) is not None:
+                yield _Item(role, place, here if part == "{mask}" else join(here, name), found | more)
                 break
         else:
-            problems.leave(place, "image", "", name)
+            problems.note(place, "left out {image}", name)
     if ends:
-        problems.leave(place, "file", " of another kind", *others)
+        problems.note(place, "left out {file} of another kind", *others)
     for folder in folders:
-        on = [pattern for pattern in patterns if len(pattern.parts) > 1 and fits(pattern.parts[0], folder)]
-        on = [pattern for pattern in on if "{" not in pattern.parts[0]] or on
-        if on:
-            yield from _walk(tree, base, join(place, folder), [p.enter(folder) for p in on], problems)
+        literal = [pattern for pattern in patterns if pattern[1][0] == folder]  # before what is any name
+        deeper = [
+            (role, rest, found | more)
+            for role, (part, *rest), found in literal or patterns
+            if rest and (more := fits(part, folder)) is not None
+        ]
+        if deeper:
+            yield from _walk(tree, base, join(place, folder), deeper, problems)
         else:
-            problems.leave(place, "folder", "", folder)
-
-
-def _good_name(defects: set[str]) -> str:
-    """Return what the folder of good images is called."""
-    called = [defect for good in GOOD_NAMES for defect in sorted(defects) if defect.casefold() == good]
-    return GOOD if GOOD in defects or not called else called[0]
+            problems.note(place, "left out {folder}", folder)
 
 
 def _sorted_out(items: Sequence[_Item], problems: Problems) -> tuple[list[_Item], list[_Item]]:
@@ -168,91 +146,73 @@ def _sorted_out(items: Sequence[_Item], problems: Problems) -> tuple[list[_Item]
     masks = list({item.path: item for item in items if item.role == "masks"}.values())
     images, there = [], {(item.group, item.called) for item in masks}
     stems = Counter((item.role, item.place, item.image) for item in items)
-    for item in items:
-        base = ENDINGS.sub("", item.image)
-        if item.role == "masks":
-            continue
-        if (
-            base == item.image
-            or not stems[item.role, item.place, base]
-            or (item.group, f"{item.image}_mask") in there
-        ):
+    for item in (item for item in items if item.role != "masks"):
+        beside = item.stem != item.image and stems[item.role, item.place, item.stem]
+        if not beside or (item.group, f"{item.image}_mask") in there:  # what has a mask is an image
             images.append(item)
+            if stems[item.role, item.place, item.image] > 1:
+                problems.note(item.place, "{image} called like another but for the extension", item.name)
         elif (item.group, item.called) in there:
-            problems.leave(item.place, "mask", " beside an image that has one", item.name)
+            problems.note(item.place, "left out {mask} beside images that have one", item.name)
         else:
             masks.append(item)
-    kept = [item for item in images if stems[item.role, item.place, item.image] > 1]
-    for place in dict.fromkeys(item.place for item in kept):
-        twins = [item.name for item in kept if item.place == place]
-        problems.say(f"several images have one name but for the extension: {names(twins)}", place)
     return images, masks
 
 
 def _pair(images: Sequence[_Item], masks: Sequence[_Item], good: str, problems: Problems) -> dict[str, str]:
     """Return the path of the mask of each image that has one."""
     pairs: dict[str, str] = {}
-    for group in dict.fromkeys(mask.group for mask in masks):
-        alike = [image for image in images if image.group == group]
-        own = [mask for mask in masks if mask.group == group]
-        if own[0].role == "train" or dict(group).get("defect") == good:
-            _leave(own, " of good images", problems)
-            continue
-        stems, called = Counter(image.image for image in alike), Counter(mask.called for mask in own)
-        doubted = {name for stem in stems if stems[stem] > 1 for name in (stem, f"{stem}_mask")}
-        doubtful = [mask for mask in own if called[mask.called] > 1 or mask.called in doubted]
-        _leave(doubtful, " that fit several images or share a name", problems)
-        free = {mask.called: mask for mask in own if mask not in doubtful}
-        for name in (
-            lambda image: f"{image.image}_mask",
-            lambda image: image.image,
-            lambda image: image.called,
-        ):
-            for image in alike:
-                if image.path not in pairs and name(image) in free:
-                    pairs[image.path] = free.pop(name(image)).path
-        _leave(free.values(), " without an image of that name", problems)
-    return pairs
-
-
-def _leave(masks: Iterable[_Item], why: str, problems: Problems) -> None:
+    stems = Counter((image.group, image.image) for image in images)
+    called = Counter((mask.group, mask.called) for mask in masks)
+    free: dict[object, _Item] = {}
     for mask in masks:
-        problems.leave(mask.place, "mask", why, mask.name)
+        key = (mask.group, mask.called)
+        if mask.role == "train" or mask.found.get("defect") == good:
+            problems.note(mask.place, "left out {mask} of good images", mask.name)
+        elif called[key] > 1 or max(stems[mask.group, stem] for stem in (mask.called, mask.stem)) > 1:
+            problems.note(mask.place, "left out {mask} that fit several images or share a name", mask.name)
+        else:
+            free[key] = mask
+    for name in ("{0.image}_mask", "{0.image}", "{0.called}"):
+        for image in images:
+            key = (image.group, name.format(image))
+            if image.path not in pairs and key in free:
+                pairs[image.path] = free.pop(key).path
+    for mask in free.values():
+        problems.note(mask.place, "left out {mask} without an image of that name", mask.name)
+    return pairs
 
 
 def _judged(item: _Item, mask: Path | None, problems: Problems) -> str | None:
     """Return the label of an image whose mask is its label; None where there is none that can be read."""
-    if mask is None:
-        problems.leave(item.place, "image", " without a label", item.name)
-        return None
     try:
-        return "defect" if read_marked(mask).any() else GOOD
+        if mask is not None:
+            return "defect" if read_marked(mask).any() else GOOD
+        problems.note(item.place, "left out {image} without a label", item.name)
     except ImageError as error:
-        problems.say(f"left out {shown(item.name)}, whose label cannot be read ({error.reason})", item.place)
-        return None
+        problems.note(item.place, f"left out {{image}} without a readable label ({error.reason})", item.name)
+    return None
 
 
 def say_incomplete(test: Sequence[Record], patterns: Sequence[str], problems: Problems) -> None:
     """Say which flawed images have no mask where others have one, and where one kind of image lacks."""
     labels: dict[str, set[int]] = {} if test else {"": set()}
-    bare, flawed = [], 0
+    bare, flawed = list[str](), 0
     for record in test:
         labels.setdefault(record.domain or "", set()).add(record.label)
         flawed += record.label
         if record.label and record.mask is None:
             bare.append(f"{record.image.parent.name}/{record.image.name}")
-    if 0 < len(bare) < flawed:
-        of = f"{len(bare)} of {count(flawed, 'flawed image')}"
-        problems.say(f"pixel metrics leave out {of}, without a mask: {names(bare)}")
+    if len(bare) < flawed:
+        problems.note("", f"pixel metrics leave out {{flawed image}} of {flawed}, without a mask", *bare)
     for domain in sorted(labels):
-        for label, kind in enumerate(("good", "flawed")):
-            if label not in labels[domain]:
-                of = f" of {domain}" if domain else ""
-                problems.say(f"there is no {kind} test image{of}, so that metrics are undefined")
+        for kind in [kind for label, kind in enumerate(("good", "flawed")) if label not in labels[domain]]:
+            of = f" of {domain}" * bool(domain)
+            problems.note("", f"there is no {kind} test image{of}, so that metrics are undefined")
     for choices in re.findall(r"\{domain=([\w|]+)\}", " ".join(patterns)):
         absent = [domain for domain in choices.split("|") if domain not in labels]
-        if 0 < len(absent) <= choices.count("|"):
-            problems.say(f"there is no test image of {', '.join(absent)}")
+        if len(absent) <= choices.count("|"):
+            problems.note("", "there is no test image of {domain}", *absent)
 
 
 def open_patterns(tree: Tree, layout: Layout, name: str | None = None) -> Dataset:
@@ -266,31 +226,30 @@ def open_patterns(tree: Tree, layout: Layout, name: str | None = None) -> Datase
     Raises:
         DatasetError: there is no category, or none with a test image.
     """
-    if layout.product:
-        places = {"": layout.product}
-    elif any(tree.has(mark) for mark in layout.marks):
-        places = {"": tree.name}
-        name = name or Tree(tree.root.resolve().parent).name
-    else:
-        places = {
-            place: place for place in tree.list().folders if any(tree.has(m, place) for m in layout.marks)
-        }
-    dataset = collect(tree, {place: (called, layout) for place, called in places.items()}, name or tree.name)
+    places = [folder for folder in tree.entries().folders if any(tree.has(m, folder) for m in layout.marks)]
+    if layout.product or any(tree.has(mark) for mark in layout.marks):
+        places = [""]
+    dataset = collect(tree, dict.fromkeys(places, layout), name)
     if not any(category.test for category in dataset):
         why = " ".join((*dataset.problems, *(s for category in dataset for s in category.problems)))
         raise DatasetError(
-            f"a data set is wanted with {' or '.join(layout.picture)}, but '{shown(tree.root)}' holds "
-            f"{tree.content()} and no such test image; check path and layout{f' ({why})' if why else ''}"
+            f"a data set with {', '.join(layout.picture)} is wanted, but '{shown(tree.root)}' holds "
+            f"{tree.content()} and no such test image; check path and layout ({why})"
         )
     return dataset
 
 
-def collect(tree: Tree, places: Mapping[str, tuple[str, Layout]], dataset: str) -> Dataset:
-    """List the categories at some places, each with its name and layout."""
-    found = [read_category(tree, place, dataset, name, layout) for place, (name, layout) in places.items()]
-    beside = Problems(dataset)
+def collect(tree: Tree, places: Mapping[str, Layout], dataset: str | None = None) -> Dataset:
+    """List the categories at some places, each in its layout; ``""`` is a root that is a category itself."""
+    product = next(iter(places.values())).product if "" in places else None
+    if "" in places and not product:
+        dataset = dataset or Tree(tree.root.resolve().parent).name
+    dataset, beside = dataset or tree.name, Problems(dataset or tree.name)
+    found = [
+        _read_category(tree, place, dataset, place or product or tree.name, layout)
+        for place, layout in places.items()
+    ]
     if "" not in places:
-        beside.leave("", "folder", "", *(folder for folder in tree.list().folders if folder not in places))
-        beside.leave("", "image", "", *tree.list().images)
-    layout = next((layout.name for _, layout in places.values()), "")
-    return Dataset(dataset, tuple(found), beside.sentences(), layout)
+        beside.note("", "left out {folder}", *(name for name in tree.entries().folders if name not in places))
+        beside.note("", "left out {image}", *tree.entries().images)
+    return Dataset(dataset, tuple(found), beside.sentences(), *{layout.name for layout in places.values()})

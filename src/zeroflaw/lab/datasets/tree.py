@@ -1,4 +1,4 @@
-"""What lies below a folder: each folder is listed once, in an order that never changes, hidden entries left out."""
+"""What lies below a folder; each is listed once, in an order that never changes, hidden entries left out."""
 
 from __future__ import annotations
 
@@ -25,30 +25,35 @@ class Tree:
     """The folders below a root; places in it are relative paths with slashes, ``""`` for the root itself.
 
     Raises:
-        DatasetError: from the constructor; there is no such folder. From all methods; a folder in it cannot
-            be listed.
+        DatasetError: there is no such folder; from all methods: a folder cannot be listed.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
+        self.name = Path(os.path.abspath(root)).name  # noqa: PTH100 - links keep their names
         self._lists: dict[str, Listing] = {}
         self._folded: dict[str, dict[str, list[str]]] = {}
-        if not os.path.isdir(self.root):  # noqa: PTH112 - Path.is_dir raises where a folder may not be entered
-            what = "is a file" if os.path.exists(self.root) else "does not exist"  # noqa: PTH110
+        if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises where a folder may not be entered
+            what = "is a file" if os.path.exists(root) else "does not exist"  # noqa: PTH110
             raise DatasetError(
-                f"the folder of a data set is wanted, but '{shown(self.root)}' {what}; check the path"
+                f"the folder of a data set is wanted, but '{shown(root)}' {what}; check the path"
             )
 
-    @property
-    def name(self) -> str:
-        """Name of the root, also where it is written ``.`` or ``..``."""
-        return Path(os.path.abspath(self.root)).name  # noqa: PTH100 - links keep their names
-
-    def list(self, place: str = "") -> Listing:
+    def entries(self, place: str = "") -> Listing:
         """List a folder; one that does not exist is empty."""
         if place not in self._lists:
             self._lists[place] = _listed(self.root / place)
         return self._lists[place]
+
+    def content(self) -> str:
+        """Say what the root holds, for a message."""
+        folders, images, others = self.entries()
+        return names([*(f"{name}/" for name in folders), *images, *others], 8) or "nothing"
+
+    def below(self, depth: int, place: str = "") -> list[str]:
+        """Return a place and the folders below it."""
+        deeper = self.entries(place).folders if depth else ()
+        return [place, *(one for name in deeper for one in self.below(depth - 1, join(place, name)))]
 
     def find(self, path: str) -> str | None:
         """Return the path of a file, or of the only one that differs in upper and lower case; else None.
@@ -58,7 +63,7 @@ class Tree:
         place, _, name = path.rpartition("/")
         if place not in self._folded:
             folded = self._folded[place] = {}
-            for other in (*self.list(place).images, *self.list(place).others):
+            for other in (*self.entries(place).images, *self.entries(place).others):
                 folded.setdefault(other.casefold(), []).append(other)
         alike = self._folded[place].get(name.casefold(), [])
         if name in alike or len(alike) == 1:
@@ -69,20 +74,15 @@ class Tree:
     def has(self, pattern: str, place: str = "") -> bool:
         """Whether a folder, or a file where the pattern ends in an image or a table, is there."""
         first, _, rest = pattern.partition("/")
-        here = self.list(place)
+        here = self.entries(place)
         if rest:
-            return any(self.has(rest, join(place, name)) for name in here.folders if fits(first, name))
-        if "{image}" in first:
+            return any(
+                self.has(rest, join(place, name)) for name in here.folders if fits(first, name) is not None
+            )
+        if first == "{image}":
             return bool(here.images)
-        return any(fits(first, name) for name in (here.others if ".csv" in first else here.folders))
-
-    def content(self, place: str = "") -> str:
-        """Say what a folder holds, for a message."""
-        folders, images, others = self.list(place)
-        parts = [f"the folders {names(folders, 8)}"] if folders else []
-        parts += [count(len(images), "image")] if images else []
-        parts += [f"the files {names(others)}"] if others else []
-        return " and ".join(parts) or "nothing"
+        named = here.others if ".csv" in first else here.folders
+        return any(fits(first, name) is not None for name in named)
 
 
 def _listed(folder: Path) -> Listing:
@@ -103,33 +103,26 @@ def _listed(folder: Path) -> Listing:
 
 
 def join(place: str, name: str) -> str:
-    """Put a name behind a place."""
-    return f"{place}/{name}" if place else name
+    """Put a name, or a place, behind a place; each may be empty."""
+    return f"{place}/{name}" if place and name else place or name
 
 
-def fits(segment: str, name: str) -> re.Match[str] | None:
+def fits(segment: str, name: str) -> dict[str, str] | None:
     """Match one name with one part of a pattern: ``{word}`` for any name, ``{word=regex}``, or plain text."""
-    return _compiled(segment).fullmatch(name)
+    match = _compiled(segment).fullmatch(name)
+    return None if match is None else match.groupdict()
 
 
 @cache
 def _compiled(segment: str) -> re.Pattern[str]:
-    parts = re.split(r"\{(\w+)(?:=([^}]*))?\}", segment)
+    parts = re.split(r"\{(\w+)(?:=([^}]*))?\}", segment.replace("{good}", "{good=(?i:good|ok|normal)}"))
     regex = re.escape(parts[0])
     for word, wanted, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-        regex += f"(?P<{word}>{wanted or _ANY.get(word, '.+')}){re.escape(text)}"
+        regex += f"(?P<{word}>{wanted or '.+'}){re.escape(text)}"
     return re.compile(regex, re.DOTALL)
-
-
-_ANY = {"good": "(?i:good|ok|normal)"}
 
 
 def names(found: Iterable[str], most: int = 5) -> str:
     """Name some files, and count the rest."""
     listed = [shown(name) for name in found]
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
-
-
-def count(number: int, noun: str, nouns: str = "") -> str:
-    """Write ``1 mask``, ``2 masks``."""
-    return f"{number} {noun if number == 1 else nouns or noun + 's'}"

@@ -30,6 +30,12 @@ class Layout(Record):
     signs: tuple[str, ...] = ()
     forms: tuple[str, ...] = ()
     product: str | None = None
+    columns: Mapping[str, str] = {}
+    optional: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    flawed: str = "defective"
+    header: bool = True
+    listed: tuple[str, ...] = ()
     objects: Mapping[str, str] = {}
     aliases: Mapping[str, str] = {}
     published: Mapping[str, str] = {}

@@ -6,7 +6,7 @@ A row says split, kind of defect and mask of an image. Files are looked up and n
 - ELPV (Buerhop-Lutz et al., EU PVSEC 2018): people judged each cell, with a probability of 0, 1/3, 2/3 or 1
   that it is defective; only the sure ones are scored. The kind of module is the domain.
 - Sewer-ML (Haurum and Moeslund, CVPR 2021): the column ``Defect`` is the label, 17 codes are the kind of
-  defect (``"RB+OB"`` for two). The validation images are scored: the labels of the test images are not public.
+  defect (``"RB+OB"`` for two). The validation images are scored: the test labels are not public.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from zeroflaw.errors import DatasetError
 from zeroflaw.images import brief, shown
 from zeroflaw.records import Category, Dataset, LazyRecords, Record, Split
 
-from .layouts import LAYOUTS
+from .layouts import LAYOUTS, Layout
 from .patterns import GOOD, Problems, open_patterns, say_incomplete
 from .tree import Tree, join, names
 
 LAZY_FROM = 100_000  # images, from which on records are made when they are asked for
-CODES = (
-    *("RB", "OB", "PF", "DE", "FS", "IS", "RO", "IN", "AF"),
-    *("BE", "FO", "GR", "PH", "PB", "OS", "OP", "OK"),
-)
 _GOOD = ("0", "0.0", "false", "good", "normal", "ok")
 _FLAWED = ("1", "1.0", "true", "anomaly", "anomalous", "bad", "defect", "defective", "flawed", "ko", "ng")
-_LABELS = dict.fromkeys(_GOOD, False) | dict.fromkeys(_FLAWED, True)
+_UNSURE = ("0.3333333333333333", "0.6666666666666666")  # of ELPV
+_LABELS: dict[str, bool | None] = {
+    **dict.fromkeys(_GOOD, False),
+    **dict.fromkeys(_FLAWED, True),
+    **dict.fromkeys(_UNSURE),
+}
 _SPLITS: dict[str, Split | None] = {"": "test", "test": "test", "train": "train", "val": None, "valid": None}
-_CELLS = {"0.0": False, "1.0": True, "0.3333333333333333": None, "0.6666666666666666": None}
+_Facts: TypeAlias = tuple[Split | None, str, str, str | None]  # split, defect, mask, domain
+_Find: TypeAlias = Callable[[str], str | None]  # the path of an image in the tree
 T = TypeVar("T")
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """One row of a table; the split None is not used."""
 
     line: int
+    category: str
     image: str
+    split: Split | None
     defect: str
-    split: Split | None = "test"
-    mask: str = ""
-    domain: str | None = None
-
-
-_Facts: TypeAlias = tuple[Split | None, str, str, str | None]  # split, defect, mask, domain
+    mask: str
+    domain: str | None
 
 
 def read_table(
@@ -106,17 +106,34 @@ def _meant(table: Path, line: int, word: str, what: str, words: Mapping[str, T])
     return words[word.casefold()]
 
 
+def _rows(table: Path, layout: Layout, split: str) -> Iterator[_Row]:
+    wanted, optional = tuple(layout.columns.values()), (*layout.optional, *layout.codes)
+    header = "" if layout.header else " ".join(wanted)
+    for line, values in read_table(table, wanted, optional, header=header):
+        cells = dict(zip((*layout.columns, *optional), values, strict=True))
+        flawed = _meant(table, line, cells["label"], "label", _LABELS)
+        said = _meant(table, line, cells.get("split", split), "split", _SPLITS)
+        codes = [code for code in layout.codes if cells[code] not in ("", "0", "0.0")]
+        defect = ("+".join(codes) or layout.flawed) if flawed else GOOD
+        used, category, mask = (
+            None if flawed is None else said,
+            cells.get("category", ""),
+            cells.get("mask", ""),
+        )
+        yield _Row(line, category, cells["image"], used, defect, mask, cells.get("domain"))
+
+
 def _category(
-    rows: Iterable[Row], table: Path, tree: Tree, dataset: str, name: str, find: Callable[[str], str | None]
+    tree: Tree, table: Path, rows: Iterable[_Row], layout: Layout, dataset: str, name: str, find: _Find
 ) -> Category:
-    """Look up what the rows of one category name; ``find`` gives the path of an image in the tree, or None.
+    """Look up what the rows of one category name.
 
     Raises:
         DatasetError: two rows say different things of one image.
     """
     problems, facts, kinds = Problems(name), dict[str, _Facts](), dict[_Facts, _Facts]()
     for row in rows:
-        said = (row.split, row.defect, row.mask, row.domain)
+        said = row[3:]
         if row.image not in facts:
             facts[row.image] = kinds.setdefault(said, said)  # one object, however many images share it
         elif facts[row.image] == said:
@@ -136,11 +153,8 @@ def _category(
             problems.note("", f"left out {kind} of {table.name} without a file", image)
             missing += split == "test"
         elif split is None or (split == "train" and defect != GOOD):
-            problems.note(
-                "",
-                "left out {training image} with flaws" if split else "left out {image} that is not scored",
-                image,
-            )
+            kind = "{image} that is not scored" if split is None else "{training image} with flaws"
+            problems.note("", f"left out {kind}", image)
         else:
             there[split].append((path, (split, defect, marked or "", domain) if mask else said))
             if mask and marked is None:
@@ -149,7 +163,11 @@ def _category(
     train, test = (_records(tree.root, dataset, name, found) for found in there.values())
     if test:
         say_incomplete(test, (), problems)
-    return Category(dataset, name, train, test, problems.sentences(), missing=missing)
+    named = {path.casefold() for image, said in facts.items() for path in (image, said[2]) if layout.listed}
+    for place in (place for folder in layout.listed for place in tree.below(1, f"{name}/{folder}")):
+        left = [file for file in tree.entries(place).images if f"{place}/{file}".casefold() not in named]
+        problems.note("", f"left out {{file}} in no row of {table.name}", *left)
+    return Category(dataset, name, train, test, problems.sentences(), layout.object(name), missing)
 
 
 def _records(root: Path, dataset: str, name: str, found: list[tuple[str, _Facts]]) -> Sequence[Record]:
@@ -165,21 +183,34 @@ def _records(root: Path, dataset: str, name: str, found: list[tuple[str, _Facts]
     return records if len(records) >= LAZY_FROM else tuple(records)
 
 
-def _dataset(layout: str, tree: Tree, table: Path, every: Sequence[Category], name: str = "") -> Dataset:
+def _categories(
+    tree: Tree, table: Path, layout: Layout, dataset: str, *, split: str = "", find: _Find | None = None
+) -> list[Category]:
+    rows: dict[str, Iterable[_Row]] = {}
+    if layout.product:  # many rows, perhaps, which are used one by one
+        rows = {layout.product: _rows(table, layout, split)}
+    else:
+        grouped: dict[str, list[_Row]] = {}
+        for row in _rows(table, layout, split):
+            grouped.setdefault(row.category or table.stem, []).append(row)
+        rows = {name: grouped[name] for name in sorted(grouped)}
+    return [_category(tree, table, rows[name], layout, dataset, name, find or tree.find) for name in rows]
+
+
+def _dataset(tree: Tree, table: Path, layout: Layout, name: str, every: Sequence[Category]) -> Dataset:
     """Put categories together; one of which no test image is there is left out.
 
     Raises:
         DatasetError: none of the test images is there.
     """
-    found = [replace(one, object=LAYOUTS[layout].object(one.name)) for one in every if one.test]
-    if not found:
-        why = " ".join(sentence for one in every for sentence in one.problems) or "it has no rows"
+    if not any(category.test for category in every):
+        why = " ".join(sentence for one in every for sentence in one.problems) or "it has no rows of them"
         raise DatasetError(
             f"test images that '{shown(table)}' names are wanted in '{shown(tree.root)}', which holds "
             f"{tree.content()} and none of them; unpack them there, or correct the paths ({why})"
         )
     problems = tuple(sentence for one in every if not one.test for sentence in one.problems)
-    return Dataset(name or tree.name, tuple(found), problems, layout)
+    return Dataset(name, tuple(one for one in every if one.test), problems, layout.name)
 
 
 def open_table(path: str | os.PathLike[str]) -> Dataset:
@@ -187,12 +218,8 @@ def open_table(path: str | os.PathLike[str]) -> Dataset:
 
     Columns ``mask`` and ``split`` may say the mask of each flawed image, and ``train``, ``val`` or ``test``.
     """
-    table, rows = Path(path), list[Row]()
-    for line, (image, label, mask, split) in read_table(table, ("image", "label"), ("mask", "split")):
-        defect = "defective" if _meant(table, line, label, "label", _LABELS) else GOOD
-        rows.append(Row(line, image, defect, _meant(table, line, split, "split", _SPLITS), mask))
-    tree = Tree(table.parent)
-    return _dataset("csv", tree, table, [_category(rows, table, tree, tree.name, table.stem, tree.find)])
+    table, tree, layout = Path(path), Tree(Path(path).parent), LAYOUTS["csv"]
+    return _dataset(tree, table, layout, tree.name, _categories(tree, table, layout, tree.name))
 
 
 def open_visa(root: str | os.PathLike[str]) -> Dataset:
@@ -204,24 +231,14 @@ def open_visa(root: str | os.PathLike[str]) -> Dataset:
         inner = Tree(tree.root / "1cls") if whole else tree
         return replace(open_patterns(inner, LAYOUTS["mvtec"], tree.name if whole else None), layout="visa")
     tree = tree if only is None else Tree(tree.root.resolve().parent)
-    table, rows, named = tree.root / "split_csv" / "1cls.csv", dict[str, list[Row]](), set[str]()
-    columns = ("object", "split", "label", "image", "mask")
-    for line, (name, said, label, image, mask) in read_table(table, columns):
-        defect = "bad" if _meant(table, line, label, "label", _LABELS) else GOOD
-        split = _meant(table, line, said, "split", _SPLITS)
-        rows.setdefault(name, []).append(Row(line, image, defect, split, mask))
-        named |= {image.casefold(), mask.casefold()}
-    every = [
-        _category(rows.get(name, []), table, tree, tree.name, name, tree.find)
-        for name in (sorted(rows) if only is None else [only])
-    ]
-    dataset, problems = _dataset("visa", tree, table, every), Problems(tree.name)
-    for name in tree.entries().folders if only is None else [only]:
-        for kind in (f"{name}/Data/Images", f"{name}/Data/Masks"):
-            for place in (join(kind, folder) for folder in tree.entries(kind).folders):
-                left = [f for f in tree.entries(place).images if f"{place}/{f}".casefold() not in named]
-                problems.note(place, f"left out {{file}} in no row of {table.name}", *left)
-    return replace(dataset, problems=(*dataset.problems, *problems.sentences()))
+    table, layout = tree.root / "split_csv" / "1cls.csv", LAYOUTS["visa"]
+    every = _categories(tree, table, layout, tree.name)
+    known, beside = {category.name for category in every}, Problems(tree.name)
+    every = [category for category in every if only in (None, category.name)]
+    dataset = _dataset(tree, table, layout, tree.name, every)
+    strange = (name for name in tree.entries().folders if tree.has("Data/Images", name) and name not in known)
+    beside.note("", "left out {class} in no row of 1cls.csv", *(strange if only is None else ()))
+    return replace(dataset, problems=dataset.problems + beside.sentences())
 
 
 def open_elpv(root: str | os.PathLike[str] | None = None) -> Dataset:
@@ -234,14 +251,8 @@ def open_elpv(root: str | os.PathLike[str] | None = None) -> Dataset:
                 "run: pip install 'zeroflaw[elpv]'"
             )
         root = Path(spec.submodule_search_locations[0]) / "data"
-    tree, rows = Tree(root), list[Row]()
-    table, columns = tree.root / "labels.csv", ("image", "probability", "module")
-    for line, (image, said, module) in read_table(table, columns, header=" ".join(columns)):
-        flawed = _meant(table, line, said, "probability", _CELLS)
-        split: Split | None = None if flawed is None else "test"
-        rows.append(Row(line, image, "defective" if flawed else GOOD, split, domain=module))
-    category = _category(rows, table, tree, "elpv", "solar_cell", tree.find)
-    return _dataset("elpv", tree, table, [category], "elpv")
+    tree, table, layout = Tree(root), Path(root) / "labels.csv", LAYOUTS["elpv"]
+    return _dataset(tree, table, layout, "elpv", _categories(tree, table, layout, "elpv"))
 
 
 def open_sewerml(root: str | os.PathLike[str]) -> Dataset:
@@ -264,36 +275,29 @@ def open_sewerml(root: str | os.PathLike[str]) -> Dataset:
             f"the table SewerML_Val.csv is wanted in '{shown(tree.root)}' or a folder in it, but there is "
             f"only {tree.content()}; ask for the annotations where the images come from"
         )
-    table = tree.root / tables["sewerml_val.csv"]
-    (category,) = dataset = _dataset("sewerml", tree, table, [_sewer_part(tree, table, "test", "val")])
+    category = _sewer_part(tree, tables["sewerml_val.csv"], "test", "val")
+    dataset = _dataset(tree, tree.root / tables["sewerml_val.csv"], LAYOUTS["sewerml"], tree.name, [category])
     if "sewerml_train.csv" in tables:
-        train = _sewer_part(tree, tree.root / tables["sewerml_train.csv"], "train", "train")
+        train = _sewer_part(tree, tables["sewerml_train.csv"], "train", "train")
         category = replace(category, train=train.train, problems=category.problems + train.problems)
     return replace(dataset, categories=(category,))
 
 
-def _sewer_part(tree: Tree, table: Path, split: Split, prefix: str) -> Category:
-    every = tree.below(3)
+def _sewer_part(tree: Tree, table: str, split: str, prefix: str) -> Category:
+    every, doubled = tree.below(3), list[str]()
     own = [place for place in every if any(part.casefold().startswith(prefix) for part in place.split("/"))]
     index: dict[str, str | None] = {}  # None where several folders have an image of that name
     for place in own or every:
         for name in (*tree.entries(place).images, *tree.entries(place).others):
             index[name] = None if name in index else join(place, name)
 
-    def rows() -> Iterator[Row]:
-        for line, (image, said, *marks) in read_table(table, ("Filename", "Defect"), CODES):
-            codes = [code for code, mark in zip(CODES, marks, strict=True) if mark not in ("", "0", "0.0")]
-            flawed = _meant(table, line, said, "label", _LABELS)
-            yield Row(line, image, ("+".join(codes) or "defect") if flawed else GOOD, split)
-
-    doubled: list[str] = []
-
     def find(image: str) -> str | None:
         path = index.pop(image, "")
         doubled.extend([image] if path is None else [])
         return path or None
 
-    category, problems = _category(rows(), table, tree, tree.name, "sewer", find), Problems("sewer")
+    layout, problems = LAYOUTS["sewerml"], Problems("sewer")
+    (category,) = _categories(tree, tree.root / table, layout, tree.name, split=split, find=find)
     problems.note("", "left out {image} that several folders have", *doubled)
-    problems.note("", f"left out {{file}} that {table.name} does not name", *(index if own else ()))
+    problems.note("", f"left out {{file}} that {Path(table).name} does not name", *(index if own else ()))
     return replace(category, problems=category.problems + problems.sentences())

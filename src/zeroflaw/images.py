@@ -414,37 +414,36 @@ def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 def _expand(given: str) -> ImageList:
     path = Path(given)
-    if not given or not _exists(path):
-        return _expand_pattern(given)
-    if not path.is_dir():
-        return ImageList((path,))
-    found = _walk(path)
-    if not found.paths:
-        raise InputError(f"folder {_quoted(given)} holds no image; {_only(found)}")
-    return found
-
-
-def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        there = bool(given) and path.exists()
     except OSError as error:
-        raise InputError(f"{_quoted(path)} cannot be looked at ({brief(error)}); check the path") from error
+        raise InputError(f"'{shown(path)}' cannot be looked at ({brief(error)}); check the path") from error
+    if there and not path.is_dir():
+        return ImageList((path,))
+    if not there and not glob.has_magic(given):
+        raise InputError(f"there is no file or folder '{shown(given)}'; check the path")
+    files, links = _walk(path) if there else _matching(given)
+    images = tuple(file for file in files if file.suffix.lower() in EXTENSIONS)
+    skipped = (*(file for file in files if file.suffix.lower() not in EXTENSIONS), *links)
+    if not images:
+        what = f"folder '{shown(given)}' holds" if there else f"pattern '{shown(given)}' matches"
+        others = f"{len(skipped)} other entries were skipped, " if skipped else ""
+        raise InputError(f"{what} no image; {others}images end in .png, .jpg, .webp, .bmp or .tif")
+    return ImageList(images, skipped)
 
 
-def _expand_pattern(given: str) -> ImageList:
-    if not glob.has_magic(given):
-        raise InputError(f"there is no file or folder {_quoted(given)}; check the path")
+def _matching(pattern: str) -> tuple[list[Path], list[Path]]:
+    """Return the files that a pattern means, and links to folders among them."""
     # Path.glob takes neither absolute patterns nor '..', so the older function it is.
-    names = glob.glob(given, recursive=True)  # noqa: PTH207
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207
+    if not names:  # the brackets may be those of a folder's name
+        names = glob.glob(pattern.replace("[", "[[]"), recursive=True)  # noqa: PTH207
     matches = sorted((Path(name) for name in names), key=lambda path: path.parts)
-    if "**" in given:  # which follows links to folders, for ever where they form a loop
-        start = len(Path(given.partition("**")[0]).parts)
+    if "**" in pattern:  # which follows links to folders, for ever where they form a loop
+        start = len(Path(pattern.partition("**")[0]).parts)
         matches = [path for path in matches if not _behind_link(path, start)]
-    parts = [_walk(path) if path.is_dir() else _sorted_out([path]) for path in matches]
-    found = ImageList(tuple(p for f in parts for p in f.paths), tuple(p for f in parts for p in f.skipped))
-    if not found.paths:
-        raise InputError(f"pattern {_quoted(given)} matches no image; {_only(found)}")
-    return found
+    found = [_walk(path) if path.is_dir() else ([path], []) for path in matches]
+    return [file for files, _ in found for file in files], [link for _, links in found for link in links]
 
 
 def _behind_link(path: Path, start: int) -> bool:
@@ -452,34 +451,17 @@ def _behind_link(path: Path, start: int) -> bool:
     return any(folder.is_symlink() for folder in folders if len(folder.parts) > start)
 
 
-def _walk(folder: Path) -> ImageList:
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
     files: list[Path] = []
     links: list[Path] = []
     for root, folders, names in os.walk(folder, onerror=_cannot_list):
         folders[:] = [name for name in folders if not name.startswith(".")]
         links += [Path(root, name) for name in folders if Path(root, name).is_symlink()]
         files += [Path(root, name) for name in names if not name.startswith(".")]
-    found = _sorted_out(sorted(files, key=lambda path: path.parts))
-    return ImageList(found.paths, found.skipped + tuple(sorted(links)))
+    return sorted(files, key=lambda path: path.parts), sorted(links)
 
 
 def _cannot_list(error: OSError) -> None:
-    folder = _quoted(error.filename)
-    raise InputError(f"folder {folder} cannot be read ({error.strerror}); check its permissions")
-
-
-def _sorted_out(files: Iterable[Path]) -> ImageList:
-    images: list[Path] = []
-    others: list[Path] = []
-    for path in files:
-        (images if path.suffix.lower() in EXTENSIONS else others).append(path)
-    return ImageList(tuple(images), tuple(others))
-
-
-def _only(found: ImageList) -> str:
-    others = f"{len(found.skipped)} other entries were skipped, " if found.skipped else ""
-    return f"{others}images end in .png, .jpg, .webp, .bmp or .tif"
-
-
-def _quoted(name: str | os.PathLike[str]) -> str:
-    return f"'{shown(name)}'"
+    raise InputError(
+        f"folder '{shown(error.filename)}' cannot be read ({error.strerror}); check its permissions"
+    )

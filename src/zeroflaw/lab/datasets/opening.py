@@ -136,11 +136,13 @@ def _compared(dataset: Dataset, *, whole: bool) -> Dataset:
             category = replace(category, problems=(*category.problems, said), missing=missing)
         categories.append(category)
     beside.note(
-        "", "not here {published category}", *(n for n in layout.published if whole and n not in there)
+        "",
+        "not here {product} of those published",
+        *(n for n in layout.published if whole and n not in there),
     )
     if layout.published and layout.name != "aebad":  # whose videos have no published counts
         strange = (name for name in there if name not in layout.published)
-        beside.note("", f"{{category}} not published as a part of {layout.name}", *strange)
+        beside.note("", f"{{product}} not published as a part of {layout.name}", *strange)
     return replace(dataset, categories=tuple(categories), problems=dataset.problems + beside.sentences())
 
 
@@ -155,7 +157,7 @@ def _detected(given: str) -> str:
     if given in LAYOUTS and not os.path.lexists(given):
         raise DatasetError(
             f"the folder of {LAYOUTS[given].title} is wanted, but there is none called '{given}' here; get "
-            f"it from {LAYOUTS[given].source} and give its folder"
+            f"the data set from {LAYOUTS[given].source} and give its folder"
         )
     tree = Tree(given)
     found, here = _matches(tree), tree.root.resolve()
@@ -173,7 +175,7 @@ def _detected(given: str) -> str:
             f"one data set is wanted, but '{shown(tree.root)}' mixes layouts ({seen}); give the folder of "
             "one, or say which is meant with layout (--layout)"
         )
-    near = _advice(tree.root / name for name in tree.entries().folders) or _advice(here.parents[:2])
+    near = _advice(tree.root / name for name in tree.entries().folders)
     layouts = "; ".join(dict.fromkeys(layout.picture[0] for layout in LAYOUTS.values()))
     raise DatasetError(
         f"a data set is wanted ({layouts}), but '{shown(tree.root)}' holds {tree.content()} and nothing that "

@@ -30,12 +30,8 @@ from .tree import Tree, join, names
 LAZY_FROM = 100_000  # images, from which on records are made when they are asked for
 _GOOD = ("0", "0.0", "false", "good", "normal", "ok")
 _FLAWED = ("1", "1.0", "true", "anomaly", "anomalous", "bad", "defect", "defective", "flawed", "ko", "ng")
-_UNSURE = ("0.3333333333333333", "0.6666666666666666")  # of ELPV
-_LABELS: dict[str, bool | None] = {
-    **dict.fromkeys(_GOOD, False),
-    **dict.fromkeys(_FLAWED, True),
-    **dict.fromkeys(_UNSURE),
-}
+_LABELS: dict[str, bool | None] = {**dict.fromkeys(_GOOD, False), **dict.fromkeys(_FLAWED, True)}
+_CELLS = {"0.0": False, "1.0": True, "0.3333333333333333": None, "0.6666666666666666": None}  # of ELPV
 _SPLITS: dict[str, Split | None] = {"": "test", "test": "test", "train": "train", "val": None, "valid": None}
 _Facts: TypeAlias = tuple[Split | None, str, str, str | None]  # split, defect, mask, domain
 _Find: TypeAlias = Callable[[str], str | None]  # the path of an image in the tree
@@ -61,6 +57,7 @@ def read_table(
 
     Commas, semicolons, tabs or, in a table whose ``header`` is given, blanks part the columns. They come in
     any order among others, in upper or lower case; an optional one that is not there is empty.
+    Lines without any value are passed over.
 
     Raises:
         DatasetError: the file cannot be read, lacks a wanted column, has one twice, or a row is too short.
@@ -82,9 +79,11 @@ def read_table(
             least = max(places[: len(wanted)]) + 1
             rows = csv.reader(file, delimiter=comma, skipinitialspace=True)
             for line, row in enumerate(rows, 1 if header else 2):
+                if not any(cell.strip() for cell in row):
+                    continue
                 if len(row) >= least:
                     yield line, [row[at].strip() if 0 <= at < len(row) else "" for at in places]
-                elif any(cell.strip() for cell in row):
+                else:
                     raise DatasetError(
                         f"at least {least} values are wanted in line {line} of '{shown(path)}', but it has "
                         f"{len(row)}; complete it"
@@ -111,7 +110,7 @@ def _rows(table: Path, layout: Layout, split: str) -> Iterator[_Row]:
     header = "" if layout.header else " ".join(wanted)
     for line, values in read_table(table, wanted, optional, header=header):
         cells = dict(zip((*layout.columns, *optional), values, strict=True))
-        flawed = _meant(table, line, cells["label"], "label", _LABELS)
+        flawed = _meant(table, line, cells["label"], "label", _LABELS if layout.header else _CELLS)
         said = _meant(table, line, cells.get("split", split), "split", _SPLITS)
         codes = [code for code in layout.codes if cells[code] not in ("", "0", "0.0")]
         defect = ("+".join(codes) or layout.flawed) if flawed else GOOD

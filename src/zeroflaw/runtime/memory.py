@@ -193,9 +193,7 @@ def read_spec(spec: Mapping[str, object], arrays: Arrays) -> tuple[PatchSpec, Te
     """
     said, words = spec.get("choices"), spec.get("words")
     if not isinstance(said, dict) or not isinstance(words, dict | None):
-        raise DetectorError(
-            "'scorer' in config.json must hold 'choices' and 'words'; save the detector again"
-        )
+        raise DetectorError("'scorer' in config.json must hold 'choices' and 'words'; save the detector again")
     choices = PatchSpec.read(said, "'scorer' in config.json", DetectorError)
     if len(choices.scale) != len(choices.sizes):
         raise DetectorError("'scorer' in config.json must hold one 'scale' a size; save the detector again")
@@ -320,7 +318,9 @@ class MutualScorer(PatchScorer):
             for degree in self.choices.degrees:
                 known = smoothed(self.partners[size], degree)
                 images = smoothed(features.patch_features[size], degree)
-                parts.append(np.stack([self._one(i, n, known) for i, n in zip(images, numbers, strict=True)]))
+                parts.append(
+                    np.stack([self._one(i, n, known) for i, n in zip(images, numbers, strict=True)])
+                )
             found[size] = np.mean(parts, axis=0)
         return found
 

@@ -63,9 +63,7 @@ def find_regions(picture: npt.NDArray[np.float32], threshold: float, *, least: i
             peak=float(peak),
             peak_at=(int(place[1]), int(place[0])),
         )
-        for (down, across), area, peak, place in zip(
-            find_objects(numbered), areas, peaks, places, strict=True
-        )
+        for (down, across), area, peak, place in zip(find_objects(numbered), areas, peaks, places, strict=True)
         if area >= least
     ]
     return sorted(found, key=lambda region: -region.peak)

@@ -46,7 +46,7 @@ class Record:
 
     @property
     def key(self) -> str:
-        """Name by its place in the data set: the same on every machine, so that noise drawn for it is, too."""
+        """Name by its place in the data set: the same on every machine, and so is noise drawn for it."""
         parts = (self.category, self.split, self.defect, self.domain, self.image.name)
         return "/".join(part for part in parts if part is not None)
 

@@ -98,7 +98,7 @@ class TestNothingFits:
         message = str(error.value)
         assert message.endswith(
             "' holds code/, papers/, notes.txt and nothing that says which images are good; "
-            "sort them into good/ and other folders, or 'zeroflaw detect'"
+            "sort them into good/ and other folders, or detect them"
         )
         for known in ("test/{defect}/{image}", "Data/Images", "SewerML_Val.csv", "kos{number}/", "NAME.csv"):
             assert known in message

@@ -179,7 +179,7 @@ class TestMasks:
             "crack/001.png": "crack/001_mask.png",
             "hole/000.png": None,
         }
-        wrong = "left out {} that fit several images or share a name: "
+        wrong = "left out {} with a name that is not unique: "
         assert category.problems[:3] == (
             "cup/test/crack: 2 images called like another but for the extension: 000.jpg, 000.png.",
             f"cup/ground_truth/crack: {wrong.format('1 mask')}000_mask.png.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import tracemalloc
 from pathlib import Path
@@ -56,7 +57,7 @@ class TestOwnTable:
         assert {record.split for record in category.train} == {"train"}
         assert category.problems == (
             "t: left out 1 training image with flaws: b.png.",
-            "t: left out 1 image that is not scored: c.png.",
+            "t: left out 1 image not to be scored: c.png.",
         )
 
     def test_missing_files_are_counted_and_named(self, tmp_path):
@@ -67,7 +68,7 @@ class TestOwnTable:
         (category,) = open_dataset(path)
         assert (tally(category), category.missing) == ((0, 2, 2), 3)
         assert category.problems == (
-            "t: left out 1 row of t.csv that repeat an earlier one: a.png.",
+            "t: left out 1 row of t.csv repeating an earlier one: a.png.",
             "t: left out 1 mask of t.csv without a file: gone.png.",
             "t: left out 3 test images of t.csv without a file: d.png, sub/e.png, l.png.",
             "t: left out 1 mask of good images: m.png.",
@@ -162,7 +163,7 @@ class TestVisa:
         assert candle.problems[0] == "candle: left out 2 files in no row of 1cls.csv: 9.JPG, 9.png."
         assert dataset.problems[:2] == (
             "pcb1: left out 1 test image of 1cls.csv without a file: pcb1/Data/Images/Normal/0.JPG.",
-            "VisA: left out 1 class in no row of 1cls.csv: bowl.",
+            "VisA: left out 1 product in no row of 1cls.csv: bowl.",
         )
 
     @pytest.mark.parametrize("given", ["", "1cls", "1cls/pcb1"])
@@ -221,7 +222,7 @@ class TestElpv:
             ("cell0005.png", 0, "good", "poly", None),
             ("cell0006.png", 1, "defective", "poly", None),
         ]
-        assert "solar_cell: left out 2 images that is not scored: images/cell0003.png" in category.problems[0]
+        assert "solar_cell: left out 2 images not to be scored: images/cell0003.png" in category.problems[0]
         assert "elpv_dataset" not in sys.modules
         assert open_dataset(package).categories == open_dataset("elpv", "elpv").categories == (category,)
 
@@ -229,6 +230,14 @@ class TestElpv:
         plant(tmp_path, "elpv/good/0.png", "elpv/bad/0.png")
         assert open_dataset("elpv").problems[0].endswith("not the folder here; for that write ./elpv.")
         assert open_dataset("./elpv").layout == "folder"
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are those of POSIX")
+    def test_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "labels.csv")
+        with pytest.raises(DatasetError, match="nothing that says which images are good"):
+            open_dataset(tmp_path)
+        with pytest.raises(DatasetError, match="there is no such file"):
+            open_dataset(tmp_path, "elpv")
 
     def test_package_is_not_installed(self, monkeypatch):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

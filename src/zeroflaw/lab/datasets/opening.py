@@ -135,11 +135,8 @@ def _compared(dataset: Dataset, *, whole: bool) -> Dataset:
             missing = max(category.missing, sum(known[1:]) - len(category.test))
             category = replace(category, problems=(*category.problems, said), missing=missing)
         categories.append(category)
-    beside.note(
-        "",
-        "not here {product} of those published",
-        *(n for n in layout.published if whole and n not in there),
-    )
+    absent = [name for name in layout.published if whole and name not in there]
+    beside.note("", "not here {product} of those published", *absent)
     if layout.published and layout.name != "aebad":  # whose videos have no published counts
         strange = (name for name in there if name not in layout.published)
         beside.note("", f"{{product}} not published as a part of {layout.name}", *strange)
@@ -179,23 +176,19 @@ def _detected(given: str) -> str:
     layouts = "; ".join(dict.fromkeys(layout.picture[0] for layout in LAYOUTS.values()))
     raise DatasetError(
         f"a data set is wanted ({layouts}), but '{shown(tree.root)}' holds {tree.content()} and nothing that "
-        f"says which images are good; "
-        + (
-            f"these would work: {near}"
-            if near
-            else "sort them into good/ and other folders, or 'zeroflaw detect'"
-        )
+        "says which images are good; "
+        + (f"these would work: {near}" if near else "sort them into good/ and other folders, or detect them")
     )
 
 
-def _advice(folders: Iterable[Path], most: int = 8) -> str:
+def _advice(folders: Iterable[Path]) -> str:
     """Name the folders that could be opened, each with a layout where it does not show which is meant."""
     fitting = []
     for folder in folders:
         if found := _matches(Tree(folder)):
             said = f" with --layout {' or '.join(found)}" if len(found) > 1 else ""
-            fitting.append(f"'{shown(folder)}'{said}")
-    return ", ".join(fitting[:most]) + (f" and {len(fitting) - most} more" if len(fitting) > most else "")
+            fitting.append(f"'{folder}'{said}")
+    return names(fitting, 8)
 
 
 def _matches(tree: Tree) -> dict[str, str]:
@@ -221,5 +214,8 @@ def _form(tree: Tree, place: str) -> str | None:
 
 
 def _is_elpv(tree: Tree) -> bool:
-    with (tree.root / "labels.csv").open("rb") as file:
+    table = tree.root / "labels.csv"
+    if not table.is_file():  # a pipe might never end
+        return False
+    with table.open("rb") as file:
         return file.read(11) == b"images/cell"

@@ -170,7 +170,7 @@ def _pair(images: Sequence[_Item], masks: Sequence[_Item], good: str, problems: 
         if mask.role == "train" or mask.found.get("defect") == good:
             problems.note(mask.place, "left out {mask} of good images", mask.name)
         elif called[key] > 1 or max(stems[mask.group, stem] for stem in (mask.called, mask.stem)) > 1:
-            problems.note(mask.place, "left out {mask} that fit several images or share a name", mask.name)
+            problems.note(mask.place, "left out {mask} with a name that is not unique", mask.name)
         else:
             free[key] = mask
     for name in ("{0.image}_mask", "{0.image}", "{0.called}"):
@@ -233,8 +233,8 @@ def open_patterns(tree: Tree, layout: Layout, name: str | None = None) -> Datase
     if not any(category.test for category in dataset):
         why = " ".join((*dataset.problems, *(s for category in dataset for s in category.problems)))
         raise DatasetError(
-            f"a data set with {', '.join(layout.picture)} is wanted, but '{shown(tree.root)}' holds "
-            f"{tree.content()} and no such test image; check path and layout ({why})"
+            f"test images are wanted in {', '.join(layout.picture)}, but '{shown(tree.root)}' holds "
+            f"{tree.content()} and none of them; check path and layout ({why})"
         )
     return dataset
 

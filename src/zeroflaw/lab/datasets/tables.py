@@ -63,6 +63,8 @@ def read_table(
         DatasetError: the file cannot be read, lacks a wanted column, has one twice, or a row is too short.
     """
     try:
+        if not path.is_file():  # a pipe might never end
+            raise FileNotFoundError("there is no such file")
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = header or file.readline()
             comma = " " if header else max(",;\t", key=first.count)
@@ -136,7 +138,7 @@ def _category(
         if row.image not in facts:
             facts[row.image] = kinds.setdefault(said, said)  # one object, however many images share it
         elif facts[row.image] == said:
-            problems.note("", f"left out {{row}} of {table.name} that repeat an earlier one", row.image)
+            problems.note("", f"left out {{row}} of {table.name} repeating an earlier one", row.image)
         else:
             raise DatasetError(
                 f"'{shown(table)}' should say one thing about '{shown(row.image)}', but line {row.line} says "
@@ -152,7 +154,7 @@ def _category(
             problems.note("", f"left out {kind} of {table.name} without a file", image)
             missing += split == "test"
         elif split is None or (split == "train" and defect != GOOD):
-            kind = "{image} that is not scored" if split is None else "{training image} with flaws"
+            kind = "{image} not to be scored" if split is None else "{training image} with flaws"
             problems.note("", f"left out {kind}", image)
         else:
             there[split].append((path, (split, defect, marked or "", domain) if mask else said))
@@ -236,7 +238,7 @@ def open_visa(root: str | os.PathLike[str]) -> Dataset:
     every = [category for category in every if only in (None, category.name)]
     dataset = _dataset(tree, table, layout, tree.name, every)
     strange = (name for name in tree.entries().folders if tree.has("Data/Images", name) and name not in known)
-    beside.note("", "left out {class} in no row of 1cls.csv", *(strange if only is None else ()))
+    beside.note("", "left out {product} in no row of 1cls.csv", *(strange if only is None else ()))
     return replace(dataset, problems=dataset.problems + beside.sentences())
 
 

@@ -24,11 +24,10 @@ from torch import Tensor
 
 from zeroflaw.detectors.anomalyclip.detector import AnomalyCLIP
 from zeroflaw.errors import UsageError, WeightsError
-from zeroflaw.files import sha256
+from zeroflaw.files import file_size, sha256
 from zeroflaw.runtime.folder import AuxiliarySeen, Seen, require_target
 from zeroflaw.towers.backbone import Backbone, DeviceName
 from zeroflaw.towers.importing import read_pickled
-from zeroflaw.towers.folder import reading
 from zeroflaw.towers.weights import load_backbone
 
 WRAPPER = "prompt_learner"
@@ -111,11 +110,7 @@ def _read(path: Path) -> State:
     Raises:
         WeightsError: it is damaged, or holds something else than such prompts; the message names what.
     """
-    with reading(path):
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            raise WeightsError(
-                f"a checkpoint of AnomalyCLIP is a file of a few MiB, but {path} is none; name epoch_15.pth"
-            )
+    file_size(path, LARGEST, "checkpoint of AnomalyCLIP", WeightsError)
     raw = read_pickled(path)
     state = raw.get(WRAPPER) if isinstance(raw, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):

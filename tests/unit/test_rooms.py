@@ -65,5 +65,5 @@ def test_imports_of_all_kinds_are_seen(drawing: ModuleType, tmp_path: Path) -> N
 
 def test_a_circle_is_refused(drawing: ModuleType, tmp_path: Path) -> None:
     package = write(tmp_path, a="import zeroflaw.b", b="import zeroflaw.c", c="import zeroflaw.a", d="")
-    with pytest.raises(ValueError, match="circle: a, b, c$"):
+    with pytest.raises(ValueError, match=r"circle: a, b, c$"):
         drawing.draw(package)

@@ -247,8 +247,9 @@ def samples() -> dict[str, Any]:
 
 
 def listed(verb: str) -> list[dict[str, Any]]:
-    """List data sets, detectors or models."""
-    return lines(run(verb, "--json"))
+    """List data sets, detectors or models; summaries are sentences that may be said better."""
+    rows = lines(run(verb, "--json"))
+    return [{key: value for key, value in row.items() if key != "summary"} for row in rows]
 
 
 def convert() -> dict[str, Any]:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 IMAGES ?=
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-portable lint clean
 
 setup: $(VENV)/.ready
 
@@ -33,6 +33,13 @@ endif
 
 test: lint
 	$(BIN)/python -m pytest -n 2
+
+# The tests as on other processors: fewer vector instructions, one thread, weights at odd addresses.
+PORTABLE = $(BIN)/python -m pytest -n 2 -q -p no:cacheprovider
+test-portable: $(VENV)/.ready-to-test
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PORTABLE)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(PORTABLE)
+	ZEROFLAW_TEST_ODD=1 $(PORTABLE)
 
 lint: $(VENV)/.ready-to-test
 	$(BIN)/ruff check .

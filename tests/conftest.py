@@ -11,6 +11,7 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers, trainers
 
+import odd_addresses  # noqa: F401  # before the package imports readers by name
 from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.catalogue import WeightsRecord
 from zeroflaw.towers.configs import CLIPConfig, TextConfig, VisionConfig

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zeroflaw.errors import UsageError, closest
-from zeroflaw.finding import shown
+from zeroflaw.images import shown
 from zeroflaw.shifts import SHIFTS
 
 __all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt", "noise_source", "parse_corruption"]

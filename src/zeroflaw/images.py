@@ -1,4 +1,4 @@
-"""The one door for images: every picture that zeroflaw looks at comes through :func:`read_image`.
+"""Reading images (limits, decoding, orientation, RGB), and finding them by what a user names.
 
 A picture is checked in the order in which it could do harm: bytes, format, size in the header, decoding,
 and only then its pixels. The rules follow the threat model of Pillow's security handbook: an allow-list of
@@ -21,12 +21,13 @@ floating point            up to 1, else 255 up to 255, else 65535; others, NaN, 
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,22 +47,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from zeroflaw.errors import ImageError
-
-from .finding import EXTENSIONS, Found, brief, find_images, shown
-
-__all__ = [
-    "DEFAULT_LIMITS",
-    "EXTENSIONS",
-    "FORMATS",
-    "Found",
-    "Limits",
-    "Pixels",
-    "Source",
-    "find_images",
-    "read_image",
-    "shown",
-]
+from zeroflaw.errors import ImageError, InputError
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
@@ -74,6 +60,7 @@ _PLUGINS = {
     "TIFF": TiffImagePlugin,
 }
 FORMATS = tuple(_PLUGINS)
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 _ALLOWED = ", ".join(FORMATS)
 
 
@@ -93,6 +80,24 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def shown(source: object) -> str:
+    """Return a name for ``source`` that can always be printed and written as UTF-8.
+
+    Bytes that are not UTF-8 and control characters appear as escapes, so that a file name can neither break
+    a line of output nor steer a terminal.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return f"<{type(source).__name__}>"
+    name = os.fspath(source)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
+
+
+def brief(error: BaseException) -> str:
+    """Return one line of at most 120 characters that says what ``error`` is about."""
+    text = " ".join(str(error).split())
+    return text[:120] or type(error).__name__
 
 
 class _RefusedError(Exception):
@@ -364,3 +369,99 @@ def _from_array(values: np.ndarray, limits: Limits) -> Pixels:
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     return np.array(_rgb(Image.fromarray(np.ascontiguousarray(values))), order="C")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageList:
+    """The images behind the paths that were given.
+
+    Attributes:
+        paths: the images: arguments in the order given, each folder sorted by name, no file twice.
+        skipped: what folders and patterns also held: files without an image's extension and links to
+            folders (never followed). Hidden files and folders are left out silently, as a shell does.
+    """
+
+    paths: tuple[Path, ...]
+    skipped: tuple[Path, ...] = ()
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> ImageList:
+    """Expand files, folders (with all below them) and patterns such as ``photos/*.png`` into image paths.
+
+    A file named outright is always taken, whatever its extension, so that a reason can be reported for it.
+
+    Raises:
+        InputError: a path does not exist, or a folder or pattern holds no image.
+    """
+    several = [paths] if isinstance(paths, str | os.PathLike) else paths
+    taken: dict[Path, Path] = {}
+    skipped: dict[Path, Path] = {}
+    for given in several:
+        found = _expand(os.fspath(given))
+        for path in found.paths:
+            taken.setdefault(path.absolute(), path)
+        skipped.update((path.absolute(), path) for path in found.skipped)
+    if not taken:
+        raise InputError("no image was named; give a file, a folder or a pattern such as 'photos/*.png'")
+    return ImageList(tuple(taken.values()), tuple(path for key, path in skipped.items() if key not in taken))
+
+
+def _expand(given: str) -> ImageList:
+    path = Path(given)
+    try:
+        there = bool(given) and path.exists()
+    except OSError as error:
+        raise InputError(f"'{shown(path)}' cannot be looked at ({brief(error)}); check the path") from error
+    if there and not path.is_dir():
+        return ImageList((path,))
+    if not there and not glob.has_magic(given):
+        raise InputError(f"there is no file or folder '{shown(given)}'; check the path")
+    files, links = _walk(path) if there else _matching(given)
+    images = tuple(file for file in files if file.suffix.lower() in EXTENSIONS)
+    skipped = (*(file for file in files if file.suffix.lower() not in EXTENSIONS), *links)
+    if not images:
+        what = f"folder '{shown(given)}' holds" if there else f"pattern '{shown(given)}' matches"
+        others = f"{len(skipped)} other entries were skipped, " if skipped else ""
+        raise InputError(f"{what} no image; {others}images end in .png, .jpg, .webp, .bmp or .tif")
+    return ImageList(images, skipped)
+
+
+def _matching(pattern: str) -> tuple[list[Path], list[Path]]:
+    """Return the files that a pattern means, and links to folders among them."""
+    # Path.glob takes neither absolute patterns nor '..', so the older function it is.
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207
+    if not names:  # the brackets may be those of a folder's name
+        names = glob.glob(pattern.replace("[", "[[]"), recursive=True)  # noqa: PTH207
+    matches = sorted((Path(name) for name in names), key=lambda path: path.parts)
+    if "**" in pattern:  # which follows links to folders, for ever where they form a loop
+        start = len(Path(pattern.partition("**")[0]).parts)
+        matches = [path for path in matches if not _behind_link(path, start)]
+    found = [_walk(path) if path.is_dir() else ([path], []) for path in matches]
+    return [file for files, _ in found for file in files], [link for _, links in found for link in links]
+
+
+def _behind_link(path: Path, start: int) -> bool:
+    folders = [path, *path.parents] if path.is_dir() else path.parents
+    return any(folder.is_symlink() for folder in folders if len(folder.parts) > start)
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    files: list[Path] = []
+    links: list[Path] = []
+    for root, folders, names in os.walk(folder, onerror=_cannot_list):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links += [Path(root, name) for name in folders if Path(root, name).is_symlink()]
+        files += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(files, key=lambda path: path.parts), sorted(links)
+
+
+def _cannot_list(error: OSError) -> None:
+    raise InputError(
+        f"folder '{shown(error.filename)}' cannot be read ({error.strerror}); check its permissions"
+    )

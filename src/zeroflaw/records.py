@@ -1,11 +1,21 @@
-"""The one record type of all data sets, and what holds records together."""
+"""The one record type of all data sets, what holds records together, and their masks."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zeroflaw.errors import DatasetError
+from zeroflaw.images import EXTENSIONS, read_image, shown
+
+Split: TypeAlias = Literal["train", "test"]
+_LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".webp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +37,7 @@ class Record:
 
     dataset: str
     category: str
-    split: Literal["train", "test"]
+    split: Split
     label: int
     defect: str
     domain: str | None
@@ -36,7 +46,7 @@ class Record:
 
     @property
     def key(self) -> str:
-        """Name by its place in the data set: the same on every machine, as noise drawn for it must be."""
+        """Name by its place in the data set: the same on every machine, and so is noise drawn for it."""
         parts = (self.category, self.split, self.defect, self.domain, self.image.name)
         return "/".join(part for part in parts if part is not None)
 
@@ -98,7 +108,7 @@ class Category:
         return self.object or self.name.replace("_", " ")
 
     @property
-    def told_name(self) -> str:
+    def object_name(self) -> str:
         """What to tell a detector that knows the product: ``object``, or ``name`` as the folder is called.
 
         Detectors treat underscores each in their own way.
@@ -147,3 +157,68 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.categories)
+
+
+def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return a mask as bool ``(H, W)``, True where the image is defective.
+
+    Every value above 0 is a defect, so that masks that number the kinds of defect work too; in formats
+    that lose quality (JPEG, WebP) it is every value from 128 on, because their black is not quite black.
+    A mask of another size but the same proportions (within the rounding of one pixel) takes the value of
+    the nearest pixel.
+
+    Args:
+        path: the mask file, any mode that :func:`zeroflaw.images.read_image` reads; or a folder of masks of
+            single defects, whose union is returned.
+        shape: ``(H, W)`` of the image or map that it belongs to.
+
+    Raises:
+        ImageError: the file cannot be used.
+        DatasetError: the mask has other proportions than ``shape``, or a folder holds none.
+    """
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder may not be entered
+        return _fitted(path, shape)
+    masks = [file for file in sorted(path.glob("[!.]*")) if file.suffix.lower() in EXTENSIONS]
+    if not masks:
+        raise DatasetError(
+            f"masks are wanted in '{shown(path)}', but there is none; unpack the data set again"
+        )
+    union: NDArray[np.bool_] = np.logical_or.reduce([_fitted(mask, shape) for mask in masks])
+    return union
+
+
+def read_marked(path: Path) -> NDArray[np.bool_]:
+    """Return a mask file at its own size, bool ``(H, W)``; see :func:`read_mask`.
+
+    Raises:
+        ImageError: the file cannot be used.
+    """
+    lowest = 128 if path.suffix.lower() in _LOSSY else 1
+    marked: NDArray[np.bool_] = np.asarray((read_image(path) >= lowest).any(axis=2))
+    return marked
+
+
+def _fitted(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    mask = read_marked(path)
+    if mask.shape == tuple(shape):
+        return mask
+    if not _same_proportions(mask.shape, shape):
+        raise DatasetError(
+            f"mask '{shown(path)}' should fit an image of {shape[1]} x {shape[0]} pixels but has "
+            f"{mask.shape[1]} x {mask.shape[0]}; use the mask that belongs to the image"
+        )
+    rows, columns = (_nearest(old, new) for old, new in zip(mask.shape, shape, strict=True))
+    return mask[rows[:, None], columns]
+
+
+def _same_proportions(one: tuple[int, ...], other: tuple[int, int]) -> bool:
+    """Whether the smaller size is the larger one scaled down, each side rounded to a whole pixel."""
+    (h, w), (tall, wide) = sorted((tuple(one), tuple(other)), key=lambda size: size[0] * size[1])
+    if min(h, w) < 1:
+        return False
+    return abs(h - tall * w / wide) < 1 and abs(w - wide * h / tall) < 1
+
+
+def _nearest(old: int, new: int) -> NDArray[np.intp]:
+    """Return, for each of ``new`` pixel centres, the index of the pixel out of ``old`` that holds it."""
+    return ((2 * np.arange(new) + 1) * old // (2 * new)).astype(np.intp)

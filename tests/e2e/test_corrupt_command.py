@@ -12,8 +12,8 @@ from PIL import Image
 from zeroflaw.cli import corrupt as command
 from zeroflaw.cli.corrupt import list_source
 from zeroflaw.cli.main import main
-from zeroflaw.images import read_image
 from zeroflaw.corruptions import CORRUPTIONS, corrupt
+from zeroflaw.images import read_image
 from zeroflaw.lab.datasets import open_dataset, open_mvtec
 
 NOISE = ["--corruption", "gaussian_noise"]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroflaw.errors import UsageError
 from zeroflaw.corruptions import CORRUPTIONS, SEVERITIES, corrupt, noise_source, parse_corruption
+from zeroflaw.errors import UsageError
 
 EVERY = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from trees import plant, table
 from zeroflaw.errors import DatasetError, UsageError
 from zeroflaw.lab.datasets import LAYOUTS, open_dataset, open_mvtec
 from zeroflaw.lab.datasets.opening import AUTO
-from zeroflaw.lab.datasets.published import PUBLISHED
 
 DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
 TREES = {
@@ -46,10 +46,10 @@ def test_own_data_in_the_layout_of_mvtec_are_left_as_they_are(tmp_path):
 
 class TestPublished:
     def test_sums_are_those_of_the_papers(self):
-        sums = {
-            name: (sum(c.train for c in known.values()), sum(c.test for c in known.values()))
-            for name, known in PUBLISHED.items()
-        }
+        sums = {}
+        for name, layout in LAYOUTS.items():
+            counts = [[int(n) for n in known.split("/")] for known in layout.published.values()]
+            sums[name] = (sum(train for train, *_ in counts), sum(sum(test) for _, *test in counts))
         assert sums == {
             "mvtec-ad": (3629, 1725),
             "mpdd": (888, 458),
@@ -60,8 +60,8 @@ class TestPublished:
             "sewerml": (552_820, 130_046),
             "kolektorsdd": (0, 399),
             "elpv": (0, 2223),
+            **dict.fromkeys(("mvtec", "folder", "csv"), (0, 0)),
         }
-        assert set(PUBLISHED) == set(LAYOUTS) - {"mvtec", "folder", "csv"}
 
     @pytest.mark.parametrize("train", [0, 209])
     def test_whole_category_says_nothing(self, tmp_path, train):
@@ -79,14 +79,15 @@ class TestPublished:
         bottle, cup = dataset
         assert (bottle.missing, cup.missing) == (0, 0)
         assert bottle.problems[-1] == (
-            "bottle: published are 209 train images, 20 good and 63 defective test images; "
-            "here are 0 train images, 84 good and 0 defective test images."
+            "bottle: published are 209 train, 20 good test, 63 flawed test images; "
+            "here are 0 train, 84 good test, 0 flawed test images."
         )
         assert cup.problems == ()
-        assert dataset.problems[0].startswith(
-            "mvtec: 15 categories are published, not here: cable, capsule, "
+        assert dataset.problems == (
+            "mvtec: not here 14 products of those published: cable, capsule, carpet, grid, hazelnut and 9 "
+            "more.",
+            "mvtec: 1 product not published as a part of mvtec-ad: cup.",
         )
-        assert dataset.problems[1] == "mvtec: not published as a part of mvtec-ad: cup."
 
 
 class TestNothingFits:
@@ -95,10 +96,18 @@ class TestNothingFits:
         with pytest.raises(DatasetError) as error:
             open_dataset(tmp_path)
         message = str(error.value)
-        assert f"'{tmp_path}' is none: expected <category>/test/good (MVTec AD" in message
-        assert message.endswith("found the folders code, papers and the files notes.txt; check the path")
-        for known in ("split_csv/1cls.csv", "AeBAD_S/", "SewerML_Val.csv", "kos01/", "good/", ".csv file"):
+        assert message.endswith(
+            "' holds code/, papers/, notes.txt and nothing that says which images are good; "
+            "sort them into good/ and other folders, or detect them"
+        )
+        for known in ("test/{defect}/{image}", "Data/Images", "SewerML_Val.csv", "kos{number}/", "NAME.csv"):
             assert known in message
+
+    def test_photos_without_labels(self, tmp_path):
+        with pytest.raises(
+            DatasetError, match=r"holds 1\.png, 2\.jpg, other\.csv and nothing that says .* good/"
+        ):
+            open_dataset(plant(tmp_path, "1.png", "2.jpg", "other.csv"))
 
     def test_folder_of_data_sets(self, tmp_path):
         for layout in ("mvtec", "btad", "visa"):
@@ -117,10 +126,40 @@ class TestNothingFits:
         with pytest.raises(DatasetError, match=said):
             open_dataset(tmp_path / "cup" / part)
 
+    @pytest.mark.parametrize("part", ["Data", "Data/Images"])
+    def test_part_of_visa(self, tmp_path, part):
+        plant(tmp_path / "candle" / "Data" / "Images", "Normal/0.JPG", "Anomaly/0.JPG")
+        with pytest.raises(DatasetError, match=rf"this would work: '{tmp_path / 'candle'}'$"):
+            open_dataset(tmp_path / "candle" / part)
+
+    def test_advice_never_goes_in_a_circle(self, tmp_path):
+        plant(tmp_path, "test/good/0.png", "test/crack/0.png", "good/1.png", "crack/1.png")
+        with pytest.raises(DatasetError, match=rf"work: '{tmp_path}' with --layout folder or mvtec$"):
+            open_dataset(tmp_path / "test")
+        with pytest.raises(DatasetError, match=r"mixes layouts .*--layout"):
+            open_dataset(tmp_path)
+        assert [len(c.test) for layout in ("folder", "mvtec") for c in open_dataset(tmp_path, layout)] == [
+            2,
+            2,
+        ]
+
+    def test_locked_folder(self, tmp_path, monkeypatch):
+        plant(tmp_path, *TREES["mvtec"])
+        plain = os.scandir
+
+        def refuse(path):
+            if Path(path).name == "good":
+                raise PermissionError(13, "Permission denied")
+            return plain(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        with pytest.raises(DatasetError, match=r"good' should be listed but cannot be .*Permission denied"):
+            open_dataset(tmp_path)
+
     def test_train_folders_alone_are_no_sorted_photos(self, tmp_path):
         plant(tmp_path, "cup/train/good/0.png", "cup/ground_truth/good/0.png")
         for root in (tmp_path, tmp_path / "cup"):
-            with pytest.raises(DatasetError, match="is none: expected"):
+            with pytest.raises(DatasetError, match="nothing that says which images are good"):
                 open_dataset(root)
 
     @pytest.mark.parametrize(
@@ -168,10 +207,14 @@ class TestMixed:
 def test_every_layout_says_all_that_is_to_be_known():
     assert list(LAYOUTS) == [layout.name for layout in LAYOUTS.values()]
     assert AUTO not in LAYOUTS
+    assert (
+        LAYOUTS["aebad"].picture[1]
+        == "ROOT/{category}/test/{defect}/{background,illumination,same,view}/{image}"
+    )
     for layout in LAYOUTS.values():
         assert layout.picture
         assert all((layout.title, layout.licence, layout.source, layout.note))
-        assert set(layout.aliases) <= set(PUBLISHED.get(layout.name, {}))
+        assert set(layout.aliases) <= set(layout.published)
 
 
 def test_every_layout_is_in_the_documentation():

@@ -530,6 +530,12 @@ def test_files_and_patterns_keep_the_order_given(tree: Path) -> None:
     assert names(find_images(str(tree / "s*")).paths) == [f"{tree}/sub/c.tiff", f"{tree}/sub/deep/d.webp"]
 
 
+def test_brackets_of_a_folder_in_a_pattern(tree: Path) -> None:
+    (tree / "lot [1]").mkdir()
+    (tree / "lot [1]" / "a.png").touch()
+    assert names(find_images("lot [1]/*.png").paths) == ["lot [1]/a.png"]
+
+
 def test_a_file_named_outright_is_taken_whatever_its_extension(tree: Path) -> None:
     assert names(find_images(["notes.txt", ".hidden.png"]).paths) == ["notes.txt", ".hidden.png"]
     assert names(find_images("odd[1].png").paths) == ["odd[1].png"]

@@ -9,9 +9,9 @@ from statistics import mean
 
 import pytest
 
+from zeroflaw.corruptions import CORRUPTIONS
 from zeroflaw.errors import UsageError
 from zeroflaw.lab import published as module
-from zeroflaw.corruptions import CORRUPTIONS
 from zeroflaw.lab.published import (
     STATUSES,
     PublishedNumber,

@@ -21,15 +21,25 @@ SMALL = StemConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def stem():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Stem(SMALL, 7).eval()
+# Logarithms of distances between patches amplify the last digit, which differs between memory addresses;
+# what these tests look for changes a token by tenths.
+CLOSE = {"atol": 1e-3, "rtol": 0.0}
 
 
 def _random(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def stem():
+    """A random stem whose features have mean 0 and deviation 1, as those of a trained one."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        stem = Stem(SMALL, 7).eval()
+        features = stem.features(_random(4, 3, 64, 64)).movedim(1, -1).flatten(0, -2)
+        stem.mean.copy_(features.mean(0))
+        stem.std.copy_(features.std(0).clamp_min(1e-3))
+        return stem
 
 
 def test_config_survives_json():
@@ -45,12 +55,12 @@ def test_tokens_follow_the_image(stem, size, patches):
 
 def test_rest_at_the_border_is_not_looked_at(stem):
     images = _random(1, 3, 47, 40)
-    torch.testing.assert_close(stem(images), stem(images[..., :32, :32]))
+    torch.testing.assert_close(stem(images), stem(images[..., :32, :32]), **CLOSE)
 
 
 def test_images_of_a_batch_do_not_mix(stem):
     images = _random(3, 3, 48, 48)
-    torch.testing.assert_close(stem(images)[1:2], stem(images[1:2]), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(stem(images)[1:2], stem(images[1:2]), **CLOSE)
 
 
 def test_squares_are_squared_distances():

@@ -190,7 +190,12 @@ def test_a_model_with_a_stem_comes_back(clip_vocabulary: Path, tmp_path: Path) -
     found = load_folder(tmp_path / "stem").model
     pixels = torch.rand(1, 3, 80, 80, generator=torch.Generator().manual_seed(0))
     assert found.config == config
-    torch.testing.assert_close(found.vision(pixels).image, model.vision(pixels).image)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(found.state_dict().values(), model.state_dict().values(), strict=True)
+    )
+    # A random stem amplifies the last digit, which differs between memory addresses.
+    torch.testing.assert_close(found.vision(pixels).image, model.vision(pixels).image, atol=1e-2, rtol=0)
 
 
 def test_building_without_memory_leaves_the_compiler_alone() -> None:

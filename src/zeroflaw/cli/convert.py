@@ -83,7 +83,7 @@ def convert(
 def _convert_prompts(
     source: Path, destination: Path, backbone: str, *, others: dict[str, object | None], **options: Any
 ) -> None:
-    from zeroflaw.detectors.anomalyclip_checkpoint import convert_prompts
+    from zeroflaw.detectors.anomalyclip.checkpoint import convert_prompts
 
     given = [flag for flag, value in others.items() if value is not None]
     if given:

@@ -19,8 +19,7 @@ from zeroflaw.corruptions import corrupt as corrupted
 from zeroflaw.corruptions import parse_corruption
 from zeroflaw.errors import DatasetError, ImageError, InputError, UsageError, printable
 from zeroflaw.files import read_json, whole_folder, write_json
-from zeroflaw.finding import Found, find_images, shown
-from zeroflaw.images import read_image
+from zeroflaw.images import ImageList, find_images, read_image, shown
 from zeroflaw.lab.datasets import open_dataset
 from zeroflaw.records import Dataset
 from zeroflaw.report import write_png
@@ -129,7 +128,7 @@ def corrupt(
     return InputError.exit_code if unreadable else 0
 
 
-def list_source(source: Path, *, train: bool = False) -> tuple[list[Item], Found]:
+def list_source(source: Path, *, train: bool = False) -> tuple[list[Item], ImageList]:
     """List the files behind SOURCE with what becomes of each, and what is left out.
 
     Raises:
@@ -150,7 +149,7 @@ def list_source(source: Path, *, train: bool = False) -> tuple[list[Item], Found
         ]
     else:
         items = _items(source, dataset, found, train)
-        found = Found(found.paths, tuple(path for path in found.skipped if path.is_dir()))
+        found = ImageList(found.paths, tuple(path for path in found.skipped if path.is_dir()))
     taken: dict[PurePosixPath, Item] = {}
     for item in items:
         if (other := taken.setdefault(item.target, item)) is not item:
@@ -173,7 +172,7 @@ def _dataset(source: Path) -> Dataset | None:
         return None
 
 
-def _items(source: Path, dataset: Dataset, found: Found, train: bool) -> list[Item]:
+def _items(source: Path, dataset: Dataset, found: ImageList, train: bool) -> list[Item]:
     keys = {
         record.image.absolute(): record.key
         for category in dataset

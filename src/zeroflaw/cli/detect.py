@@ -30,8 +30,7 @@ from zeroflaw.detectors import Detector, is_folder, make
 from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.errors import ImageError, InputError, UsageError, printable
 from zeroflaw.files import sha256
-from zeroflaw.finding import Found as ImageList
-from zeroflaw.images import find_images
+from zeroflaw.images import ImageList, find_images
 from zeroflaw.runtime.drift import Watch
 from zeroflaw.runtime.prediction import Prediction
 

@@ -191,7 +191,7 @@ class _Plan:
         options = replace(self.options.only_for(name, self.names), seed=seed)
         object_name = options.object
         if self.known_object and not is_folder(name) and "object" in make(name).get_params():
-            object_name = category.told_name
+            object_name = category.object_name
         given = (
             {"reference": draw_reference(category, self.shots or 0, seed or 0)} if self._draws(name) else {}
         )

@@ -13,7 +13,7 @@ import click
 from zeroflaw.errors import UsageError, printable, reason
 
 if TYPE_CHECKING:
-    from zeroflaw.finding import Found
+    from zeroflaw.images import ImageList
 
 _LONGEST = 4000  # characters of a line for people
 _DIGITS = 9  # a float32 needs no more, and the last ones of a float64 differ between processors
@@ -49,7 +49,7 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
 
-def tell_skipped(found: Found, quiet: bool) -> None:
+def tell_skipped(found: ImageList, quiet: bool) -> None:
     """Say which files of the folders that were given are no images."""
     for path in found.skipped:
         link = path.is_symlink() and path.is_dir()

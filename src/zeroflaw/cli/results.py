@@ -17,8 +17,7 @@ from zeroflaw._version import __version__
 from zeroflaw.cli.output import json_line, put_json, require_free, say
 from zeroflaw.errors import InputError
 from zeroflaw.files import whole_folder
-from zeroflaw.finding import Found
-from zeroflaw.images import read_image, shown
+from zeroflaw.images import ImageList, read_image, shown
 from zeroflaw.report import SHEETS, ContactSheet, draw_heatmap, page_names, safe_path, write_png
 from zeroflaw.report.names import parts, shared_folders
 from zeroflaw.runtime.prediction import Prediction
@@ -151,7 +150,7 @@ def is_ours(results: Path) -> bool:
         return stream.read(len(_START)) == _START
 
 
-def without_results(found: Found, quiet: bool) -> Found:
+def without_results(found: ImageList, quiet: bool) -> ImageList:
     """Leave out pictures and lines that runs of ``detect`` wrote, and say so; they are nothing to be judged.
 
     Raises:
@@ -166,7 +165,7 @@ def without_results(found: Found, quiet: bool) -> Found:
     )
     if not paths:
         raise InputError("only results of an earlier run were named; give photos to judge")
-    return Found(paths, skipped)
+    return ImageList(paths, skipped)
 
 
 def _home(path: Path, ours: Callable[[Path], bool]) -> Path | None:

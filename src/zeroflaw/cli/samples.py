@@ -26,7 +26,7 @@ def samples(folder: Path, seed: int, overwrite: bool, quiet: bool) -> None:
 
     They are drawings, not photographs: good for a first try, no evidence of accuracy.
     """
-    from zeroflaw.finding import shown
+    from zeroflaw.images import shown
     from zeroflaw.lab.samples import render_samples
 
     prepare_output(folder, "README.txt", overwrite)

@@ -9,44 +9,44 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from scipy.ndimage import gaussian_filter1d
 
-REACH = 4.0  # standard deviations after which the kernel is cut, as scipy does
+from zeroflaw.runtime.scores import Doubles
 
 
-def blurred(maps: Tensor, patch_size: int, sigma: float) -> Tensor:
-    """Blur maps (B, rows, columns): float64, the values at the centres of the patches.
+def blurred(maps: Doubles, patch_size: int, sigma: float, *, pixels: bool = False) -> Doubles:
+    """Blur maps (B, rows, columns) as the whole picture would be blurred.
 
-    The result is what upsampling to ``patch_size`` times the grid (bilinear, pixel centres aligned), a
-    Gaussian filter of ``sigma`` pixels with mirrored borders, and a look at each patch's centre give.
+    Maps are brought to ``patch_size`` times the grid (bilinear, pixel centres aligned) and filtered with a
+    Gaussian of ``sigma`` pixels, cut after four of them, with mirrored borders.
+
+    Args:
+        maps: one value a patch, float64.
+        patch_size: side of a patch in pixels.
+        sigma: 0 is no blur.
+        pixels: return the whole picture, rather than its values at the centres of the patches.
+
+    Returns:
+        float64 (B, rows, columns), or (B, rows * patch_size, columns * patch_size) of ``pixels``.
     """
-    maps = maps.double()
-    if sigma == 0:
+    if sigma == 0 and not pixels:
         return maps
-    rows, columns = (_matrix(length, patch_size, float(sigma)) for length in maps.shape[1:])
-    return torch.einsum("ry,byx,cx->brc", rows, maps, columns)
+    rows, columns = (_matrix(length, patch_size, float(sigma), pixels) for length in maps.shape[1:])
+    return np.asarray(rows @ maps @ columns.T)
 
 
 @lru_cache(maxsize=16)
-def stretching(length: int, pixels: int) -> Tensor:
-    """The matrix (pixels, length) that brings ``length`` values to ``pixels`` bilinearly, centres aligned.
-
-    As a product of matrices the way back is the same on every run, which that of CUDA's own resizing is not.
-    """
-    ones = torch.eye(length, dtype=torch.float64)[:, None]  # each value alone
-    return F.interpolate(ones, size=pixels, mode="linear", align_corners=False)[:, 0].T.contiguous()
+def stretching(length: int, pixels: int) -> Doubles:
+    """Return the matrix (pixels, length) that resizes ``length`` values bilinearly, centres aligned."""
+    centres = (np.arange(pixels) + 0.5) * length / pixels - 0.5
+    return np.stack([np.interp(centres, np.arange(length), alone) for alone in np.eye(length)], axis=1)
 
 
 @lru_cache(maxsize=16)
-def _matrix(length: int, patch_size: int, sigma: float) -> Tensor:
-    """Blurred patch values from patch values along one side, (length, length); rows sum to one."""
-    pixels = length * patch_size
-    spread = stretching(length, pixels).T  # (length, pixels)
-    reach = int(REACH * sigma + 0.5)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    # numpy mirrors again and again where the kernel reaches further than the side.
-    padded = np.pad(spread.numpy(), ((0, 0), (reach, reach)), mode="symmetric")
-    smooth = np.stack([np.convolve(row, kernel / kernel.sum(), mode="valid") for row in padded])
-    return stretching(pixels, length) @ torch.from_numpy(smooth).T
+def _matrix(length: int, patch_size: int, sigma: float, pixels: bool) -> Doubles:
+    """What `blurred` does to one side, (length, length) or (length * patch_size, length)."""
+    side = length * patch_size
+    picture = stretching(length, side)
+    if sigma > 0:
+        picture = gaussian_filter1d(picture, sigma, axis=0)
+    return picture if pixels else stretching(side, length) @ picture

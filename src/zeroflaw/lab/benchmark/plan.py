@@ -11,7 +11,7 @@ from typing import Any
 from zeroflaw._version import __version__
 from zeroflaw.detectors import is_folder
 from zeroflaw.errors import InputError, UsageError
-from zeroflaw.finding import shown
+from zeroflaw.images import shown
 from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
 from zeroflaw.lab.benchmark.prints import digest, of_backbone, of_path, of_records
 from zeroflaw.lab.datasets import Category, Dataset, open_dataset
@@ -251,6 +251,6 @@ def fit_facts(unit: Unit, cell: Cell) -> dict[str, Any]:
     return {
         "version": __version__,
         "cell": cell.identity,
-        "object": unit.category.told_name if cell.spec.known_object else None,
+        "object": unit.category.object_name if cell.spec.known_object else None,
         "reference": [unit.category.name, unit.references] if cell.spec.shots else None,
     }

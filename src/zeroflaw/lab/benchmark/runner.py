@@ -168,7 +168,7 @@ class _Named:
 def _parameters(cell: Cell, category: Category) -> dict[str, Any]:
     found = {**cell.spec.parameters, "backbone": cell.backbone, "seed": cell.seed}
     if cell.spec.known_object:
-        found["object"] = category.told_name
+        found["object"] = category.object_name
     return found
 
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from zeroflaw.finding import shown
+from zeroflaw.images import shown
 from zeroflaw.lab.evaluation import METRICS, is_incomplete, is_partial
 
 NAMES = {

@@ -1,15 +1,14 @@
 """Data sets as lists of records: folders and tables are listed, no image is opened, nothing is downloaded.
 
-:func:`open_dataset` opens every layout of :data:`LAYOUTS`; each has its own module, which pictures it.
+A layout is a pattern, ``layouts.toml`` has them all. Every file below a root is an image, a mask, or left
+over; what is left over is counted and named in the problems, except hidden files and files that are no images
+where no images are wanted, such as a licence.
 """
 
-from zeroflaw.masks import read_mask
-from zeroflaw.records import Category, Dataset, LazyRecords, Record
+from zeroflaw.records import Category, Dataset, LazyRecords, Record, read_mask
 
-from .mvtec import open_mvtec
-from .normals import open_auxiliary, open_normals
-from .opening import open_dataset
-from .registry import LAYOUTS, Layout
+from .layouts import LAYOUTS, Layout
+from .opening import open_auxiliary, open_dataset, open_mvtec, open_normals
 
 __all__ = [
     "LAYOUTS",

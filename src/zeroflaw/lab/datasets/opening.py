@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from zeroflaw.errors import DatasetError, UsageError, closest
-from zeroflaw.finding import shown
-from zeroflaw.listing import folder_name, found_in, is_folder, list_folder, names, require_folder
+from zeroflaw.images import shown
 from zeroflaw.records import Dataset
 
-from .aebad import is_aebad
-from .btad import BTAD
-from .category import GOOD, MASKS
-from .elpv import NAME as ELPV
-from .elpv import is_elpv, open_elpv
-from .folders import is_sorted, refuse_unlabelled
-from .kolektor import is_kolektor
-from .loco import KINDS
-from .published import compare
-from .registry import LAYOUTS
-from .sewerml import is_sewerml
-from .visa import is_visa
+from .layouts import LAYOUTS, Layout
+from .patterns import GOOD, Problems, collect, open_patterns
+from .tables import open_elpv, open_sewerml, open_table, open_visa
+from .tree import Tree, names
 
 AUTO = "auto"
-_WHOLE = {
-    "visa": is_visa,
-    "aebad": is_aebad,
-    "sewerml": is_sewerml,
-    "kolektorsdd": is_kolektor,
-    "elpv": is_elpv,
-    "folder": is_sorted,
+_TABLES: Mapping[str, Callable[[str], Dataset]] = {
+    "visa": open_visa,
+    "sewerml": open_sewerml,
+    "elpv": open_elpv,
+    "csv": open_table,
 }
-_PARTS = ("train", "test", MASKS)
-_EXPECTED = (
-    "<category>/test/good (MVTec AD, MPDD, LOCO), <category>/test/ok (BTAD), split_csv/1cls.csv or 1cls/ "
-    "(VisA), AeBAD_S/ or AeBAD_V/, SewerML_Val.csv, kos01/ (KolektorSDD), good/ beside other folders, or a "
-    ".csv file with the columns image and label"
-)
+_NORMAL = [Layout(name="mvtec", train=(pattern,)) for pattern in ("train/{good}/{image}", "{image}")]
+_FORMS = ("mvtec-loco", "btad", "mvtec")  # the first that fits
+_PARTS = ("train", "test", "ground_truth", "Data")
 
 
 def open_dataset(
@@ -64,104 +51,171 @@ def open_dataset(
         near = closest(layout, [*LAYOUTS, AUTO])
         raise UsageError(f"a layout is one of {', '.join([AUTO, *LAYOUTS])}, not '{shown(layout)}'{near}")
     given = os.fspath(name_or_root)
-    if given == ELPV and layout in (AUTO, ELPV):
-        dataset = _by_name(given)
+    kind = "elpv" if given == "elpv" and layout == AUTO else layout
+    kind = _detected(given) if kind == AUTO else kind
+    if kind in _TABLES:
+        dataset = open_elpv() if kind == given == "elpv" else _TABLES[kind](given)
     else:
-        kind = LAYOUTS[_detected(Path(given)) if layout == AUTO else layout]
-        dataset = kind.opens(given)
-    whole = folder_name(Path(given)) not in [category.name for category in dataset]
-    return _called(compare(dataset, whole=whole), aliases=aliases)
+        dataset = open_patterns(Tree(given), LAYOUTS[kind])
+    if given == "elpv" and os.path.isdir(given):  # noqa: PTH112 - no Path.is_dir, which may raise
+        problem = "elpv: the installed data set is meant, not the folder here; for that write ./elpv."
+        dataset = replace(dataset, problems=(*dataset.problems, problem))
+    better = LAYOUTS[dataset.layout].aliases if aliases else {}
+    dataset = replace(
+        dataset, categories=tuple(replace(c, object=better.get(c.name, c.object)) for c in dataset)
+    )
+    return _compared(dataset, whole=Path(os.path.abspath(given)).name not in [c.name for c in dataset])  # noqa: PTH100
 
 
-def _by_name(name: str) -> Dataset:
-    dataset = open_elpv()
-    if not is_folder(Path(name)):
-        return dataset
-    problem = f"{name}: the installed data set is meant, not the folder here; for that write ./{name}."
-    return replace(dataset, problems=(*dataset.problems, problem))
+def open_mvtec(root: str | os.PathLike[str]) -> Dataset:
+    """List a data set in the layout of MVTec AD; see `open_dataset`."""
+    return open_dataset(root, "mvtec")
 
 
-def _called(dataset: Dataset, *, aliases: bool) -> Dataset:
-    known = LAYOUTS[dataset.layout].aliases if aliases else {}
-    categories = (replace(c, object=known.get(c.name, c.object)) for c in dataset)
-    return replace(dataset, categories=tuple(categories)) if known else dataset
+def open_normals(root: str | os.PathLike[str]) -> Dataset:
+    """List good images of several products without opening one; all become training records.
+
+    Args:
+        root: a folder with one folder for each product, which names the data set; or the folder of one
+            product, then the data set is named after the folder above. The images of a product lie in its
+            folder or in ``train/good``.
+
+    Raises:
+        DatasetError: ``root`` is no folder, cannot be read, holds no image where one is wanted, or looks like
+            the folders of defects of one product, which are no products.
+    """
+    tree = Tree(root)
+    single, inside = _normal(tree, ""), {name: _normal(tree, name) for name in tree.entries().folders}
+    places = {name: layout for name, layout in inside.items() if layout is not None}
+    if single is not None and (single is _NORMAL[0] or not places):
+        return collect(tree, {"": single})
+    if not places or GOOD in places:
+        raise DatasetError(
+            f"good images are wanted in <product>/ or <product>/train/good/, but '{shown(tree.root)}' holds "
+            f"{tree.content()}{', as one product with flawed images does' * bool(places)}; check the path"
+        )
+    return collect(tree, places)
 
 
-def _detected(path: Path) -> str:
+def _normal(tree: Tree, place: str) -> Layout | None:
+    return next((layout for layout in _NORMAL if tree.has(layout.train[0], place)), None)
+
+
+def open_auxiliary(root: str | os.PathLike[str]) -> Dataset:
+    """List a data set to learn from: one of any known layout, or one of good images only.
+
+    The first is tried first; see `open_dataset` and `open_normals`.
+
+    Raises:
+        DatasetError: ``root`` is neither.
+    """
+    if os.path.isdir(root) and not _matches(Tree(root)):  # noqa: PTH112 - Path.is_dir may raise
+        return open_normals(root)
+    return open_dataset(root)
+
+
+def _compared(dataset: Dataset, *, whole: bool) -> Dataset:
+    """Say where a data set is not as published, and count the test images that are missing.
+
+    Where nothing is there of ``train`` nothing is said: a test set without it is measured in full.
+    """
+    layout = LAYOUTS[dataset.layout]
+    categories, beside, there = [], Problems(dataset.name), [category.name for category in dataset]
+    for category in dataset:
+        known = [int(number) for number in layout.published.get(category.name, "").split("/") if number]
+        flawed = sum(record.label for record in category.test) if known else 0
+        test = [len(category.test)] if len(known) == 2 else [len(category.test) - flawed, flawed]
+        if known and (known[1:] != test or len(category.train) not in (0, known[0])):
+            kinds = ("train", "test") if len(known) == 2 else ("train", "good test", "flawed test")
+            published, here = (
+                ", ".join(f"{number} {kind}" for number, kind in zip(counts, kinds, strict=True))
+                for counts in (known, [len(category.train), *test])
+            )
+            said = f"{category.name}: published are {published} images; here are {here} images."
+            missing = max(category.missing, sum(known[1:]) - len(category.test))
+            category = replace(category, problems=(*category.problems, said), missing=missing)
+        categories.append(category)
+    absent = [name for name in layout.published if whole and name not in there]
+    beside.note("", "not here {product} of those published", *absent)
+    if layout.published and layout.name != "aebad":  # whose videos have no published counts
+        strange = (name for name in there if name not in layout.published)
+        beside.note("", f"{{product}} not published as a part of {layout.name}", *strange)
+    return replace(dataset, categories=tuple(categories), problems=dataset.problems + beside.sentences())
+
+
+def _detected(given: str) -> str:
     """Return the layout of what lies at a path.
 
     Raises:
         DatasetError: there is none, or more than one.
     """
-    if path.suffix.lower() == ".csv" and path.is_file():
+    if given.lower().endswith((".csv", ".tsv")) and os.path.isfile(given):  # noqa: PTH113 - see above
         return "csv"
-    if str(path) in LAYOUTS and not os.path.lexists(path):
-        known = LAYOUTS[str(path)]
+    if given in LAYOUTS and not os.path.lexists(given):
         raise DatasetError(
-            f"the folder of {known.title} is wanted, but there is none called '{path}' here; get the data "
-            f"set from {known.source} and give its folder"
+            f"the folder of {LAYOUTS[given].title} is wanted, but there is none called '{given}' here; get "
+            f"the data set from {LAYOUTS[given].source} and give its folder"
         )
-    folder = require_folder(path)
-    found = _matches(folder)
-    if set(found) <= {"folder"}:
-        _check_not_inside(folder)
+    tree = Tree(given)
+    found, here = _matches(tree), tree.root.resolve()
+    for folder in list(here.parents)[:3] if set(found) <= {"folder"} else ():
+        if here.relative_to(folder).parts[0] in _PARTS and set(_matches(Tree(folder))) - {"folder"}:
+            raise DatasetError(
+                f"a data set or a category is wanted, but '{shown(tree.root)}' is a part of a category; "
+                f"this would work: {_advice([folder])}"
+            )
     if len(found) == 1:
         return next(iter(found))
     if found:
         seen = "; ".join(f"{layout} in {where}" for layout, where in found.items())
         raise DatasetError(
-            f"one data set is wanted, but '{shown(folder)}' mixes layouts ({seen}); give the folder of one, "
-            "or say which is meant with layout (--layout)"
+            f"one data set is wanted, but '{shown(tree.root)}' mixes layouts ({seen}); give the folder of "
+            "one, or say which is meant with layout (--layout)"
         )
-    fitting = _fitting(folder)
-    if not fitting:
-        refuse_unlabelled(folder)
-    advice = f"these would work: {fitting}" if fitting else "check the path"
+    near = _advice(tree.root / name for name in tree.entries().folders)
+    layouts = "; ".join(dict.fromkeys(layout.picture[0] for layout in LAYOUTS.values()))
     raise DatasetError(
-        f"a data set is wanted, '{shown(folder)}' is none: expected {_EXPECTED}; found {found_in(folder)}; "
-        f"{advice}"
+        f"a data set is wanted ({layouts}), but '{shown(tree.root)}' holds {tree.content()} and nothing that "
+        "says which images are good; "
+        + (f"these would work: {near}" if near else "sort them into good/ and other folders, or detect them")
     )
 
 
-def _matches(folder: Path) -> dict[str, str]:
+def _advice(folders: Iterable[Path]) -> str:
+    """Name the folders that could be opened, each with a layout where it does not show which is meant."""
+    fitting = []
+    for folder in folders:
+        if found := _matches(Tree(folder)):
+            said = f" with --layout {' or '.join(found)}" if len(found) > 1 else ""
+            fitting.append(f"'{folder}'{said}")
+    return names(fitting, 8)
+
+
+def _matches(tree: Tree) -> dict[str, str]:
     """Return each layout that a folder looks like, and where that shows."""
-    found = {layout: "the folder itself" for layout, fits in _WHOLE.items() if fits(folder)}
-    places = [folder] if is_folder(folder / "test") else list_folder(folder).folders
-    forms: dict[str, list[Path]] = {}
-    for place in places:
-        if is_folder(place / "test") and not is_aebad(place):
-            forms.setdefault(_form(place), []).append(place)
-    return found | {layout: names(paths) for layout, paths in forms.items()}
+    found = {
+        name: "the folder itself"
+        for name, layout in LAYOUTS.items()
+        if any(tree.has(sign) for sign in layout.signs) and (name != "elpv" or _is_elpv(tree))
+    }
+    forms: dict[str, list[str]] = {}
+    for place in [""] if tree.has("test") else tree.entries().folders:
+        if form := _form(tree, place):
+            forms.setdefault(form, []).append(place or tree.name)
+    return found | {form: names(places) for form, places in forms.items()}
 
 
-def _form(category: Path) -> str:
+def _form(tree: Tree, place: str) -> str | None:
     """Return which variation of the layout of MVTec AD a category has."""
-    test = category / "test"
-    if any(is_folder(test / kind) for kind in KINDS):
-        return "mvtec-loco"
-    if not is_folder(test / GOOD) and any(is_folder(test / kind) for kind in (BTAD.good, "ko")):
-        return "btad"
-    return "mvtec"
+    if any(tree.has(mark, place) for mark in LAYOUTS["aebad"].marks):
+        return None
+    fit = [name for name in _FORMS if any(tree.has(form, place) for form in LAYOUTS[name].forms)]
+    return next((name for name in fit if name != "btad" or not tree.has("test/good", place)), None)
 
 
-def _check_not_inside(folder: Path) -> None:
-    """Refuse a part of a category, such as its folder ``test``, which looks like sorted photos.
-
-    Raises:
-        DatasetError: the folder lies in ``test``, ``train`` or ``ground_truth`` of a category.
-    """
-    inside = folder.resolve()
-    for above in list(inside.parents)[:2]:
-        if is_folder(above / "test") and inside.relative_to(above).parts[0] in _PARTS:
-            raise DatasetError(
-                f"a data set or a category of one is wanted, but '{shown(folder)}' is a part of a category; "
-                f"this would work: '{shown(above)}'"
-            )
-
-
-def _fitting(folder: Path, most: int = 8) -> str:
-    """Name the folders in a folder, or above it, that could be opened."""
-    near = [child for child in list_folder(folder).folders if len(_matches(child)) == 1]
-    near = near or [above for above in list(folder.resolve().parents)[:2] if len(_matches(above)) == 1]
-    paths = [f"'{shown(path)}'" for path in near]
-    return ", ".join(paths[:most]) + (f" and {len(paths) - most} more" if len(paths) > most else "")
+def _is_elpv(tree: Tree) -> bool:
+    table = tree.root / "labels.csv"
+    if not table.is_file():  # a pipe might never end
+        return False
+    with table.open("rb") as file:
+        return file.read(11) == b"images/cell"

@@ -18,8 +18,7 @@ import numpy.typing as npt
 from zeroflaw.corruptions import corrupt, parse_corruption
 from zeroflaw.detectors.base import Request
 from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError
-from zeroflaw.finding import shown
-from zeroflaw.images import read_image
+from zeroflaw.images import read_image, shown
 from zeroflaw.lab.datasets import Category, Record, read_mask
 from zeroflaw.lab.metrics import PixelMetrics
 from zeroflaw.runtime.stream import batches

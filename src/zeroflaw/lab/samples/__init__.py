@@ -16,7 +16,7 @@ from PIL import Image
 
 from zeroflaw.errors import UsageError
 from zeroflaw.files import atomic, write_text
-from zeroflaw.finding import shown
+from zeroflaw.images import shown
 
 from .canvas import canvas, exposed
 from .products import PRODUCTS

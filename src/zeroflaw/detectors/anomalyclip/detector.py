@@ -1,0 +1,238 @@
+"""AnomalyCLIP (Zhou et al., ICLR 2024, arXiv 2310.18961): two prompts learned on another, labelled data set.
+
+The prompts name no product ("[V1]...[V12] object." and "[W1]...[W12] damaged object."), so what they learn
+from labelled images of some products is applied to others. Maps come from a local path beside the tower's own
+attention (`zeroflaw.towers.local`); the image's score comes from the class token alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from typing_extensions import override
+
+from zeroflaw.detectors.anomalyclip.features import compute, digest, training_records
+from zeroflaw.detectors.anomalyclip.losses import Losses
+from zeroflaw.detectors.anomalyclip.prompts import Prompts, embed_prompts
+from zeroflaw.detectors.anomalyclip.scorer import LocalScorer, LocalSpec, MapGrid, Sigma
+from zeroflaw.detectors.base import BackboneDetector, Fitted
+from zeroflaw.detectors.contract import Needs
+from zeroflaw.detectors.heads import linear
+from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.learned import random_vectors
+from zeroflaw.detectors.training import Checkpoint, Learning, epoch
+from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.parameters import Rate, parameters
+from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
+from zeroflaw.runtime.scorer import Scorer
+from zeroflaw.runtime.stream import Array, Progress
+from zeroflaw.towers.backbone import Backbone
+from zeroflaw.towers.local import LocalPath
+from zeroflaw.towers.model import Interpolation
+
+DEPTH = 9  # text blocks with learned tokens in the published code, where the tower has as many
+SHARE = 19 / 24  # of the image tower's blocks have the local path in the published code
+
+Blocks = Annotated[int, Field(ge=0, le=1024)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+@parameters
+class AnomalyCLIP(Losses, BackboneDetector):
+    """Softmax between two learned prompts. Prediction needs torch too: the local path runs on the backbone.
+
+    Defaults are those of the published code, on a ViT-L/14 at 518 pixels; those that depend on the backbone
+    are worked out from it. The temperature and what concerns the losses is in `Losses`.
+
+    Attributes:
+        image_size: side in pixels that images are brought to; 0 is the backbone's own, published is 518.
+        value_blocks: last blocks of the image tower that have the local path; 0 is 19 of 24, in proportion.
+        map_layers: blocks, counted from 1, whose local tokens make the map, as a mean; none is the last one.
+        class_norm: whether the class token goes through the tower's last normalisation; in the published code
+            it does not.
+        interpolation: of position embeddings where ``image_size`` is not the backbone's own.
+        n_ctx: learned tokens before the words of each prompt.
+        deep_depth: text blocks, the input counted as the first, that get learned tokens; 1 is the input
+            alone, 0 is nine or as many as the tower has.
+        deep_tokens: learned tokens put into each of the blocks from the second on.
+        normal_words: what follows the learned tokens of the normal prompt.
+        anomalous_words: what follows the learned tokens of the anomalous prompt.
+        sigma: standard deviation of the maps' Gaussian blur, in pixels of the network's input; 0 is none.
+        map_grid: values of a map: one for each of the "patches", or of the "pixels" of the network's input,
+            as published; equal at the centres of the patches.
+        epochs: times that each image is learned from; the last epoch's prompts are kept.
+        batch_size: images of a step.
+        learning_rate: of Adam.
+        beta1: of Adam: how much of the last gradients' mean is kept.
+        beta2: of Adam: the same for their squares.
+        feature_memory: GiB that the features of the auxiliary images may take while learning.
+    """
+
+    name: ClassVar[str] = "anomalyclip"
+    needs: ClassVar[Needs] = Needs(words=False, auxiliary_set=True)
+    source: ClassVar[str] = "Zhou et al., AnomalyCLIP, ICLR 2024, arXiv 2310.18961"
+    resumable: ClassVar[bool] = True
+    scorer_class: ClassVar[type[Scorer]] = LocalScorer
+
+    image_size: Annotated[int, Field(ge=0, le=4096)] = 0
+    value_blocks: Blocks = 0
+    map_layers: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = ()
+    class_norm: bool = False
+    interpolation: Interpolation = "bilinear"
+    n_ctx: Annotated[int, Field(ge=1, le=512)] = 12
+    deep_depth: Blocks = 0
+    deep_tokens: Annotated[int, Field(ge=1, le=512)] = 4
+    normal_words: str = "object."
+    anomalous_words: str = "damaged object."
+    sigma: Sigma = 4.0
+    map_grid: MapGrid = "patches"
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 15
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 8
+    learning_rate: Rate = 1e-3
+    beta1: Decay = 0.5
+    beta2: Decay = 0.999
+    feature_memory: Annotated[float, Field(ge=1e-3, le=1e6)] = 8.0
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.deep_tokens > self.n_ctx:
+            raise UsageError(
+                f"deep_tokens must be at most {self.n_ctx}, which is n_ctx, got {self.deep_tokens}; lower it"
+            )
+        if not self.image_loss and not self.learns_maps:
+            raise UsageError(
+                "at least one of image_loss, focal_loss and dice_loss must be on (and map_weight above 0 for "
+                "the last two), got none; leave one on"
+            )
+
+    @property
+    @override
+    def feature_key(self) -> tuple[str, ...]:
+        shared = self.backbone, self.device, self.dtype, self.interpolation
+        path = self.image_size, self.value_blocks, self.map_layers, self.class_norm
+        return self.name, *shared, *map(str, path)
+
+    def path(self, backbone: Backbone) -> LocalPath:
+        """Return the local path on a backbone."""
+        depth = backbone.model.config.vision.layers
+        blocks = self.value_blocks or max(1, round(SHARE * depth))
+        layers = tuple(sorted(set(self.map_layers))) or (depth,)
+        return LocalPath(blocks, layers, self.class_norm, self.interpolation)
+
+    def depth(self, backbone: Backbone) -> int:
+        """Return how many text blocks get learned tokens on a backbone, the input counted as the first."""
+        return self.deep_depth or min(DEPTH, backbone.model.config.text.layers)
+
+    def resized(self, backbone: Backbone) -> Backbone:
+        """Return the backbone on the image size of this detector."""
+        return backbone.with_image_size(self.image_size) if self.image_size else backbone
+
+    def _choices(self, backbone: Backbone) -> LocalSpec:
+        patch, layers = backbone.model.config.vision.patch_size, self.path(backbone).layers
+        return LocalSpec(layers=layers, patch_size=patch, sigma=self.sigma, map_grid=self.map_grid)
+
+    @property
+    def _words(self) -> tuple[str, str]:
+        return self.normal_words, self.anomalous_words
+
+    @override
+    def _check_backbone(self, backbone: Backbone) -> None:
+        self.resized(backbone)
+        self.path(backbone).check(backbone.name, backbone.model.config.vision.layers)
+
+    @override
+    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
+        assert isinstance(scorer, LocalScorer)
+        if scorer.head.width != backbone.embed_dim or scorer.choices != self._choices(backbone):
+            raise DetectorError(
+                f"the saved scorer does not fit the parameters and '{self.backbone}'; save the detector again"
+            )
+
+    @override
+    def _check_inputs(self, inputs: FitInputs) -> None:
+        assert inputs.auxiliary is not None
+        training_records(inputs.auxiliary, masks=self.learns_maps)
+
+    @override
+    def _fit(
+        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+    ) -> Fitted:
+        assert inputs.auxiliary is not None
+        generator = torch.Generator().manual_seed(self.seed)
+        width, depth = backbone.model.config.text.width, self.depth(backbone)
+        pair = random_vectors(2, self.n_ctx, width, generator)
+        deep = random_vectors(depth - 1, self.deep_tokens, width, generator)
+        drawn = {"normal": pair[0], "anomalous": pair[1], **{f"deep.{n}": t for n, t in enumerate(deep, 2)}}
+        prompts = {name: t.to(backbone.device, copy=True).requires_grad_() for name, t in drawn.items()}
+        embed_prompts(backbone, prompts, self._words)  # too long ones are refused before images are read
+        maps = self.learns_maps
+        records = training_records(inputs.auxiliary, masks=maps)
+        keep = None
+        if checkpoint is not None:
+            identity = {"parameters": self.get_params(), "backbone": backbone.fingerprint}
+            keep = Checkpoint(checkpoint, {**identity, "data": digest(records)})
+            keep.load()  # one of another fit is refused before any work
+        network, path, memory = self.resized(backbone), self.path(backbone), self.feature_memory
+        features = compute(network, path, records, maps=maps, memory=memory, progress=progress)
+        adam = partial(torch.optim.Adam, lr=self.learning_rate, betas=(self.beta1, self.beta2))
+        learning = Learning(prompts, adam, generator, seed=self.seed)
+
+        def one_epoch() -> None:
+            for rows in epoch(len(features.labels), self.batch_size, generator):
+                text = embed_prompts(backbone, prompts, self._words)
+                learning.step(self.loss_terms(text, features.rows(rows, backbone.device)))
+
+        report = None if progress is None else partial(progress, "epochs")
+        learning.run(self.epochs, one_epoch, checkpoint=keep, progress=report)
+        flawed = int(features.labels.sum())
+        counts = {"good": len(records) - flawed, "flawed": flawed}
+        return self.judging_by(backbone, prompts, learned_from=counts)
+
+    def judging_by(self, backbone: Backbone, prompts: Prompts, **origin: Mapping[str, Any]) -> Fitted:
+        """Return what a fit to these prompts comes to; ``origin`` is for the folder."""
+        with torch.inference_mode():
+            normal, anomalous = embed_prompts(backbone, prompts, self._words).double().cpu()
+        scorer = LocalScorer(linear((anomalous - normal) / self.temperature), self._choices(backbone))
+        written = {
+            side: [" ".join([*(f"[{letter}{i + 1}]" for i in range(self.n_ctx)), words])]
+            for side, letter, words in zip(("normal", "anomalous"), "VW", self._words, strict=True)
+        }
+        learned = {name: tokens.detach().cpu().numpy() for name, tokens in prompts.items()}
+        return Fitted(scorer, {"prompt": written, **origin}, learned)
+
+    @override
+    def embed(self, images: Sequence[Array], request: FeatureRequest) -> ImageFeatures:
+        """Embed pictures on the torch backbone: the class token and, for maps, the local patch tokens."""
+        self._require_fit()
+        network, path = self.resized(self.backbone_), self.path(self.backbone_)
+        return network.embed_local(images, path, patches=bool(request.layers))
+
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
+        prompt = words["prompt"]
+        pair = f"Two learned prompts,\n“{prompt['normal'][0]}” / “{prompt['anomalous'][0]}”,\n"
+        if "origin" in words:
+            return f"{pair}taken from {words['origin']['text']}"
+        found, times = words["learned_from"], "epoch" if self.epochs == 1 else "epochs"
+        losses = [name for name, on in (("focal", self.focal_loss), ("Dice", self.dice_loss)) if on]
+        labels = ["their labels"] * self.image_loss
+        masks = [f"their masks ({' and '.join(losses)} loss)"] * self.learns_maps
+        return (
+            f"{pair}learned in {self.epochs} {times} on {found['good']} good and {found['flawed']} flawed "
+            f"images of other products, from {' and '.join(labels + masks)}."
+        )
+
+    @override
+    def _facts(self) -> dict[str, str]:
+        side, blocks = self.resized(self.backbone_).preprocess.image_size, self.path(self.backbone_).blocks
+        deep = f"{self.deep_tokens} in each of {self.depth(self.backbone_) - 1} later text blocks"
+        return {
+            "Images": f"{side} px; local path through the last {blocks} blocks",
+            "Learned tokens": f"{self.n_ctx} before each prompt, {deep}",
+        }

@@ -59,7 +59,9 @@ def test_an_interrupted_fit_ends_with_the_same_bytes(every: int, stop: int, tmp_
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_is_told(factor: float) -> None:
-    with pytest.raises(UsageError, match=rf"step 1: .*distance {factor}, size .*seed 0\); use a smaller lear"):
+    with pytest.raises(
+        UsageError, match=rf"step 1: .*distance {factor}, size .*seed 0\); use a smaller lear"
+    ):
         learn(factor=factor)
 
 

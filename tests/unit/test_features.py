@@ -17,7 +17,11 @@ def features(images: int) -> ImageFeatures:
         return random.random((images, *shape), dtype=np.float32)
 
     return ImageFeatures(
-        array(4), (2, 3), {(2, 1): array(2, 4), (1, 1): array(6, 4)}, array(6, 4), {1: array(6, 5), 2: array(6, 5)}
+        array(4),
+        (2, 3),
+        {(2, 1): array(2, 4), (1, 1): array(6, 4)},
+        array(6, 4),
+        {1: array(6, 5), 2: array(6, 5)},
     )
 
 

@@ -111,7 +111,10 @@ class Machine(Record):
         ({"axis": {"length": 1.0}, "speed": {}}, "m.json: there is no 'speed'; did you mean 'speeds'?"),
         ({"axis": {"length": 0.0}}, "m.json: axis.length must be greater than 0, got 0.0"),
         ({"axis": {"length": "1"}}, "m.json: axis.length must be a valid number, got '1'"),
-        ({"axis": {"length": 1, "marks": ["up"]}}, "m.json: axis.marks.0 must be 'left' or 'right', got 'up'"),
+        (
+            {"axis": {"length": 1, "marks": ["up"]}},
+            "m.json: axis.marks.0 must be 'left' or 'right', got 'up'",
+        ),
         ({"axis": {"length": 1}, "speeds": {"a": -1}}, "m.json: speeds.a must be greater than or equal to 0"),
         ({"axis": 5}, "m.json: axis must be .*, got 5"),
         ({"axis": {"length": 1}, "note": 5}, "m.json: note must be text or nothing, got 5"),

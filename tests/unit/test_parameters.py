@@ -59,7 +59,7 @@ class Lathe(Mill):
         ({"words": ("a", None)}, "words entry 2 must be text, got None"),
         ({"words": ("x",) * 90 + (5,)}, "words entry 91 must be text, got 5"),
         ({"label": 10**200}, r"label must be text or nothing, got 1000+\.\.\.$"),
-        ({"lengths": -1}, "lengths must be a whole number above 0 or several of: .*, got -1"),
+        ({"lengths": -1}, "lengths must be a whole number above 0 or 2 of: a whole number, got -1"),
         ({"sped": 3}, r"'mill' has no parameter 'sped'; did you mean 'speed'\? \(it has speed, depth,"),
         ({"label": "both"}, "^label wants one thing$"),
     ],

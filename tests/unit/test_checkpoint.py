@@ -18,10 +18,6 @@ from zeroflaw.errors import DetectorError, UsageError
 IDENTITY = {"seed": 0, "weights": "abc"}
 
 
-class Interrupted(Exception):
-    """Ctrl-C."""
-
-
 def learn(path: Path | None = None, *, stop: int = 99, factor: float = 1.0, **settings: Any) -> Tensor:
     """Learn seven numbers from noisy copies of their target, in six rounds; stop before a round."""
     generator = torch.Generator().manual_seed(0)
@@ -36,7 +32,7 @@ def learn(path: Path | None = None, *, stop: int = 99, factor: float = 1.0, **se
 
     def one() -> None:
         if learning.done == stop:
-            raise Interrupted
+            raise KeyboardInterrupt
         noisy = fixed + torch.randn(7, generator=generator)
         learning.step({"distance": factor * (vectors - noisy).square().sum(), "size": vectors.norm()})
 
@@ -48,7 +44,7 @@ def learn(path: Path | None = None, *, stop: int = 99, factor: float = 1.0, **se
 @pytest.mark.parametrize(("every", "stop"), [(1, 1), (1, 5), (2, 3), (4, 3)])
 def test_an_interrupted_fit_ends_with_the_same_bytes(every: int, stop: int, tmp_path: Path) -> None:
     path, told = tmp_path / "kept", []
-    with pytest.raises(Interrupted):
+    with pytest.raises(KeyboardInterrupt):
         learn(path, stop=stop, every=every)
     found = learn(path, every=every, progress=lambda *step: told.append(step))
     assert torch.equal(found, learn())

@@ -96,7 +96,7 @@ def test_prototypes_by_the_mean_of_sentences(tiny_backbone: Path) -> None:
     backbone = load_backbone(f"local-dir:{tiny_backbone}")
     normal = ["a photo of a nut", "nut", "nut"]
     anomalous = ["a jpeg corrupted photo of the metal nut without damage."]
-    raw = [backbone.embed_texts(texts, batch_size=2, normalise=False).double() for texts in (normal, anomalous)]
+    raw = [backbone.embed_texts(texts, normalise=False).double() for texts in (normal, anomalous)]
     unit = torch.nn.functional.normalize
     np.testing.assert_allclose(unit(raw[0], dim=-1), backbone.embed_texts(normal), atol=1e-5)
     assert float((torch.cat(raw).norm(dim=-1) - 1).abs().min()) > 0.1
@@ -121,7 +121,8 @@ def test_caoyunkangs_prototypes_are_raw_means_of_length_one(name: str, tiny_back
     detector: Any = make(name, backbone=f"local-dir:{tiny_backbone}")
     given = {"reference": pictures(1)} if detector.needs.reference_images else {}
     prompt = detector.fit(**given).words_["prompt"]
-    means = [detector.backbone_.embed_texts(prompt[side], normalise=False).mean(0) for side in ("anomalous", "normal")]
+    texts = prompt["anomalous"], prompt["normal"]
+    means = [detector.backbone_.embed_texts(side, normalise=False).mean(0) for side in texts]
     one, other = (mean / mean.norm() for mean in means)
     np.testing.assert_allclose(scorer(detector).head.weight, (one - other) / 0.01, atol=1e-3)
 

@@ -188,16 +188,11 @@ def test_other_backbones_are_refused_before_any_work(backbone: str) -> None:
     ("name", "value"),
     [
         ("masks", 0),
-        ("masks", 2.0),
-        ("mask_ratio", 0.0),
         ("mask_ratio", 1.0),
         ("mask_drawing", "fair"),
         ("error", "visible"),
-        ("targets", "colours"),
-        ("blur_sigma", -1.0),
         ("blur_sigma", math.nan),
         ("blur_kernel", 4),
-        ("blur_kernel", 0),
     ],
 )
 def test_parameters_out_of_range_are_named(name: str, value: Any) -> None:

@@ -68,8 +68,9 @@ def parameters(cls: type[T]) -> type[T]:
 
 
 def parameter_names(cls: type[Any]) -> list[str]:
-    """Return the names of a class's parameters."""
-    return [field.name for field in dataclasses.fields(cls) if field.init]
+    """Return the names of a class's parameters; a class that is no dataclass has none."""
+    known = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return [field.name for field in known if field.init]
 
 
 def require_known(names: Iterable[str], known: Iterable[str], owner: str) -> None:
@@ -210,6 +211,8 @@ def _range(marks: Iterable[Any]) -> str:
         return f" ({' and '.join(lengths)})"
     if low and high:
         return f" from {low} to {high}"
+    if low.startswith("above") or high.startswith("below"):
+        return f" {low}{high}"
     return f" of at least {low}" if low else f" of at most {high}" if high else ""
 
 

@@ -34,7 +34,7 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     [
         {},
         {"standardize": "none", "layer": 1, "sigma": 0.0, "seed": 3},
-        {"min_batch": 2, "sigma": 30.0, "max_images": 3, "noise": 2.0},
+        {"min_batch": 2, "sigma": 30.0, "max_images": 3, "noise": 2.0, "last_gain": "uniform"},
     ],
 )
 def test_the_contract_holds(settings: dict[str, object], products: Dataset, tiny_backbone: Path) -> None:

@@ -41,7 +41,7 @@ def family(name: str) -> str:
 
 
 # One preset of each kind, and those that turn a sign round on their way; MAEDAY has no weights here.
-KINDS = {preset.kind_name: name for name, preset in reversed(PRESETS.items()) if name != "maeday"}
+KINDS = {preset.home: name for name, preset in reversed(PRESETS.items()) if name != "maeday"}
 NAMES = [*KINDS.values(), "winclip-caoyunkang", "winclip-plus-caoyunkang", "rwda-lda", "shift-words-k3"]
 
 

@@ -13,7 +13,7 @@ from zeroflaw.detectors import PRESETS, make
 from zeroflaw.detectors.contract import Detector, Needs
 
 NEEDS = Needs(words=True, reference_images=True)
-PLUS = [name for name in PRESETS if name.startswith("winclip") and make(name).needs == NEEDS]
+PLUS = [name for name, preset in PRESETS.items() if name.startswith("winclip") and preset.needs == NEEDS]
 
 
 def references(count: int) -> list[np.ndarray]:

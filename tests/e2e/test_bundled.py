@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 import zeroflaw
-from zeroflaw import check_detector, load, load_backbone, read_image
+from zeroflaw import Prediction, check_detector, load, load_backbone, read_image
 from zeroflaw.detectors import PRESETS, make, open_fitted
 from zeroflaw.detectors.presets import BUNDLED
-from zeroflaw.lab.datasets import open_mvtec
-from zeroflaw.lab.evaluation import Entry, evaluate_category
 from zeroflaw.lab.samples import render_samples
 
 PACKAGE = Path(zeroflaw.__file__).parent
@@ -29,19 +28,15 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_model_is_what_its_record_says() -> None:
     backbone = load_backbone("mini", offline=True)
-    assert backbone.name == "mini"
-    assert backbone.licence == "Apache-2.0"
-    assert backbone.grid == (15, 15)
+    assert (backbone.name, backbone.licence, backbone.grid) == ("mini", "Apache-2.0", (15, 15))
     assert backbone.has_aligned_patches
-    size = sum(path.stat().st_size for path in (PACKAGE / "towers" / "mini").iterdir())
-    assert size < 30e6
+    assert sum(path.stat().st_size for path in (PACKAGE / "towers" / "mini").iterdir()) < 30e6
     card = (PACKAGE / "towers" / "mini" / "README.md").read_text(encoding="utf-8")
-    assert "is not a CLIP" in " ".join(card.split()).replace("It is not a CLIP", "is not a CLIP")
+    assert "is not a CLIP" in " ".join(card.split())
 
 
 def test_the_ready_detector_is_the_default_one_on_the_bundled_model() -> None:
-    ready = load("rwda")
-    assert ready.get_params() == make("rwda").get_params()
+    assert load("rwda").get_params() == make("rwda").get_params()
     config = json.loads((BUNDLED / "rwda" / "config.json").read_text())
     assert config["backbone"]["sha256"] == load_backbone("mini").sha256
     words = json.loads((BUNDLED / "rwda" / "words.json").read_text())
@@ -52,18 +47,34 @@ def test_a_detector_without_changes_is_not_fitted_again(monkeypatch: pytest.Monk
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("the ready detector must be loaded, not fitted")
 
-    monkeypatch.setattr(PRESETS["rwda"].kind(), "fit", forbidden)
+    monkeypatch.setattr(PRESETS["rwda"].detector_class, "fit", forbidden)
     assert open_fitted("rwda", {}).is_fitted
     assert open_fitted("rwda", {"device": "cpu"}).is_fitted
     with pytest.raises(AssertionError, match="not fitted"):
         open_fitted("rwda", {"seed": 1})
 
 
+def mask_of(found: Prediction) -> np.ndarray:
+    path = Path(found.source)
+    drawn = path.parents[2] / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
+    return read_image(drawn)[..., 0] > 0 if drawn.exists() else np.zeros(found.size, bool)
+
+
 def test_flawed_samples_rank_above_good_ones(samples: Path) -> None:
-    detector = load("rwda")
-    rows = [evaluate_category(c, [Entry("rwda", 0, detector)])[0].row for c in open_mvtec(samples)]  # type: ignore[arg-type]
-    assert np.mean([row["image_auroc"] for row in rows]) > 0.9
-    assert np.mean([row["pixel_auroc"] for row in rows]) > 0.9
+    detector, rows = load("rwda"), []
+    for product in (path for path in samples.iterdir() if path.is_dir()):
+        found = list(detector.predict(sorted(product.glob("test/*/*.png")), maps=True))
+        masks = [mask_of(prediction) for prediction in found]
+        flawed = [Path(prediction.source).parent.name != "good" for prediction in found]
+        assert flawed == [mask.any() for mask in masks]
+        pixels = np.concatenate([prediction.resized_map().ravel() for prediction in found])
+        rows.append(
+            (
+                roc_auc_score(flawed, [prediction.logit for prediction in found]),
+                roc_auc_score(np.concatenate([mask.ravel() for mask in masks]), pixels),
+            )
+        )
+    assert min(np.mean(rows, axis=0)) > 0.9
 
 
 def test_the_bundled_model_holds_the_contract(samples: Path) -> None:
@@ -79,7 +90,7 @@ def test_words_decide() -> None:
         next(make("clip", normal=(n,), anomalous=(a,)).fit().predict([image]))
         for n, a in (("normal", "damaged"), ("damaged", "normal"))
     )
-    assert one.logit == pytest.approx(-other.logit, abs=1e-5)
+    assert one.logit == pytest.approx(-other.logit, abs=1e-4)
     assert abs(one.logit) > 0.05
 
 

@@ -8,18 +8,16 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from zeroflaw.detectors.acr import ACR
+from zeroflaw.detectors.acr import ACR, ACRScorer, ACRSpec
 from zeroflaw.detectors.acr_training import (
     LiveNetwork,
-    Training,
     channel_scale,
     draw_tasks,
     layer_widths,
     loss_terms,
-    train_network,
     with_noise,
 )
-from zeroflaw.towers.model import ImageFeatures
+from zeroflaw.runtime.features import ImageFeatures
 
 WIDTHS = (12, 8, 6, 4, 4)
 
@@ -54,36 +52,16 @@ def torch_network(network: LiveNetwork) -> nn.Sequential:
     return nn.Sequential(*layers[:-1]).train()
 
 
-def numpy_distances(network: LiveNetwork, rows: np.ndarray) -> np.ndarray:
-    """Squared distances of one task's rows, (N,), number by number."""
-    rows = rows.astype(np.float64)
-    for number, weight in enumerate(network.linears):
-        after = np.zeros((len(rows), len(weight)))
-        for unit, weights in enumerate(weight.double().numpy()):
-            values = [float(np.dot(weights, row)) for row in rows]
-            mean = sum(values) / len(values)
-            variance = sum((value - mean) ** 2 for value in values) / len(values)
-            for place, value in enumerate(values):
-                scaled = (value - mean) / np.sqrt(variance + 1e-5)
-                scaled = scaled * float(network.gains[number][unit]) + float(network.shifts[number][unit])
-                after[place, unit] = scaled if number == len(network.linears) - 1 else max(scaled, 0.0)
-        rows = after
-    centre = network.centre.double().numpy()
-    return np.array([sum((row - centre) ** 2) for row in rows])
-
-
-def test_live_normalisation_is_batch_norm_in_training_mode():
-    network, rows = random_network(), random_rows()
-    reference = torch_network(network)
+def by_torch(network: LiveNetwork, rows: torch.Tensor) -> torch.Tensor:
+    """Squared distances of one task's rows, (N,)."""
     with torch.no_grad():
-        expected = torch.stack([reference(task) for task in rows])
-    torch.testing.assert_close(network(rows), expected, rtol=1e-4, atol=1e-4)
+        return (torch_network(network)(rows) - network.centre).square().sum(1)
 
 
-def test_distances_are_those_of_the_formula():
+def test_distances_are_those_of_batch_norm_in_training_mode():
     network, rows = random_network(), random_rows()
-    expected = np.stack([numpy_distances(network, task.numpy()) for task in rows])
-    np.testing.assert_allclose(network.distances(rows).numpy(), expected, rtol=1e-3, atol=1e-4)
+    expected = torch.stack([by_torch(network, task) for task in rows])
+    torch.testing.assert_close(network(rows), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_loss_is_that_of_the_formula():
@@ -99,9 +77,8 @@ def test_training_is_adam_on_that_loss():
     """The same draws through torch's layers and optimizer end at the same weights."""
     generator = torch.Generator().manual_seed(3)
     features = [torch.randn(7, 4, WIDTHS[0], generator=generator) for _ in range(2)]
-    how = Training(iterations=4, tasks=3, shots=5, noise=0.3, learning_rate=0.01, seed=11)
-    network = LiveNetwork(WIDTHS)
-    train_network(network, features, how)
+    how = ACR(iterations=4, tasks=3, shots=5, noise=0.3, learning_rate=0.01, seed=11, standardize="none")
+    network = how._train(features, WIDTHS, None)
 
     generator = torch.Generator().manual_seed(11)
     start = LiveNetwork(WIDTHS)
@@ -117,27 +94,28 @@ def test_training_is_adam_on_that_loss():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    torch.testing.assert_close(network.centre, centre, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(network.centre, centre.detach(), rtol=1e-3, atol=1e-4)
     for mine, theirs in zip(network.linears, reference[::3], strict=True):
-        torch.testing.assert_close(mine, theirs.weight, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(mine, theirs.weight.detach(), rtol=1e-3, atol=1e-3)
+
+
+def scorer(sigma: float = 4.0) -> ACRScorer:
+    network = random_network()
+    network.mean, network.scale = torch.linspace(0, 3, 12), torch.linspace(1, 2, 12)
+    return ACRScorer(network, ACRSpec(widths=WIDTHS, block=2, noise=0.2, sigma=sigma, min_batch=2, seed=5))
 
 
 def test_scores_are_distances_of_a_batch_of_images_and_noisy_copies():
     """Each position is a batch of its own, whatever the number of positions that go through together."""
-    detector = ACR(noise=0.2, seed=5)
-    detector.network_ = random_network()
-    detector.mean_, detector.scale_ = torch.linspace(0, 3, 12), torch.linspace(1, 2, 12)
-    tokens = random_rows(tasks=6, rows=4).reshape(6, 4, 12)
-    found = detector._distances(tokens)
+    mine, tokens = scorer(), random_rows(tasks=6, rows=4).reshape(6, 4, 12)
+    found = mine.distances(tokens)
     order = sorted(range(6), key=lambda image: float(tokens[image].norm()))
-    rows = ((tokens - detector.mean_) / detector.scale_)[order].transpose(0, 1)
+    rows = ((tokens - mine.network.mean) / mine.network.scale)[order].transpose(0, 1)
     noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(5))
     for position in range(4):
-        batch = np.concatenate(
-            [rows[position].numpy(), rows[position].numpy() + 0.2 * noise[position].numpy()]
-        )
-        expected = numpy_distances(detector.network_, batch)[:6]
-        np.testing.assert_allclose(found[order, position].numpy(), expected, rtol=1e-3, atol=1e-4)
+        batch = torch.cat([rows[position], rows[position] + 0.2 * noise[position]])
+        expected = by_torch(mine.network, batch)[:6]
+        torch.testing.assert_close(found[order, position], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_channel_statistics():
@@ -160,18 +138,14 @@ def test_widths_of_the_paper():
 
 
 @pytest.mark.parametrize("sigma", [0.0, 4.0, 20.0])
-def test_maps_and_scores_are_those_of_blurred_distances(sigma, tiny_backbone):
+def test_maps_and_scores_are_those_of_blurred_distances(sigma):
     """Enlarge 16 times bilinearly, blur, look at the centres of the patches; one in twenty is above one."""
-    detector = ACR(backbone=f"local-dir:{tiny_backbone}", sigma=sigma)
-    detector.backbone_ = detector._load_backbone()
-    detector.network_ = random_network()
-    detector.mean_, detector.scale_ = torch.zeros(12), torch.ones(12)
-    tokens = random_rows(tasks=8, rows=36)
-    features = ImageFeatures(torch.zeros(8, 24), (6, 6), layers={2: tokens})
-    found = detector.predict_features(features, detector.request(True), [(9, 9)] * 8, maps=True)
+    mine, tokens = scorer(sigma), random_rows(tasks=8, rows=36)
+    features = ImageFeatures(np.zeros((8, 24), np.float32), (6, 6), layers={2: tokens.numpy()})
+    found = mine.judge(features, [(9, 9)] * 8, maps=True)
     maps = []
     at = np.clip((np.arange(96) + 0.5) / 16 - 0.5, 0, 5)
-    for distances in detector._distances(tokens):
+    for distances in mine.distances(tokens):
         grid = distances.double().numpy().reshape(6, 6)
         large = ndimage.map_coordinates(grid, np.meshgrid(at, at, indexing="ij"), order=1)
         if sigma:
@@ -182,7 +156,6 @@ def test_maps_and_scores_are_those_of_blurred_distances(sigma, tiny_backbone):
         ]
         maps.append(np.mean(four, axis=0) if sigma else grid)
     usual = np.sort(np.ravel(maps))[int(np.ceil(0.95 * 8 * 36)) - 1]
-    for prediction, values in zip(found, maps, strict=True):
-        expected = values / usual
-        assert prediction.logit == pytest.approx(np.log(expected.max()), abs=1e-4)
-        np.testing.assert_allclose(prediction.map, expected / (1 + expected), atol=1e-5)
+    expected = np.array(maps) / usual
+    np.testing.assert_allclose(found.logits, np.log(expected.max((1, 2))), atol=1e-4)
+    np.testing.assert_allclose(np.exp(np.array(found.maps)), expected, rtol=1e-4)

@@ -117,7 +117,7 @@ def prototypes(folder: Path, name: str, templates: list[str], mean: str) -> list
             raw = read(ids[0, : int(ends[0]) + 1].tolist(), w)
             rows.append(raw / np.linalg.norm(raw) if mean == "normalised" else raw)
         average = sum(rows) / len(rows)
-        found.append(average if mean == "unnormalised" else average / np.linalg.norm(average))
+        found.append(average / np.linalg.norm(average))
     return found
 
 
@@ -214,15 +214,7 @@ ZERO_SHOT: dict[str, tuple[list[str], str, str, float, str, bool, str]] = {
     "winclip": (list(ENSEMBLE_TEMPLATES), "metal nut", "normalised", 0.07, "anomalous", True, "image"),
     "winclip-anomalib": (SLIPPED, "metal_nut", "raw", 0.07, "anomalous", True, "image"),
     "winclip-zqhang": (SLIPPED, "metal_nut", "raw", 0.07, "anomalous", True, "image"),
-    "winclip-caoyunkang": (
-        list(ENSEMBLE_TEMPLATES),
-        "metal_nut",
-        "unnormalised",
-        0.01,
-        "normal",
-        False,
-        "map",
-    ),
+    "winclip-caoyunkang": (list(ENSEMBLE_TEMPLATES), "metal_nut", "raw", 0.01, "normal", False, "map"),
     "winclip-mala": (list(ENSEMBLE_TEMPLATES), "metal nut", "normalised", 0.01, "anomalous", True, "image"),
 }
 

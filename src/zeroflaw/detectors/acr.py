@@ -2,7 +2,7 @@
 
 Li et al., "Zero-Shot Anomaly Detection via Batch Normalization", NeurIPS 2023, arXiv 2302.07849. A small
 network with live batch normalisation is trained on good photos of several products: features of one place of
-one product are drawn to a centre, noisy copies are pushed away. The photos of a new product are then
+one product are drawn to a centre, noisy copies of them are pushed away. The photos of a new product are then
 normalised by their own statistics, place by place, so that what most of them show is normal, and the distance
 from the centre is the anomaly.
 """
@@ -10,34 +10,33 @@ from the centre is the anomaly.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from pydantic import Field
 from torch import Tensor
+from typing_extensions import override
 
-from zeroflaw.detectors.acr_training import (
-    LiveNetwork,
-    Training,
-    channel_scale,
-    layer_widths,
-    train_network,
-    with_noise,
-)
-from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
+from zeroflaw.detectors import acr_training as live
+from zeroflaw.detectors.base import BackboneDetector, Fitted
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.inputs import Given
-from zeroflaw.detectors.ranges import check_range
-from zeroflaw.errors import UsageError
-from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.text_head import stage
+from zeroflaw.detectors.training import Learning
+from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.parameters import Record, Seed, parameters
+from zeroflaw.records import Category, Dataset
+from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
+from zeroflaw.runtime.heads import Arrays
+from zeroflaw.runtime.scorer import Judgement, Scorer, Size
 from zeroflaw.runtime.stream import Progress, batches, read_ahead
-from zeroflaw.towers.model import ImageFeatures
-
-if TYPE_CHECKING:
-    from zeroflaw.records import Category, Dataset
+from zeroflaw.towers.backbone import Backbone
 
 USUAL = 0.95  # share of the patches of a batch that lie below one half in maps
 FLOOR = 1e-12  # smallest squared distance that a score tells apart; keeps log-odds finite
@@ -46,10 +45,105 @@ _PIXELS = 16  # side of a patch of the paper's maps, in which its blur is measur
 _NUMBERS = 1 << 22  # features that go through the network at once, which bounds the memory
 _TOGETHER = 8  # images that go through the backbone at once during a fit
 
+Noise = Annotated[float, Field(ge=1e-6, le=1e3)]
+Sigma = Annotated[float, Field(ge=0, le=1000)]
+Least = Annotated[int, Field(ge=2, le=1_000_000)]
 
-@dataclass(kw_only=True, eq=False)
+
+class ACRSpec(Record):
+    """Choices of an `ACRScorer`: widths of its network, the block whose patch tokens it takes, parameters."""
+
+    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...], Field(min_length=2)]
+    block: int
+    noise: Noise
+    sigma: Sigma
+    min_batch: Least
+    seed: Seed
+
+
+@dataclass(frozen=True)
+class ACRScorer(Scorer):
+    """Distances from a centre after live normalisation, which needs torch. Named score: ``distance``."""
+
+    kind: ClassVar[str] = "acr"
+    whole_batch: ClassVar[bool] = True
+
+    network: live.LiveNetwork
+    choices: ACRSpec
+
+    @override
+    def request(self, maps: bool) -> FeatureRequest:
+        return FeatureRequest(layers=(self.choices.block,))
+
+    @override
+    def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> Judgement:
+        """Judge all images of a batch by one another.
+
+        With d the smoothed squared distance of a patch, in units of the distance that one patch in twenty of
+        the batch exceeds, maps hold d / (1 + d), and the log-odds are the logarithm of the largest d. (The
+        paper stretches distances from the lowest to the highest; one outlier then sets the scale of all.)
+
+        Raises:
+            UsageError: the batch is smaller than ``min_batch``.
+        """
+        if len(sizes) < self.choices.min_batch:
+            raise UsageError(
+                "acr judges an image by the batch it comes in and wants at least "
+                f"{self.choices.min_batch} images of one product at once, got {len(sizes)}; give more, "
+                "or fit it with a smaller min_batch"
+            )
+        found = self.distances(torch.from_numpy(features.layers[self.choices.block]))
+        grid = blurred(found.reshape(-1, *features.grid), _PIXELS, self.choices.sigma).numpy().clip(FLOOR)
+        usual = np.sort(grid, axis=None)[math.ceil(USUAL * grid.size) - 1]
+        logits = np.log((grid / usual).clip(FLOOR))
+        image = logits.max((1, 2))
+        return Judgement(image, {"distance": image}, list(logits) if maps else None)
+
+    @torch.no_grad()
+    def distances(self, tokens: Tensor) -> Tensor:
+        """Return the squared distance of every image at every position, (N, P), from tokens (N, P, C).
+
+        Noise goes to the images by the rank of their norm, not by their place in the batch, so that the order
+        in which they come changes nothing.
+        """
+        images, positions, width = tokens.shape
+        order = torch.linalg.vector_norm(tokens, dim=(1, 2)).argsort(stable=True)
+        generator = torch.Generator().manual_seed(self.choices.seed)
+        found = tokens.new_empty(images, positions)
+        step = max(1, _NUMBERS // (2 * images * width))
+        for start in range(0, positions, step):
+            rows = (tokens[order, start : start + step] - self.network.mean) / self.network.scale
+            both = live.with_noise(rows.transpose(0, 1), self.choices.noise, generator)
+            found[order, start : start + step] = self.network(both)[:, :images].T
+        return found
+
+    @override
+    def spec(self) -> dict[str, object]:
+        return self.choices.model_dump(mode="json")
+
+    @override
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {name: tensor.numpy() for name, tensor in self.network.state_dict().items()}
+
+    @classmethod
+    @override
+    def read(cls, spec: Mapping[str, object], arrays: Arrays) -> Self:
+        choices = ACRSpec.read(spec, "'scorer' in config.json", DetectorError)
+        with torch.device("meta"):  # nothing is allocated, whatever the widths say
+            network = live.LiveNetwork(choices.widths)
+        try:
+            network.load_state_dict({k: torch.tensor(value) for k, value in arrays.items()}, assign=True)
+        except RuntimeError as error:
+            raise DetectorError(
+                "head.safetensors does not hold the network that config.json describes; save the detector "
+                "again"
+            ) from error
+        return cls(network.requires_grad_(False), choices)
+
+
+@parameters
 class ACR(BackboneDetector):
-    """Distance from a centre after normalisation by the batch, place by place.
+    """Distance from a centre after normalisation by the batch, place by place. It needs torch at prediction.
 
     Scores are those of one batch: all images of one ``predict`` must show one product in one pose, most of
     them without flaw at any given place. Neither their order nor ``batch_size`` matters; another set of
@@ -62,6 +156,8 @@ class ACR(BackboneDetector):
             set, so that ``noise`` means the same for every backbone; "none" takes them as they are (paper).
         depth: layers that narrow the features to ``out`` in equal ratios (paper: 5).
         out: width of the representation (paper: 32).
+        last_gain: where the gain of the last normalisation starts: at "one", or "uniform", drawn from
+            U(0, 1), as the authors' code has it.
         noise: standard deviation of the noise that makes a pseudo-anomaly, in units of the channel's standard
             deviation unless ``standardize`` is "none" (paper: 0.1 in features that are not scaled).
         shots: normal images of a training task, each with one noisy copy (paper: 30).
@@ -78,93 +174,65 @@ class ACR(BackboneDetector):
     needs: ClassVar[Needs] = Needs(words=False, auxiliary_set=True, whole_batch=True)
     source: ClassVar[str] = "Li et al., NeurIPS 2023, arXiv 2302.07849"
 
-    layer: int = 0
+    scorer_class: ClassVar[type[Scorer]] = ACRScorer
+
+    layer: Annotated[int, Field(ge=0, le=1000)] = 0
     standardize: Literal["channel", "none"] = "channel"
-    depth: int = 5
-    out: int = 32
-    noise: float = 0.5
-    shots: int = 30
-    tasks: int = 32
-    iterations: int = 50
-    learning_rate: float = 3e-4
-    max_images: int = 100
-    sigma: float = 4.0
-    min_batch: int = 8
+    depth: Annotated[int, Field(ge=1, le=20)] = 5
+    out: Annotated[int, Field(ge=1, le=4096)] = 32
+    last_gain: live.LastGain = "one"
+    noise: Noise = 0.5
+    shots: Annotated[int, Field(ge=2, le=10_000)] = 30
+    tasks: Annotated[int, Field(ge=1, le=10_000)] = 32
+    iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    learning_rate: Annotated[float, Field(ge=1e-8, le=1)] = 3e-4
+    max_images: Annotated[int, Field(ge=FEWEST, le=1_000_000)] = 100
+    sigma: Sigma = 4.0
+    min_batch: Least = 8
 
-    network_: LiveNetwork | None = field(init=False, default=None, repr=False)
-    mean_: Tensor | None = field(init=False, default=None, repr=False)
-    scale_: Tensor | None = field(init=False, default=None, repr=False)
-
-    def validate(self) -> None:
-        """Check every parameter.
-
-        Raises:
-            UsageError: a parameter is of the wrong kind or out of range.
-        """
-        super().validate()
-        for name, low, high in (
-            ("layer", 0, 1000),
-            ("depth", 1, 20),
-            ("out", 1, 4096),
-            ("shots", 2, 10_000),
-            ("tasks", 1, 10_000),
-            ("iterations", 1, 1_000_000),
-            ("max_images", FEWEST, 1_000_000),
-            ("min_batch", 2, 1_000_000),
-        ):
-            check_range(name, getattr(self, name), low, high, whole=True)
-        check_range("noise", self.noise, 1e-6, 1e3)
-        check_range("learning_rate", self.learning_rate, 1e-8, 1.0)
-        check_range("sigma", self.sigma, 0, 1000)
-
-    def _check_backbone(self, backbone: Any) -> None:
-        blocks = backbone.model.config.vision.layers
-        if self.layer > blocks:
-            raise UsageError(
-                f"layer must be a block of {self.backbone}, from 1 to {blocks}, or 0 for the default, "
-                f"got {self.layer}"
-            )
-
-    def _check_given(self, given: Given) -> None:
-        assert given.auxiliary is not None
-        few = [f"{c.name} ({len(c.train)})" for c in given.auxiliary if len(c.train) < FEWEST]
+    @override
+    def _check_inputs(self, inputs: FitInputs) -> None:
+        assert inputs.auxiliary is not None
+        few = [f"{c.name} ({len(c.train)})" for c in inputs.auxiliary if len(c.train) < FEWEST]
         if few:
             raise UsageError(
-                f"detector '{self.name}' learns from the good training images of every product of the "
-                f"auxiliary set, at least {FEWEST} each, but there are too few of {', '.join(few[:5])}; add "
-                "images, or leave these products out"
+                "acr learns from the good training images of every product of the auxiliary set, at least "
+                f"{FEWEST} each, but there are too few of {', '.join(few[:5])}; add images, or leave these "
+                "products out"
             )
 
-    def _block(self, backbone: Any) -> int:
-        """Return the block whose patch tokens are the features, counted from 1."""
-        return self.layer or max(1, round(0.75 * backbone.model.config.vision.layers))
+    @override
+    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
+        assert isinstance(scorer, ACRScorer)
+        if scorer.choices != self._choices(backbone):
+            raise DetectorError(
+                f"'scorer' in config.json does not fit the parameters and '{self.backbone}'; save the "
+                "detector again"
+            )
 
-    # Fitting
+    def _choices(self, backbone: Backbone) -> ACRSpec:
+        vision = backbone.model.config.vision
+        return ACRSpec(
+            widths=live.layer_widths(vision.width, self.out, self.depth),
+            block=self.layer or max(1, round(0.75 * vision.layers)),
+            noise=self.noise,
+            sigma=self.sigma,
+            min_batch=self.min_batch,
+            seed=self.seed,
+        )
 
+    @override
     def _fit(
-        self, backbone: Any, given: Given, checkpoint: Path | None, progress: Progress | None
-    ) -> dict[str, Any]:
-        assert given.auxiliary is not None
-        features = self._features(backbone, given.auxiliary, progress)
-        self.mean_, self.scale_ = channel_scale(features)
-        if self.standardize == "none":
-            self.mean_, self.scale_ = torch.zeros_like(self.mean_), torch.ones_like(self.scale_)
-        for part in features:
-            part.sub_(self.mean_).div_(self.scale_)
-        how = Training(
-            self.iterations, self.tasks, self.shots, self.noise, self.learning_rate, seed=self.seed
-        )
-        network = LiveNetwork(self._widths(features[0].shape[-1]))
-        train_network(
-            network, features, how, lambda step: progress and progress("training", step, self.iterations)
-        )
-        self.network_ = network.requires_grad_(False)
-        return {}
+        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+    ) -> Fitted:
+        assert inputs.auxiliary is not None
+        choices = self._choices(backbone)
+        features = self._features(backbone, choices.block, inputs.auxiliary, progress)
+        return Fitted(ACRScorer(self._train(features, choices.widths, progress), choices))
 
-    def _widths(self, inputs: int) -> tuple[int, ...]:
-        return layer_widths(inputs, self.out, self.depth)
-
-    def _features(self, backbone: Any, auxiliary: Dataset, progress: Progress | None) -> list[Tensor]:
+    def _features(
+        self, backbone: Backbone, block: int, auxiliary: Dataset, progress: Progress | None
+    ) -> list[Tensor]:
         """Return the features (images, positions, C) of the good images of each product."""
         generator = torch.Generator().manual_seed(self.seed)
         chosen = [self._choose(category, generator) for category in auxiliary]
@@ -172,10 +240,8 @@ class ACR(BackboneDetector):
         for paths in chosen:
             parts = []
             for batch in batches(read_ahead(paths, None), _TOGETHER):
-                found = backbone.embed_images(
-                    [pixels for _, pixels in batch], layers=(self._block(backbone),)
-                )
-                parts.append(found.layers[self._block(backbone)])
+                found = backbone.embed_images([pixels for _, pixels in batch], layers=(block,))
+                parts.append(torch.from_numpy(found.layers[block]))
                 done += len(batch)
                 if progress is not None:
                     progress("embedding", done, total)
@@ -186,106 +252,49 @@ class ACR(BackboneDetector):
         order = torch.randperm(len(category.train), generator=generator)[: self.max_images]
         return [category.train[number].image for number in sorted(order.tolist())]
 
-    # Prediction
-
-    def request(self, maps: bool) -> Request:
-        """Ask for the patch tokens of one block, for maps and scores alike."""
-        self._require_fit()
-        return Request(layers=(self._block(self.backbone_),))
-
-    def keep(self, features: ImageFeatures) -> ImageFeatures:
-        """Keep the tokens of our block; others may have asked for more."""
-        block = self._block(self.backbone_)
-        return ImageFeatures(features.image, features.grid, layers={block: features.layers[block]})
-
-    def predict_features(
-        self, features: ImageFeatures, request: Request, sizes: list[tuple[int, int]], *, maps: bool
-    ) -> list[Prediction]:
-        """Judge all images of a batch by one another.
-
-        With d the smoothed squared distance of a patch, in units of the distance that one patch in twenty of
-        the batch exceeds, maps hold d / (1 + d), and the log-odds are the logarithm of the largest d.
-
-        Raises:
-            UsageError: the batch is smaller than ``min_batch``.
-        """
-        if len(sizes) < self.min_batch:
-            raise UsageError(
-                f"detector '{self.name}' judges an image by the batch it comes in and wants at least "
-                f"{self.min_batch} images of one product at once, got {len(sizes)}; give more images, or fit "
-                "it with a smaller min_batch"
-            )
-        distances = self._distances(features.layers[self._block(self.backbone_)])
-        grid = blurred(distances.unflatten(1, features.grid), _PIXELS, self.sigma).clamp_min(FLOOR)
-        grid = (grid / usual(grid)).clamp_min(FLOOR)
-        logits = self._finite(grid.amax(dim=(1, 2)).log())
-        return predictions(logits, {"distance": logits}, sizes, grid / (1 + grid) if maps else None)
-
-    @torch.no_grad()
-    def _distances(self, tokens: Tensor) -> Tensor:
-        """Return the squared distance of every image at every position, (N, P), from tokens (N, P, C).
-
-        Noise goes to the images by the rank of their norm, not by their place in the batch, so that the order
-        in which they come changes nothing.
-        """
-        network, mean, scale = self._learned()
-        images, positions, width = tokens.shape
-        order = torch.linalg.vector_norm(tokens, dim=(1, 2)).argsort(stable=True)
+    def _train(
+        self, features: list[Tensor], widths: Sequence[int], progress: Progress | None
+    ) -> live.LiveNetwork:
+        """Train a network on the features of several products, which are scaled where they are."""
         generator = torch.Generator().manual_seed(self.seed)
-        found = tokens.new_empty(images, positions)
-        step = max(1, _NUMBERS // (2 * images * width))
-        for start in range(0, positions, step):
-            rows = (tokens[order, start : start + step] - mean) / scale
-            both = with_noise(rows.transpose(0, 1), self.noise, generator)
-            found[order, start : start + step] = network.distances(both)[:, :images].T
-        return found
+        network = live.LiveNetwork(widths)
+        network.draw(generator, self.last_gain)
+        if self.standardize == "channel":
+            network.mean, network.scale = live.channel_scale(features)
+        for part in features:
+            part.sub_(network.mean).div_(network.scale)
+        learning = Learning(
+            dict(network.named_parameters()),
+            lambda moving: torch.optim.Adam(moving, lr=self.learning_rate),
+            generator,
+            seed=self.seed,
+        )
 
-    # Saving
+        def one_step() -> None:
+            rows = torch.stack(list(live.draw_tasks(features, self.tasks, self.shots, generator)))
+            learning.step(live.loss_terms(network(live.with_noise(rows, self.noise, generator))))
 
-    def _state(self) -> dict[str, Tensor]:
-        network, mean, scale = self._learned()
-        return {**network.state_dict(), "mean": mean, "scale": scale}
+        learning.run(self.iterations, one_step, progress=stage(progress, "training"))
+        return network.requires_grad_(False)
 
-    def _learned(self) -> tuple[LiveNetwork, Tensor, Tensor]:
-        assert self.network_ is not None
-        assert self.mean_ is not None
-        assert self.scale_ is not None
-        return self.network_, self.mean_, self.scale_
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        width = self.backbone_.model.config.vision.width
-        network = LiveNetwork(self._widths(width))
-        shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-        found = take_tensors(tensors, {**shapes, "mean": [width], "scale": [width]})
-        self.mean_, self.scale_ = found.pop("mean"), found.pop("scale")
-        network.load_state_dict(found)
-        self.network_ = network.requires_grad_(False)
-
-    def _card(self) -> str:
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
         return (
             "Batch-level zero-shot detection by live batch normalisation. A network was trained\n"
             "on good photos of other products. It judges the photos of a new product by one another,\n"
-            "place by place: it needs at "
-            f"least {self.min_batch} of them in one batch, in one pose, most of them good at any given place."
+            f"place by place: it needs at least {self.min_batch} of them in one batch, in one pose, most of "
+            "them good at any given place."
         )
 
+    @override
     def _facts(self) -> dict[str, str]:
-        block = self._block(self.backbone_)
-        products = (self.seen_ or {})["auxiliary"]["categories"].values()
+        assert self.seen_.auxiliary is not None
+        products = self.seen_.auxiliary.categories.values()
         images = sum(min(splits["train"], self.max_images) for splits in products)
         return {
             "Learned from": f"{images} good photos of {len(products)} product{'s' * (len(products) != 1)}",
-            "Features": f"patch tokens of block {block}, at most {self.max_images} images of each product",
+            "Features": f"patch tokens of block {self._choices(self.backbone_).block}, at most "
+            f"{self.max_images} images of each product",
             "Training": f"{self.iterations} steps of {self.tasks} tasks with {self.shots} images and as many "
             f"noisy copies (noise {self.noise:g})",
         }
-
-
-def usual(grid: Tensor) -> Tensor:
-    """Return the value that 95 % of a batch's patches do not exceed, ().
-
-    The paper stretches distances from the lowest to the highest of the whole set; one outlier then sets the
-    scale of all maps, which this does not.
-    """
-    values = grid.flatten()
-    return values.kthvalue(math.ceil(USUAL * len(values))).values

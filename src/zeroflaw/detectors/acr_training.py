@@ -1,4 +1,4 @@
-"""The network of ACR, whose batch normalisation is always live, and its training.
+"""The network of ACR, whose batch normalisation is always live, and what it learns from.
 
 Li et al., NeurIPS 2023, arXiv 2302.07849. All functions take many tasks at once, as (T, N, C): T tasks of N
 rows of C numbers. Each task is normalised by its own N rows, so that "normal" means "like the rest of the
@@ -7,16 +7,18 @@ batch".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-
-from zeroflaw.detectors.training import total_loss
+from typing_extensions import override
 
 EPSILON = 1e-5  # of the variance, as torch.nn.BatchNorm1d has it: a constant batch is divided by its root
 NEAREST = 1e-6  # smallest squared distance whose inverse is taken in the loss
+
+LastGain = Literal["one", "uniform"]
 
 
 def layer_widths(inputs: int, outputs: int, depth: int) -> tuple[int, ...]:
@@ -40,53 +42,45 @@ class LiveNetwork(nn.Module):
     The linear layers have no bias: the normalisation would take it out again.
 
     Attributes:
-        widths: of the input and of every layer's output, see `layer_widths`.
         linears: weights, each (out, in).
-        gains: factor after the normalisation, each (out,).
-        shifts: summand after the normalisation, each (out,).
+        gains, shifts: factor and summand after each normalisation, (out,).
         centre: where normal rows are drawn to, (out,).
+        mean, scale: of the channels of features, (in,), which callers take out before they give them.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.widths = tuple(widths)
-        pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
-        self.linears = nn.ParameterList([torch.zeros(out, into) for into, out in pairs])
-        self.gains = nn.ParameterList([torch.ones(out) for _, out in pairs])
-        self.shifts = nn.ParameterList([torch.zeros(out) for _, out in pairs])
-        self.centre = nn.Parameter(torch.zeros(self.widths[-1]))
+    mean: Tensor
+    scale: Tensor
 
-    def draw(self, generator: torch.Generator) -> None:
-        """Draw the weights uniformly as torch.nn.Linear does, and the centre from a normal distribution."""
+    def __init__(self, widths: Sequence[int]) -> None:
+        """Lay out a network from the widths of its input and of every layer's output; see `layer_widths`."""
+        super().__init__()
+        self.linears = nn.ParameterList([torch.zeros(out, into) for into, out in pairwise(widths)])
+        self.gains = nn.ParameterList([torch.ones(out) for out in widths[1:]])
+        self.shifts = nn.ParameterList([torch.zeros(out) for out in widths[1:]])
+        self.centre = nn.Parameter(torch.zeros(widths[-1]))
+        self.register_buffer("mean", torch.zeros(widths[0]))
+        self.register_buffer("scale", torch.ones(widths[0]))
+
+    def draw(self, generator: torch.Generator, last_gain: LastGain = "one") -> None:
+        """Draw the weights uniformly as torch.nn.Linear does, and the centre from a normal distribution.
+
+        The authors draw the last gain, too, from U(0, 1): that is ``last_gain="uniform"``.
+        """
         for weight in self.linears:
             bound = weight.shape[1] ** -0.5
             nn.init.uniform_(weight, -bound, bound, generator=generator)
         nn.init.normal_(self.centre, generator=generator)
+        if last_gain == "uniform":
+            nn.init.uniform_(self.gains[-1], generator=generator)
 
+    @override
     def forward(self, rows: Tensor) -> Tensor:
-        """Map rows (T, N, C) to (T, N, out), each task by its own statistics."""
+        """Return the squared distances (T, N) of rows (T, N, C) from the centre, each task by itself."""
         last = len(self.linears) - 1
         for number, weight in enumerate(self.linears):
             rows = normalise_live(rows @ weight.T) * self.gains[number] + self.shifts[number]
             rows = rows if number == last else rows.relu()
-        return rows
-
-    def distances(self, rows: Tensor) -> Tensor:
-        """Return the squared distances (T, N) of rows (T, N, C) from the centre."""
-        places: Tensor = self(rows)
-        return (places - self.centre).square().sum(dim=-1)
-
-
-@dataclass(frozen=True)
-class Training:
-    """How the network is trained; see the parameters of the same names in `zeroflaw.detectors.acr.ACR`."""
-
-    iterations: int
-    tasks: int
-    shots: int
-    noise: float
-    learning_rate: float
-    seed: int
+        return (rows - self.centre).square().sum(dim=-1)
 
 
 def draw_tasks(
@@ -94,13 +88,8 @@ def draw_tasks(
 ) -> Iterator[Tensor]:
     """Yield the rows (shots, C) of random tasks: one position of one product each.
 
-    A product with fewer images than ``shots`` gives some of them more than once.
-
-    Args:
-        features: of the images of each product, (images, positions, C).
-        tasks: how many to draw.
-        shots: rows of a task.
-        generator: source of the choice.
+    ``features`` are those of the images of each product, (images, positions, C). A product with fewer images
+    than ``shots`` gives some of them more than once.
     """
 
     def below(end: int) -> int:
@@ -122,19 +111,16 @@ def with_noise(rows: Tensor, noise: float, generator: torch.Generator) -> Tensor
 
 
 def loss_terms(distances: Tensor) -> dict[str, Tensor]:
-    """Return the two summands of the loss.
+    """Return the two summands of the loss for squared distances (T, 2 N), noisy rows behind normal ones.
 
     Their sum is the mean over all rows of the squared distance of a normal one and the inverse squared
     distance of a noisy one (Li et al., section 3).
-
-    Args:
-        distances: squared distances (T, 2 N), the noisy rows behind the normal ones.
     """
     normal, noisy = distances.chunk(2, dim=1)
     return {"normal": normal.mean() / 2, "noisy": noisy.clamp_min(NEAREST).reciprocal().mean() / 2}
 
 
-def channel_scale(features: list[Tensor]) -> tuple[Tensor, Tensor]:
+def channel_scale(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation (C,) of every channel over features (images, positions, C).
 
     A constant channel has nothing to be divided by: its deviation is given as 1.
@@ -144,26 +130,3 @@ def channel_scale(features: list[Tensor]) -> tuple[Tensor, Tensor]:
     squares = ((part - mean.float()).square().sum(dim=(0, 1), dtype=torch.float64) for part in features)
     spread = (sum(squares, torch.zeros(())) / count).sqrt().float()
     return mean.float(), torch.where(spread > 1e-6, spread, 1.0)
-
-
-def train_network(
-    network: LiveNetwork,
-    features: Sequence[Tensor],
-    how: Training,
-    on_step: Callable[[int], object] = lambda step: None,
-) -> None:
-    """Train a drawn network on the features (images, positions, C) of several products.
-
-    Raises:
-        UsageError: the loss is no finite number.
-    """
-    generator = torch.Generator().manual_seed(how.seed)
-    network.draw(generator)
-    optimizer = torch.optim.Adam(network.parameters(), lr=how.learning_rate)
-    for step in range(how.iterations):
-        rows = torch.stack(list(draw_tasks(features, how.tasks, how.shots, generator)))
-        terms = loss_terms(network.distances(with_noise(rows, how.noise, generator)))
-        optimizer.zero_grad()
-        total_loss(terms, step=step, seed=how.seed).backward()
-        optimizer.step()
-        on_step(step + 1)

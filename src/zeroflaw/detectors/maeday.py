@@ -11,48 +11,105 @@ every order among images and pixels stays as it is. What is known and what was c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from pydantic import Field
+from scipy.ndimage import gaussian_filter
+from typing_extensions import override
 
-from zeroflaw.detectors.base import BackboneDetector, Request, predictions, take_tensors
+from zeroflaw.detectors.base import BackboneDetector, Fitted
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.inputs import Given
-from zeroflaw.detectors.ranges import check_range
+from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.errors import DetectorError, UsageError
-from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.parameters import Record, parameters
+from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
+from zeroflaw.runtime.heads import Arrays
+from zeroflaw.runtime.scorer import Judgement, Scorer, Size
 from zeroflaw.runtime.stream import Array, Progress
-from zeroflaw.towers.autoencoder import Autoencoder, Over, folder_of, load_autoencoder
+from zeroflaw.towers.autoencoder import Autoencoder, Over, load_autoencoder
 from zeroflaw.towers.mae import Drawing, draw_visible, hidden_counts, visible_count
-from zeroflaw.towers.model import ImageFeatures
 
-_SMALLEST = torch.finfo(torch.float64).tiny  # an error of zero still has finite log-odds
+_SMALLEST = np.finfo(np.float64).tiny  # an error of zero still has finite log-odds
 
-
-@lru_cache(maxsize=1)
-def shared_autoencoder(name: str, device: str, dtype: str) -> Autoencoder:
-    """Load an autoencoder once for all detectors of a process that use it."""
-    return load_autoencoder(name, device=device, dtype=dtype)
+Sigma = Annotated[float, Field(ge=0, le=1000)]
+Kernel = Annotated[int, Field(ge=1, le=999)]
 
 
-@dataclass(kw_only=True, eq=False)
+shared_autoencoder = lru_cache(maxsize=1)(load_autoencoder)  # once for all detectors of a process
+
+
+class MAEDAYSpec(Record):
+    """How a `MAEDAYScorer` smooths; see the parameters of `MAEDAY`."""
+
+    blur_sigma: Sigma
+    blur_kernel: Kernel
+
+
+@dataclass(frozen=True)
+class MAEDAYScorer(Scorer):
+    """Smoothed reconstruction errors; it asks for those of `MAEDAY.embed`, which needs torch.
+
+    Attributes:
+        visible: patches that each masking leaves visible, int64 (N, V), drawn once: the same for every image,
+            so that no answer depends on order or batch; another version of torch might draw others.
+        choices: how errors are smoothed.
+    """
+
+    kind: ClassVar[str] = "maeday"
+
+    visible: npt.NDArray[np.int64]
+    choices: MAEDAYSpec
+
+    @override
+    def request(self, maps: bool) -> FeatureRequest:
+        return FeatureRequest()
+
+    @override
+    def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> Judgement:
+        errors = features.image.astype(np.float64).reshape(-1, *features.grid)
+        sigma, radius = self.choices.blur_sigma, self.choices.blur_kernel // 2
+        if sigma:
+            errors = gaussian_filter(errors, sigma, axes=(1, 2), radius=radius, mode="mirror")
+        logits = np.log(errors.clip(_SMALLEST))
+        image = logits.max((1, 2))
+        return Judgement(image, {"error": image}, list(logits) if maps else None)
+
+    @override
+    def spec(self) -> dict[str, object]:
+        return self.choices.model_dump(mode="json")
+
+    @override
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {"visible": self.visible}
+
+    @classmethod
+    @override
+    def read(cls, spec: Mapping[str, object], arrays: Arrays) -> Self:
+        if set(arrays) != {"visible"} or arrays["visible"].dtype != np.int64:
+            raise DetectorError("head.safetensors must hold 'visible' alone, int64; fit the detector again")
+        choices = MAEDAYSpec.read(spec, "'scorer' in config.json", DetectorError)
+        return cls(arrays["visible"].astype(np.int64), choices)
+
+
+@parameters
 class MAEDAY(BackboneDetector):
     """Mean reconstruction error over random masks; the image's score is its largest value.
 
     ``backbone`` must be ``local-dir:FOLDER`` with the weights of an autoencoder and its decoder; there is no
-    bundled one.
+    bundled one. It needs torch at prediction, where the autoencoder runs.
 
     Attributes:
         masks: number of random masks; time grows with it.
         mask_ratio: share of patches that a mask hides.
         mask_drawing: "random" as in the paper, or "balanced", which hides every patch equally often as far
-            as that goes and so makes do with fewer masks; see `zeroflaw.towers.mae.draw_visible`.
+            as that goes and so makes do with fewer masks; see `draw_visible`.
         error: "hidden" averages the error of a pixel over the masks that hide it, "all" over all masks. The
             paper does not say; a decoder's output for visible patches was never trained.
         targets: "auto" compares pixels as the weights' configuration says they were trained; "normalised"
@@ -66,137 +123,88 @@ class MAEDAY(BackboneDetector):
     needs: ClassVar[Needs] = Needs(words=False, decoder_weights=True)
     source: ClassVar[str] = "Schwartz et al., MAEDAY, arXiv 2211.14307, zero-shot"
 
-    masks: int = 32
-    mask_ratio: float = 0.75
+    scorer_class: ClassVar[type[Scorer]] = MAEDAYScorer
+
+    masks: Annotated[int, Field(ge=1, le=4096)] = 32
+    mask_ratio: Annotated[float, Field(ge=0.01, le=0.99)] = 0.75
     mask_drawing: Drawing = "random"
     error: Over = "hidden"
     targets: Literal["auto", "pixels", "normalised"] = "auto"
-    blur_sigma: float = 1.4
-    blur_kernel: int = 7
+    blur_sigma: Sigma = 1.4
+    blur_kernel: Kernel = 7
 
-    visible_: Tensor | None = field(init=False, default=None, repr=False)  # of each mask, (N, V)
-
-    def validate(self) -> None:
-        """Check every parameter.
-
-        Raises:
-            UsageError: a parameter is of the wrong kind or out of range, or the backbone is none that could
-                reconstruct.
-        """
-        super().validate()
-        folder_of(self.backbone)
-        check_range("masks", self.masks, 1, 4096, whole=True)
-        check_range("mask_ratio", self.mask_ratio, 0.01, 0.99)
-        check_range("blur_sigma", self.blur_sigma, 0, 1000)
-        check_range("blur_kernel", self.blur_kernel, 1, 999, whole=True)
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.blur_kernel % 2 == 0:
             raise UsageError(f"blur_kernel must be odd, so that it has a centre, got {self.blur_kernel}")
 
     @property
-    def share_key(self) -> tuple[str, ...]:
-        """What detectors have in common when they can share error maps; they are smoothed later."""
+    @override
+    def feature_key(self) -> tuple[str, ...]:
         masks = (self.seed, self.masks, self.mask_ratio, self.mask_drawing, self.error, self.targets)
         return ("mae", self.backbone, self.device, self.dtype, *map(str, masks))
 
+    @override
     def _load_backbone(self) -> Autoencoder:
-        return shared_autoencoder(self.backbone, self.device, self.dtype)
+        return shared_autoencoder(self.backbone, device=self.device, dtype=self.dtype)
 
-    def _check_backbone(self, backbone: Autoencoder) -> None:
-        """Refuse masks that leave something unsaid, and a blur wider than the image."""
-        visible = self._draw(backbone)
-        if self.error == "hidden":
-            hidden_counts(visible, backbone.patches)
-        if self.blur_sigma and self.blur_kernel // 2 >= backbone.image_size:
-            raise UsageError(
-                f"blur_kernel must be below {2 * backbone.image_size} for images of {backbone.image_size} "
-                f"pixels, got {self.blur_kernel}"
+    @override
+    def _check_scorer(self, scorer: Scorer, backbone: Autoencoder) -> None:
+        assert isinstance(scorer, MAEDAYScorer)
+        visible, patches = scorer.visible, backbone.patches
+        shape = self.masks, visible_count(patches, self.mask_ratio)
+        # In rising order within 0 .. P - 1, so that no patch is named twice.
+        rising = visible.shape == shape and bool((np.diff(visible) > 0).all())
+        if not rising or visible.min() < 0 or visible.max() >= patches:
+            raise DetectorError(
+                f"'visible' of head.safetensors does not name {shape[1]} of {patches} patches for each of "
+                f"{shape[0]} masks; fit the detector again"
             )
 
-    def _draw(self, backbone: Autoencoder) -> Tensor:
-        return draw_visible(
+    @override
+    def _fit(
+        self, backbone: Autoencoder, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+    ) -> Fitted:
+        visible = draw_visible(
             self.masks, backbone.patches, self.mask_ratio, seed=self.seed, drawing=self.mask_drawing
         )
+        if self.error == "hidden":
+            hidden_counts(visible, backbone.patches)  # refuses masks that leave a patch unsaid
+        choices = MAEDAYSpec(blur_sigma=self.blur_sigma, blur_kernel=self.blur_kernel)
+        return Fitted(MAEDAYScorer(visible.numpy(), choices))
 
-    def _fit(
-        self, backbone: Autoencoder, given: Given, checkpoint: Path | None, progress: Progress | None
-    ) -> dict[str, Any]:
-        """Draw the masks: the same for every image, so that no answer depends on order or batch."""
-        self.visible_ = self._draw(backbone)
-        return {}
-
-    def _state(self) -> dict[str, Tensor]:
-        assert self.visible_ is not None
-        return {"visible": self.visible_}
-
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the masks as they were drawn: another version of PyTorch might draw others."""
-        patches = self.backbone_.patches
-        shape = self.masks, visible_count(patches, self.mask_ratio)
-        visible = take_tensors(tensors, {"visible": shape}, whole={"visible"})["visible"]
-        # In rising order within 0 .. P - 1, so that no patch is named twice.
-        rising = bool((visible[:, 1:] > visible[:, :-1]).all())
-        if not rising or int(visible.min()) < 0 or int(visible.max()) >= patches:
-            raise DetectorError(
-                "tensor 'visible' of head.safetensors names no patches; fit the detector again"
-            )
-        self.visible_ = visible
-
-    def request(self, maps: bool) -> Request:
-        """Return what `predict_features` must be given: error maps, whatever else is wanted."""
-        return Request()
-
-    def embed(self, images: list[Array], request: Request) -> ImageFeatures:
+    @override
+    def embed(self, images: Sequence[Array], request: FeatureRequest) -> ImageFeatures:
         """Reconstruct pictures, uint8 (H, W, 3) of any sizes.
 
         Returns:
             Features whose ``image`` holds the error of each pixel, (B, S * S), and whose ``grid`` is (S, S).
+
+        Raises:
+            DetectorError: the weights overflow.
         """
-        self._require_fit()
-        assert self.visible_ is not None
+        scorer = self.scorer_
+        assert isinstance(scorer, MAEDAYScorer)
         normalised = None if self.targets == "auto" else self.targets == "normalised"
-        errors = self.backbone_.errors(images, self.visible_, over=self.error, normalised=normalised)
-        return ImageFeatures(image=errors.flatten(1), grid=(errors.shape[1], errors.shape[2]))
-
-    def predict_features(
-        self, features: ImageFeatures, request: Request, sizes: list[tuple[int, int]], *, maps: bool
-    ) -> list[Prediction]:
-        """Judge images whose error maps are known; see `BackboneDetector.predict_features`."""
-        errors = features.image.double().unflatten(1, features.grid)
-        if self.blur_sigma:
-            errors = blur(errors, self.blur_sigma, self.blur_kernel)
-        logits = self._finite(errors.clamp_min(_SMALLEST).log())
-        image = logits.flatten(1).amax(1)
-        return predictions(image, {"error": image}, sizes, torch.sigmoid(logits) if maps else None)
-
-    def _finite(self, logits: Tensor) -> Tensor:
-        if not bool(torch.isfinite(logits).all()):
+        visible = torch.from_numpy(scorer.visible)
+        errors = self.backbone_.errors(images, visible, over=self.error, normalised=normalised).numpy()
+        if not np.isfinite(errors).all():
             raise DetectorError(
-                f"detector '{self.name}' gives errors that are not finite numbers: its weights overflow in "
+                f"{self.name} gives errors that are not finite numbers: its weights overflow in "
                 f"{self.dtype}; use other weights"
             )
-        return logits
+        return ImageFeatures(errors.reshape(len(errors), -1), errors.shape[1:])
 
-    def _card(self) -> str:
+    @override
+    def _card(self, words: Mapping[str, Any]) -> str:
         where = "that hide the pixel" if self.error == "hidden" else "(hidden and visible pixels alike)"
         return (
             f"Mean squared reconstruction error of a masked autoencoder over the masks {where}; {self.masks} "
             f"random masks hide {self.mask_ratio:.0%} of the patches. Nothing was trained."
         )
 
+    @override
     def _facts(self) -> dict[str, str]:
         smooth = f"Gaussian, sigma {self.blur_sigma}, {self.blur_kernel} pixels wide"
         return {"Smoothing": smooth if self.blur_sigma else "none", "Score": "largest value of the map"}
-
-
-def blur(pictures: Tensor, sigma: float, kernel: int) -> Tensor:
-    """Smooth pictures (B, S, S) with a Gaussian cut to ``kernel`` pixels; edges are mirrored.
-
-    Values stay within the range of the input: the weights are positive and sum to one.
-    """
-    offsets = torch.arange(kernel, dtype=pictures.dtype) - kernel // 2
-    weights = torch.exp(-0.5 * (offsets / sigma).square())
-    weights = weights / weights.sum()
-    edge = kernel // 2
-    padded = F.pad(pictures[:, None], (edge, edge, edge, edge), mode="reflect")
-    rows = F.conv2d(padded, weights.view(1, 1, -1, 1))
-    return F.conv2d(rows, weights.view(1, 1, 1, -1))[:, 0]

@@ -95,7 +95,8 @@ class WinCLIPScorer(Scorer):
         logits = np.array([logits for logits, _, _ in found])
         names = found[0][1]
         scores = {name: np.array([scores[name] for _, scores, _ in found]) for name in names}
-        return Judgement(logits, scores, [drawn for _, _, drawn in found if drawn is not None] or None)
+        drawn = [drawn for _, _, drawn in found if drawn is not None]
+        return Judgement(logits, scores, drawn if maps else None)
 
     def _zero_shot(self, features: ImageFeatures, own: Doubles) -> Doubles:
         """Harmonic mean of image and windows of each size (section 4.2), or of image and patches."""

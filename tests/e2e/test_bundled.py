@@ -13,7 +13,7 @@ from zeroflaw import check_detector, load, load_backbone, read_image
 from zeroflaw.detectors import PRESETS, make, open_fitted
 from zeroflaw.detectors.presets import BUNDLED
 from zeroflaw.lab.datasets import open_mvtec
-from zeroflaw.lab.evaluation import Entry, evaluate_category
+from zeroflaw.lab.evaluation import NamedDetector, evaluate_category
 from zeroflaw.lab.samples import render_samples
 
 PACKAGE = Path(zeroflaw.__file__).parent
@@ -61,9 +61,9 @@ def test_a_detector_without_changes_is_not_fitted_again(monkeypatch: pytest.Monk
 
 def test_flawed_samples_rank_above_good_ones(samples: Path) -> None:
     detector = load("rwda")
-    rows = [evaluate_category(c, [Entry("rwda", 0, detector)])[0].row for c in open_mvtec(samples)]  # type: ignore[arg-type]
-    assert np.mean([row["image_auroc"] for row in rows]) > 0.9
-    assert np.mean([row["pixel_auroc"] for row in rows]) > 0.9
+    rows = [evaluate_category(c, [NamedDetector("rwda", 0, detector)])[0].row for c in open_mvtec(samples)]
+    assert np.mean([row.image_auroc for row in rows]) > 0.9
+    assert np.mean([row.pixel_auroc for row in rows]) > 0.9
 
 
 def test_the_bundled_model_holds_the_contract(samples: Path) -> None:

@@ -1,6 +1,7 @@
-"""Fingerprints of what lies on disk, so that a result is not taken for that of other images or weights.
+"""Cache keys from size and time of change of input files.
 
-Files count by name, size and time of change: reading them all would take longer than measuring some of them.
+They tell a result from that of other images or weights; reading all files would take longer than measuring
+some of them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from zeroflaw.lab.datasets import Record
-from zeroflaw.lab.evaluation.sharing import corruption_key
+from zeroflaw.lab.evaluation.judging import image_key
+from zeroflaw.records import Record
 
 LOCAL = "local-dir:"
 
@@ -25,14 +26,16 @@ def digest(content: Any) -> str:
 
 def of_records(records: Iterable[Record]) -> str:
     """Return the fingerprint of images with their labels and masks."""
-    return digest([[corruption_key(r), r.label, _of_file(r.image), of_path(r.mask)] for r in records])
+    return digest([[image_key(r), r.label, _of_file(r.image), _of_any(r.mask)] for r in records])
 
 
-def of_path(path: Path | None) -> Any:
+def of_path(path: Path) -> Any:
     """Return the fingerprint of a file, of all files in a folder, or of nothing being there."""
-    if path is None or not path.is_dir():
-        return None if path is None else _of_file(path)
-    return digest(sorted([name, _of_file(path / name)] for name in _files(path)))
+    return (
+        digest(sorted([name, _of_file(path / name)] for name in _files(path)))
+        if path.is_dir()
+        else _of_file(path)
+    )
 
 
 def of_backbone(name: str) -> Any:
@@ -40,6 +43,10 @@ def of_backbone(name: str) -> Any:
     if not name.startswith(LOCAL):
         return name
     return of_path(Path(os.path.expanduser(name.removeprefix(LOCAL))))  # noqa: PTH111 - no such user, no error
+
+
+def _of_any(path: Path | None) -> Any:
+    return None if path is None else of_path(path)
 
 
 def _of_file(path: Path) -> list[int] | None:

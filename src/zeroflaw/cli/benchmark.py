@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from zeroflaw.cli.common import fit_bar, say
+from zeroflaw.cli.output import say
+from zeroflaw.cli.progress import fit_bar
 from zeroflaw.errors import InputError, UsageError
-from zeroflaw.finding import shown
 from zeroflaw.lab.benchmark.grid import open_grid
 from zeroflaw.lab.benchmark.page import benchmark_page
 from zeroflaw.lab.benchmark.plan import Plan, make_plan
@@ -85,13 +85,13 @@ def run_plan(
     store.prepare()
     with fit_bar(quiet) as progress:
         runner = Runner(plan, store, places, progress=progress, retry_failed=retry_failed)
-        runner.say = lambda line: say(shown(line), quiet)
+        runner.say = lambda line: say(line, quiet)
         found = Results(runner.run(), plan.grid.title, asdict(plan.grid), plan.missing)
     write_results(found, output)
     write_whole(output / "index.html", benchmark_page(found, plan.units))
     if not are_possible():
         say(f"zeroflaw: {MISSING}", quiet)
-    say(f"wrote metrics.json, metrics.csv, table.md and index.html to {shown(output)}", quiet)
+    say(f"wrote metrics.json, metrics.csv, table.md and index.html to {output}", quiet)
     return found
 
 
@@ -110,4 +110,4 @@ def _tell(plan: Plan, quiet: bool) -> None:
         *(f"  missing: {missing.root}: {missing.reason}" for missing in plan.missing),
     ]
     for line in lines:
-        say(shown(line), quiet)
+        say(line, quiet)

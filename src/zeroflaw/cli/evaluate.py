@@ -9,20 +9,17 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.common import (
+from zeroflaw.cli.options import (
     DetectorOptions,
     batch_size_option,
     detector_options,
-    fit_bar,
     open_detector,
-    prepare_output,
-    say,
     take_options,
-    with_bar,
 )
+from zeroflaw.cli.output import prepare_output, say
+from zeroflaw.cli.progress import fit_bar, with_bar
 from zeroflaw.detectors import Detector, is_folder, make
 from zeroflaw.errors import InputError, UsageError
-from zeroflaw.finding import shown
 from zeroflaw.lab.benchmark.grid import DetectorSpec, Grid
 from zeroflaw.lab.benchmark.plan import Plan, units_of
 from zeroflaw.lab.benchmark.results import Results, json_of, listing, notes, write_whole
@@ -110,15 +107,15 @@ def evaluate(
     if output is not None:
         prepare_output(output, RESULTS, overwrite)
     for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
-        say(f"zeroflaw: {shown(problem)}", quiet)
+        say(f"zeroflaw: {problem}", quiet)
     found = _run(Plan(grid, units_of(grid, [(root, dataset)])), opened, quiet)
-    for line in (*listing(found).text(), *(f"note: {shown(str(note))}" for note in notes(found))):
+    for line in (*listing(found).text(), *(f"note: {note}" for note in notes(found))):
         say(line, quiet)
     if any(row.is_partial("pixel_auroc") for row in found.rows):
         say("* computed on a part of the images or categories only; see the notes", quiet)
     if output is not None:
         write_whole(output / RESULTS, json_of(found.to_dict()))
-        say(f"wrote {shown(output / RESULTS)}", quiet)
+        say(f"wrote {output / RESULTS}", quiet)
     if lost := dict.fromkeys(row.category for row in found.whole if row.is_lost):
         raise InputError(f"no image of {', '.join(lost)} could be read; check the files")
 
@@ -190,7 +187,7 @@ def _labels(names: Sequence[str]) -> list[str]:
 
 
 def _run(plan: Plan, opened: dict[str, Detector], quiet: bool) -> Results:
-    bar: Any = with_bar((), total=plan.images, title="evaluate", quiet=quiet)
+    bar = with_bar((), total=plan.images, title="evaluate", quiet=quiet)
     with fit_bar(quiet) as progress:
         found = Runner(plan, Store(), progress=progress, on_image=bar.update, opened=opened).run()
     bar.close()

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from zeroflaw.cli.benchmark import INCOMPLETE, run_options, run_plan
-from zeroflaw.cli.common import say
-from zeroflaw.finding import shown
+from zeroflaw.cli.output import say
 from zeroflaw.lab.benchmark.page import comparison_page
 from zeroflaw.lab.benchmark.reproduce import Reproduction, Setting, describe, markdown, table_of
 from zeroflaw.lab.benchmark.results import json_of, write_whole
@@ -66,7 +65,7 @@ def reproduce(
     write_whole(output / "comparison.json", json_of(describe(found, setting)))
     write_whole(output / "comparison.md", markdown(table, found, setting))
     write_whole(output / "comparison.html", comparison_page(table, found, setting))
-    say(f"wrote comparison.json, comparison.md and comparison.html to {shown(output)}", quiet)
+    say(f"wrote comparison.json, comparison.md and comparison.html to {output}", quiet)
     head, *lines = table_of(found).text()
     click.echo(head)
     for comparison, line in zip(found, lines, strict=True):

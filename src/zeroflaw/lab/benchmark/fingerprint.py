@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from zeroflaw.lab.evaluation.judging import image_key
 from zeroflaw.records import Record
 
 LOCAL = "local-dir:"
@@ -26,7 +25,7 @@ def digest(content: Any) -> str:
 
 def of_records(records: Iterable[Record]) -> str:
     """Return the fingerprint of images with their labels and masks."""
-    return digest([[image_key(r), r.label, _of_file(r.image), _of_any(r.mask)] for r in records])
+    return digest([[r.key, r.label, _of_file(r.image), _of_any(r.mask)] for r in records])
 
 
 def of_path(path: Path) -> Any:

@@ -13,11 +13,12 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from zeroflaw.detectors import PRESETS, is_folder, make
 from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError, closest
+from zeroflaw.files import read_toml
 from zeroflaw.lab.datasets import LAYOUTS
 from zeroflaw.lab.evaluation import read_corruption
 from zeroflaw.parameters import Record, Seed
-from zeroflaw.toml_file import read_toml
 
+_MOST_BYTES = 1 << 20
 READY = Path(__file__).parent / "grids"
 
 T = TypeVar("T")
@@ -194,8 +195,9 @@ def read_grid(path: Path) -> Grid:
     Raises:
         UsageError: the file cannot be read, or something in it is wrong; the message names the file and key.
     """
+    found = read_toml(path, _MOST_BYTES, "the grid", UsageError)
     try:
-        content = _File.read(read_toml(path), "", UsageError)
+        content = _File.read(found, "", UsageError)
         specs = [spec for table in content.detectors for spec in _specs(table, content.seeds, path.parent)]
         rest = content.model_dump(exclude={"detectors", "datasets", "seeds"})
         return Grid(detectors=tuple(specs), datasets=content.datasets, **rest)

@@ -20,7 +20,6 @@ from scipy import ndimage
 
 from zeroflaw._version import __version__
 from zeroflaw.errors import ZeroflawError
-from zeroflaw.finding import shown
 from zeroflaw.images import read_image
 from zeroflaw.lab.benchmark import plots
 from zeroflaw.lab.benchmark.plan import Unit
@@ -37,8 +36,7 @@ from zeroflaw.lab.benchmark.results import (
     notes,
 )
 from zeroflaw.lab.evaluation import Result
-from zeroflaw.lab.evaluation.judging import image_key
-from zeroflaw.lab.evaluation.rows import mean
+from zeroflaw.lab.evaluation.rows import mean, writable
 from zeroflaw.masks import read_mask
 from zeroflaw.records import Record
 
@@ -210,7 +208,7 @@ def _severities(found: Results) -> Iterator[Section]:
 
 def _sweeps(found: Results) -> Iterator[Section]:
     """One plot for each parameter; a line is of detectors that differ in nothing but that number."""
-    specs = {shown(spec["label"]): spec for spec in (found.grid or {}).get("detectors", ())}
+    specs = {writable(spec["label"]): spec for spec in (found.grid or {}).get("detectors", ())}
     groups: dict[str, _Points] = {}
     for line in found.summary:
         spec, (middle, std) = specs[line.detector], line.means["image_auroc"]
@@ -292,8 +290,10 @@ def _misses(found: Results, units: Sequence[Unit]) -> list[Miss]:
 
 def _record(units: Sequence[Unit], dataset: str, image: str) -> Record | None:
     for unit in units:
-        if shown(unit.category.dataset) == dataset and image.startswith(f"{shown(unit.category.name)}/"):
-            return next((r for r in unit.category.test if shown(image_key(r)) == image), None)
+        if writable(unit.category.dataset) == dataset and image.startswith(
+            f"{writable(unit.category.name)}/"
+        ):
+            return next((r for r in unit.category.test if writable(r.key) == image), None)
     return None
 
 

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from zeroflaw._version import __version__
 from zeroflaw.detectors import is_folder
-from zeroflaw.errors import InputError, UsageError
-from zeroflaw.finding import shown
+from zeroflaw.errors import InputError, UsageError, printable
 from zeroflaw.lab.benchmark.fingerprint import digest, of_backbone, of_path, of_records
 from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
 from zeroflaw.lab.datasets import Category, Dataset, open_dataset
@@ -142,10 +141,10 @@ def units_of(
         for category in categories:
             key = (category.dataset, category.name)
             if seen.setdefault(key, root) != root:
+                both = f"'{printable(seen[key])}' and '{printable(root)}'"
                 raise UsageError(
-                    f"'{shown(seen[key])}' and '{shown(root)}' are both called {category.dataset} and both "
-                    f"have a category {category.name}, so that their results could not be told apart; rename "
-                    "the folder of one, or leave one out"
+                    f"{both} are both called {category.dataset} and both have a category {category.name}, so "
+                    "that their results could not be told apart; rename the folder of one, or leave one out"
                 )
             if key not in taken:
                 taken.add(key)

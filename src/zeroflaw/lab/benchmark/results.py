@@ -15,10 +15,9 @@ from pydantic import BaseModel
 
 from zeroflaw._version import __version__
 from zeroflaw.files import write_bytes
-from zeroflaw.finding import shown
 from zeroflaw.lab.benchmark.plan import Missing
 from zeroflaw.lab.evaluation import SCHEMA, Result, Row, Summary, mean_of, summary_of
-from zeroflaw.lab.evaluation.rows import mean
+from zeroflaw.lab.evaluation.rows import mean, writable
 
 NAMES = {  # short and long
     "image_auroc": ("I-AUROC", "Image AUROC"),
@@ -170,7 +169,7 @@ def cell(value: float | None, spread: float | None = None, *, star: bool = False
 
 def plain(text: str) -> str:
     """Return text for Markdown: one line, in which nothing is taken for HTML, a link or code."""
-    line = " ".join(shown(text.replace("\n", " ")).split())
+    line = " ".join(writable(text.replace("\n", " ")).split())
     return "".join(f"\\{c}" if c in "\\<[]`" else c for c in line)
 
 

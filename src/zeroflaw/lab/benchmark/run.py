@@ -18,14 +18,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted
 from zeroflaw.errors import DetectorError, InputError, UsageError
-from zeroflaw.files import write_bytes
-from zeroflaw.finding import shown
+from zeroflaw.files import read_bytes, write_bytes
 from zeroflaw.lab.benchmark.grid import cell_parameters
 from zeroflaw.lab.benchmark.plan import Cell, Plan, Unit, cell_key, find_root, fit_key
 from zeroflaw.lab.datasets import Category, open_auxiliary
 from zeroflaw.lab.evaluation import NamedDetector, Result, evaluate_category, read_corruption, reason_of
+from zeroflaw.lab.evaluation.rows import writable
 from zeroflaw.runtime.stream import Progress
 
+_MOST_BYTES = 1 << 31
 _RESULTS = TypeAdapter(dict[str, Result])
 
 
@@ -67,12 +68,13 @@ class Store:
         if unit.name not in self._found:
             path = self._path(unit)
             try:
-                content = path.read_bytes() if path is not None and path.exists() else b"{}"
+                there = path is not None and path.exists()
+                content = read_bytes(path, _MOST_BYTES, "the file of results") if there and path else b"{}"
                 self._found[unit.name] = _RESULTS.validate_json(content)
-            except (OSError, ValidationError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+            except ValidationError as error:
                 raise InputError(
-                    f"{path} should hold results but does not ({reason}); delete it to measure it again"
+                    f"{path} should hold results but does not ({error.errors()[0]['msg']}); delete it to "
+                    "measure it again"
                 ) from error
         return self._found[unit.name]
 
@@ -145,7 +147,7 @@ class Runner:
             for cell in unit.cells:
                 found = there[cell_key(unit, cell, self.plan.grid)]
                 # The label is no part of what decides a result, so it may have changed since.
-                label = {"detector": shown(cell.spec.label)}
+                label = {"detector": writable(cell.spec.label)}
                 row, *domains = (row.model_copy(update=label) for row in (found.row, *found.domains))
                 yield found.model_copy(update={"row": row, "domains": tuple(domains)})
 

@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroflaw.detectors import Detector, Prediction
-from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError
-from zeroflaw.finding import shown
+from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError, printable
 from zeroflaw.images import read_image
 from zeroflaw.lab.corruptions import corrupt, parse_corruption
 from zeroflaw.lab.datasets import read_mask
@@ -37,7 +36,7 @@ from zeroflaw.records import Category, Record
 from zeroflaw.runtime.features import ImageFeatures
 from zeroflaw.runtime.stream import batches
 
-from .rows import METRICS, Result, Row, Scored, mean_of
+from .rows import METRICS, Result, Row, Scored, mean_of, writable
 
 Corruption = tuple[str, int]  # name and severity
 CLEAN = "none"  # what rows say in the place of a corruption
@@ -159,13 +158,13 @@ class _Pass:
             try:
                 yield record, self._pixels(record)
             except ImageError as error:
-                self.images_left_out.append(f"{shown(image_key(record))}: {error.reason}")
+                self.images_left_out.append(f"{writable(record.key)}: {error.reason}")
             if self.on_image is not None:
                 self.on_image()
 
     def _pixels(self, record: Record) -> Pixels:
         pixels = read_image(record.image)
-        return pixels if self.corruption is None else corrupt(pixels, *self.corruption, key=image_key(record))
+        return pixels if self.corruption is None else corrupt(pixels, *self.corruption, key=record.key)
 
     def _judge_batch(self, batch: list[tuple[Record, Pixels]]) -> None:
         images = [image for _, image in batch]
@@ -244,8 +243,8 @@ class _Pass:
         accumulator = self.accumulators[number]
         for (record, _), mask, prediction in zip(seen, masks, found, strict=True):
             if not math.isfinite(prediction.logit):
-                raise DetectorError(f"the score of {image_key(record)} is not a finite number")
-            accumulator.scored.append((shown(image_key(record)), record.label, prediction.logit))
+                raise DetectorError(f"the score of {record.key} is not a finite number")
+            accumulator.scored.append((writable(record.key), record.label, prediction.logit))
             if accumulator.pixels is not None and mask is not None:
                 accumulator.pixels.update(prediction.resized_map(), mask)
 
@@ -386,12 +385,6 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"
 
 
-def image_key(record: Record) -> str:
-    """Name an image by its place in the data set: the same on every machine, so that noise is too."""
-    parts = (record.category, record.split, record.defect, record.domain, record.image.name)
-    return "/".join(part for part in parts if part is not None)
-
-
 def _mask(record: Record, size: Size, left_out: list[str]) -> Mask | None:
     """Return the mask of an image, all False for a good one, or None where there is no usable one."""
     if record.label == 0:
@@ -402,6 +395,6 @@ def _mask(record: Record, size: Size, left_out: list[str]) -> Mask | None:
             return read_mask(record.mask, size)
         except InputError as error:
             # Results are compared between machines, so that notes must not hold where the data lie.
-            reason = str(error).replace(shown(record.mask), Path(record.mask).name)
-    left_out.append(f"{shown(image_key(record))}: {reason}")
+            reason = str(error).replace(printable(record.mask), Path(record.mask).name)
+    left_out.append(f"{writable(record.key)}: {reason}")
     return None

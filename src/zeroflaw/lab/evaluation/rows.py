@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import BeforeValidator
 
-from zeroflaw.finding import shown
+from zeroflaw.errors import printable
 from zeroflaw.lab.metrics import image_auroc
 from zeroflaw.parameters import Record
 
@@ -25,8 +25,13 @@ METRICS = (
     "pixel_pro",
 )
 
-# Names of files need not be UTF-8; what is kept of them can be written and printed everywhere.
-Text = Annotated[str, BeforeValidator(lambda value: shown(value) if isinstance(value, str) else value)]
+
+def writable(text: str) -> str:
+    """Return text with escapes for what is not UTF-8 or steers a terminal: it can be written everywhere."""
+    return printable(text, most=1 << 20)
+
+
+Text = Annotated[str, BeforeValidator(lambda value: writable(value) if isinstance(value, str) else value)]
 Scored = tuple[Text, int, float]  # an image that was judged: its place in the data set, label, log-odds
 
 

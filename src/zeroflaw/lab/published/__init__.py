@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field
 
 from zeroflaw.errors import InputError, UsageError, closest
+from zeroflaw.files import read_toml
 from zeroflaw.parameters import Record
-from zeroflaw.toml_file import read_toml
 
 __all__ = ["STATUSES", "PublishedNumber", "dataset_titles", "method_titles", "numbers", "published"]
 
@@ -145,7 +145,7 @@ def dataset_titles() -> Mapping[str, str]:
 
 @lru_cache(maxsize=1)
 def _content() -> _Content:
-    return _Content.read(read_toml(_FILE), _FILE.name, InputError)
+    return _Content.read(read_toml(_FILE, 1 << 20, "the file"), _FILE.name, InputError)
 
 
 def _cell(cell: float | str) -> dict[str, Any]:

@@ -159,7 +159,29 @@ def test_a_detector_of_ones_own_is_judged_through_predict(detector: Any, categor
     assert first.row.pixel_auroc is not None
 
 
-def test_domains_are_measured_alone_pooled_and_on_average(category: Category) -> None:
+def test_features_wait_for_a_detector_that_needs_all_images(
+    category: Category, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, waiting = fitted("clip", tiny_backbone), fitted("clip", tiny_backbone)
+    monkeypatch.setattr(waiting.detector, "needs", Needs(whole_batch=True))
+    judged: list[int] = []
+    whole = waiting.detector.judge  # type: ignore[union-attr]
+    monkeypatch.setattr(
+        waiting.detector,
+        "judge",
+        lambda features, *a, **o: judged.append(len(features)) or whole(features, *a, **o),
+    )
+    more = fitted("clip", tiny_backbone, window_sizes=(3,))  # asks for features that the others do not want
+    one, other, _ = rows_of(category, [usual, waiting, more], batch_size=3)
+    assert judged == [8]
+    for name in METRICS:
+        assert one.metric(name) == pytest.approx(other.metric(name), abs=1e-5)
+    assert one.without_mask == other.without_mask == 1
+
+
+def test_domains_are_measured_alone_pooled_and_on_average(
+    category: Category, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts = tuple(replace(r, domain="ab"[n % 2]) for n, r in enumerate(category.test))
     (result,) = evaluate_category(replace(category, test=parts), [NamedDetector("d", 0, Rank().fit())])
     assert [row.domain for row in result.domains] == ["a", "b"]
@@ -168,6 +190,12 @@ def test_domains_are_measured_alone_pooled_and_on_average(category: Category) ->
     (line,) = summary_of([result])
     pooled = roc_auc_score([label for _, label, _ in result.scored], [logit for *_, logit in result.scored])
     assert line.image_auroc_pooled == pytest.approx(pooled)
+    broken = Rank().fit()
+    monkeypatch.setattr(broken, "_predict_batch", lambda images, maps: 1 / 0 if len(images) > 2 else [])
+    both = [NamedDetector("bad", 0, broken), NamedDetector("good", 0, Rank().fit())]
+    bad, good = evaluate_category(replace(category, test=parts), both, keep_going=True)
+    assert "ZeroDivisionError" in str(bad.row.error)
+    assert (bad.row.images, good.row.images) == (0, 8)
     assert line.image_auroc_mean_of_domains == result.row.mean_of_domains["image_auroc"]
 
 

@@ -1,7 +1,13 @@
-"""From a grid to the work it asks for: units, each a category under one corruption, and their cells."""
+"""From a grid to the work it asks for: units, each a category under one corruption, and their cells.
+
+What decides a result is in its key, so that nothing is measured twice and everything that changed is.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,10 +17,12 @@ from typing import Any, NamedTuple
 from zeroflaw._version import __version__
 from zeroflaw.detectors import is_folder
 from zeroflaw.errors import InputError, UsageError, printable
-from zeroflaw.lab.benchmark.fingerprint import digest, of_backbone, of_path, of_records
 from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
 from zeroflaw.lab.datasets import Category, Dataset, open_dataset
 from zeroflaw.lab.evaluation import SCHEMA
+from zeroflaw.records import Record
+
+_LOCAL = "local-dir:"
 
 
 @dataclass(frozen=True)
@@ -57,12 +65,12 @@ class Unit:
     @cached_property
     def images(self) -> str:
         """Fingerprint of the images that are judged."""
-        return of_records(self.category.test)
+        return _of_records(self.category.test)
 
     @cached_property
     def references(self) -> str:
         """Fingerprint of the images that reference images are drawn from."""
-        return of_records(self.category.train)
+        return _of_records(self.category.train)
 
     @property
     def name(self) -> str:
@@ -155,12 +163,12 @@ def units_of(
 def _cells(grid: Grid, places: Sequence[Path]) -> Iterator[Cell]:
     for spec in grid.detectors:
         if is_folder(spec.name):  # a saved detector has its backbone and seed
-            yield Cell(spec, "its own", 0, (of_path(Path(spec.name)),))
+            yield Cell(spec, "its own", 0, (_of_path(Path(spec.name)),))
             continue
-        learned_from = None if spec.auxiliary is None else of_path(Path(find_root(spec.auxiliary, places)))
+        learned_from = None if spec.auxiliary is None else _of_path(Path(find_root(spec.auxiliary, places)))
         given = spec.parameters.get("backbone")
         for backbone in grid.backbones if given is None else (given,):
-            files = (of_backbone(backbone), learned_from)
+            files = (_of_backbone(backbone), learned_from)
             yield from (Cell(spec, backbone, seed, files) for seed in spec.seeds)
 
 
@@ -235,12 +243,8 @@ def find_root(name: str, places: Sequence[Path]) -> str:
     return name
 
 
-def fit_key(unit: Unit, cell: Cell) -> str:
-    """Return a digest of all that decides a fitted detector; the category counts only where it is shown."""
-    return digest(_fit_facts(unit, cell))
-
-
-def _fit_facts(unit: Unit, cell: Cell) -> dict[str, Any]:
+def fit_facts(unit: Unit, cell: Cell) -> dict[str, Any]:
+    """Return all that decides a fitted detector; the category counts only where the detector sees it."""
     return {
         "version": __version__,
         "cell": cell.identity,
@@ -251,15 +255,55 @@ def _fit_facts(unit: Unit, cell: Cell) -> dict[str, Any]:
 
 def cell_key(unit: Unit, cell: Cell, grid: Grid) -> str:
     """Return a digest of all that decides a result; equal keys mean that it need not be computed again."""
+    facts = {
+        "schema": SCHEMA,
+        "images": unit.images,
+        "dataset": unit.category.dataset,
+        "category": unit.category.name,
+        "corruption": unit.corruption,
+        "fitted": fit_facts(unit, cell),
+        "bootstrap": grid.bootstrap,
+        "batch_size": grid.batch_size,
+    }
+    return digest(facts)
+
+
+# Cache keys from size and time of change of files: reading all files would take longer than measuring some
+
+
+def digest(content: Any) -> str:
+    """Return a SHA-256 over JSON values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def _of_records(records: Iterable[Record]) -> str:
     return digest(
-        {
-            "schema": SCHEMA,
-            "images": unit.images,
-            "dataset": unit.category.dataset,
-            "category": unit.category.name,
-            "corruption": unit.corruption,
-            "fitted": _fit_facts(unit, cell),
-            "bootstrap": grid.bootstrap,
-            "batch_size": grid.batch_size,
-        }
+        [[r.key, r.label, _of_file(r.image), None if r.mask is None else _of_path(r.mask)] for r in records]
     )
+
+
+def _of_path(path: Path) -> Any:
+    """Return the fingerprint of a file, of all files in a folder, or of nothing being there."""
+    if not path.is_dir():
+        return _of_file(path)
+    return digest(sorted([name, _of_file(path / name)] for name in _files(path)))
+
+
+def _of_backbone(name: str) -> Any:
+    """Return the fingerprint of weights in a local folder; other weights are what their name says."""
+    if not name.startswith(_LOCAL):
+        return name
+    return _of_path(Path(os.path.expanduser(name.removeprefix(_LOCAL))))  # noqa: PTH111 - no such user, no error
+
+
+def _of_file(path: Path) -> list[int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for place, _, names in os.walk(folder, followlinks=True):
+        yield from (os.path.relpath(os.path.join(place, name), folder) for name in names)  # noqa: PTH118

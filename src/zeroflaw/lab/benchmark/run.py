@@ -20,7 +20,7 @@ from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted
 from zeroflaw.errors import DetectorError, InputError, UsageError
 from zeroflaw.files import read_bytes, write_bytes
 from zeroflaw.lab.benchmark.grid import cell_parameters
-from zeroflaw.lab.benchmark.plan import Cell, Plan, Unit, cell_key, find_root, fit_key
+from zeroflaw.lab.benchmark.plan import Cell, Plan, Unit, cell_key, digest, find_root, fit_facts
 from zeroflaw.lab.datasets import Category, open_auxiliary
 from zeroflaw.lab.evaluation import NamedDetector, Result, evaluate_category, read_corruption, reason_of
 from zeroflaw.lab.evaluation.rows import writable
@@ -168,7 +168,7 @@ class Runner:
 
     def _detector(self, cell: Cell, unit: Unit) -> NamedDetector:
         """Return the fitted detector of a cell, or why there is none; both are remembered."""
-        key = fit_key(unit, cell)
+        key = digest(fit_facts(unit, cell))
         if key not in self._fitted:
             try:
                 detector = self._fit(cell, unit.category, key)

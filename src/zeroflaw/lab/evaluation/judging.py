@@ -12,9 +12,9 @@ import math
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,6 @@ from .rows import METRICS, Result, Row, Scored, mean_of, writable
 
 Corruption = tuple[str, int]  # name and severity
 CLEAN = "none"  # what rows say in the place of a corruption
-Size = tuple[int, int]
 Mask = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 
@@ -62,28 +61,12 @@ class NamedDetector:
     backbone: str | None = None
 
 
-# What detectors offer so that they can share features of an image; nothing else here knows it.
+class _Seen(NamedTuple):
+    """An image that was read: height and width, and the mask if there is a usable one."""
 
-
-def _feature_key(detector: Any) -> Hashable:
-    """Return what is equal for detectors that can share features; None for one that shares none."""
-    return getattr(detector, "feature_key", None)
-
-
-def _embed(detectors: Sequence[Any], images: list[Pixels], maps: bool) -> ImageFeatures:
-    request = functools.reduce(operator.or_, [detector.request(maps) for detector in detectors])
-    features: ImageFeatures = detectors[0].embed(images, request)
-    return features
-
-
-def _judge(detector: Any, features: ImageFeatures, sizes: list[Size], maps: bool) -> list[Prediction]:
-    found: list[Prediction] = detector.judge(features, sizes, maps=maps)
-    return found
-
-
-def _kept(detector: Any, features: ImageFeatures, maps: bool) -> ImageFeatures:
-    """Return the part of shared features that a detector needs, for one that waits until all are there."""
-    return features.only(detector.request(maps))
+    record: Record
+    size: tuple[int, int]
+    mask: Mask | None
 
 
 @dataclass
@@ -94,9 +77,18 @@ class Accumulator:
     """
 
     pixels: PixelMetrics | None
-    scored: list[Scored] = field(default_factory=list)
     failed: str | None = None
+    scored: list[Scored] = field(default_factory=list)
     waiting: list[ImageFeatures] = field(default_factory=list)  # of a detector that judges all images at once
+
+    def count(self, seen: Sequence[_Seen], found: Iterable[Prediction]) -> None:
+        """Count what is said about images."""
+        for (record, _, mask), prediction in zip(seen, list(found), strict=True):
+            if not math.isfinite(prediction.logit):
+                raise DetectorError(f"the score of {record.key} is not a finite number")
+            self.scored.append((writable(record.key), record.label, prediction.logit))
+            if self.pixels is not None and mask is not None:
+                self.pixels.update(prediction.resized_map(), mask)
 
     def merge(self, other: Accumulator) -> None:
         """Take over what another pass counted."""
@@ -122,36 +114,45 @@ class _Pass:
     batch_size: int
     on_image: Callable[[], object] | None
     keep_going: bool
-    images_left_out: list[str] = field(default_factory=list)
-    masks_left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.maps = self.category.has_masks
+        self.images_left_out: list[str] = []
+        self.masks_left_out: list[str] = []
         self.accumulators = [
-            Accumulator(PixelMetrics() if self.maps and not named.error else None, failed=named.error)
+            Accumulator(PixelMetrics() if self.maps and not named.error else None, named.error)
             for named in self.detectors
         ]
         self._waits = [bool(named.detector and named.detector.needs.whole_batch) for named in self.detectors]
-        self._seen: list[tuple[Record, Size]] = []  # what was read, for detectors that wait
+        self._seen: list[_Seen] = []  # for detectors that wait; masks are read a second time rather than kept
         groups: dict[Hashable, list[int]] = {}
         for number, named in enumerate(self.detectors):
             with self._catch(number):
-                groups.setdefault(_feature_key(named.detector) or number, []).append(number)
+                groups.setdefault(getattr(named.detector, "feature_key", number), []).append(number)
         self._groups = list(groups.values())
 
     def run(self, records: Iterable[Record]) -> None:
         """Judge all records."""
-        everybody = range(len(self.detectors))
-        if self._open(everybody):
+        if any(map(self._open, self._groups)):
             for batch in batches(self._images(records), self.batch_size):
                 self._judge_batch(batch)
-        for number in self._open(everybody):
+        for number in self._open(range(len(self.detectors))):
             if self._waits[number] and self._seen:
                 with self._catch(number):
                     self._judge_all(number)
 
     def _open(self, numbers: Iterable[int]) -> list[int]:
         return [number for number in numbers if self.accumulators[number].failed is None]
+
+    @contextmanager
+    def _catch(self, number: int) -> Iterator[None]:
+        """Note why a detector fails, where others go on without it."""
+        try:
+            yield
+        except Exception as error:
+            if not self.keep_going:
+                raise
+            self.accumulators[number].fail(reason_of(error))
 
     def _images(self, records: Iterable[Record]) -> Iterator[tuple[Record, Pixels]]:
         for record in records:
@@ -166,87 +167,71 @@ class _Pass:
         pixels = read_image(record.image)
         return pixels if self.corruption is None else corrupt(pixels, *self.corruption, key=record.key)
 
+    def _mask(self, record: Record, size: tuple[int, int], left_out: list[str]) -> Mask | None:
+        """Return the mask of an image, all False for a good one, or None where there is no usable one."""
+        if not self.maps or record.label == 0:
+            return np.zeros(size, dtype=bool) if self.maps else None
+        reason = "it has no mask"
+        if record.mask is not None:
+            try:
+                return read_mask(record.mask, size)
+            except InputError as error:
+                # Results are compared between machines, so that notes must not hold where the data lie.
+                reason = str(error).replace(printable(record.mask), Path(record.mask).name)
+        left_out.append(f"{writable(record.key)}: {reason}")
+        return None
+
     def _judge_batch(self, batch: list[tuple[Record, Pixels]]) -> None:
-        images = [image for _, image in batch]
-        seen = [(record, (int(image.shape[0]), int(image.shape[1]))) for record, image in batch]
+        images, seen = [image for _, image in batch], []
+        for record, image in batch:
+            size = (int(image.shape[0]), int(image.shape[1]))
+            seen.append(_Seen(record, size, self._mask(record, size, self.masks_left_out)))
         if any(self._waits):
-            self._seen += seen
-        masks = [_mask(*one, self.masks_left_out) if self.maps else None for one in seen]
+            self._seen += [one._replace(mask=None) for one in seen]
         for group in self._groups:
             members = self._open(group)
             try:
-                self._judge_group(members, images, seen, masks)
+                self._judge_group(members, images, seen)
             except Exception:  # because of one of them: each looks for itself
                 if not self.keep_going:
                     raise
                 for number in members:
                     with self._catch(number):
-                        self._judge_group([number], images, seen, masks)
+                        self._judge_group([number], images, seen)
 
-    def _judge_group(
-        self,
-        members: list[int],
-        images: list[Pixels],
-        seen: list[tuple[Record, Size]],
-        masks: Sequence[Mask | None],
-    ) -> None:
+    def _judge_group(self, members: list[int], images: list[Pixels], seen: list[_Seen]) -> None:
         """Embed images once, and let every detector of a group judge the features, or keep them for later.
 
         What one of them cannot judge is its own failure; what is raised here concerns the whole group, and
         nothing was counted before it.
         """
         detectors: list[Any] = [self.detectors[number].detector for number in members]
-        shares = bool(detectors) and _feature_key(detectors[0]) is not None
-        features = _embed(detectors, images, self.maps) if shares else None
+        shares = bool(detectors) and hasattr(detectors[0], "feature_key")
+        if shares:
+            requests = [detector.request(self.maps) for detector in detectors]
+            features = detectors[0].embed(images, functools.reduce(operator.or_, requests))
         for number, detector in zip(members, detectors, strict=True):
+            accumulator = self.accumulators[number]
             with self._catch(number):
-                if not self._waits[number]:
-                    found = (
-                        detector.predict(images, maps=self.maps, batch_size=len(images))
-                        if features is None
-                        else _judge(detector, features, [size for _, size in seen], self.maps)
-                    )
-                    self._count(number, seen, masks, list(found))
-                elif features is not None:
-                    self.accumulators[number].waiting.append(_kept(detector, features, self.maps))
+                if self._waits[number]:
+                    accumulator.waiting += [features.only(detector.request(self.maps))] if shares else []
+                elif shares:
+                    accumulator.count(seen, detector.judge(features, [s.size for s in seen], maps=self.maps))
+                else:
+                    accumulator.count(seen, detector.predict(images, maps=self.maps, batch_size=len(images)))
 
     def _judge_all(self, number: int) -> None:
-        """Judge all images at once; images and masks are read a second time rather than kept."""
+        """Judge all images at once; without features to keep they are read a second time, one by one."""
         detector: Any = self.detectors[number].detector
-        if parts := self.accumulators[number].waiting:
-            features = ImageFeatures.join(parts)
-            found = _judge(detector, features, [size for _, size in self._seen], self.maps)
-        else:
-            images = (self._pixels(record) for record, _ in self._seen)
-            found = list(detector.predict(images, maps=self.maps, batch_size=self.batch_size))
-        # What cannot be read was named when the image passed.
-        masks = [_mask(*one, []) if self.maps else None for one in self._seen]
-        self._count(number, self._seen, masks, found)
-
-    @contextmanager
-    def _catch(self, number: int) -> Iterator[None]:
-        """Note why a detector fails, where others go on without it."""
-        try:
-            yield
-        except Exception as error:
-            if not self.keep_going:
-                raise
-            self.accumulators[number].fail(reason_of(error))
-
-    def _count(
-        self,
-        number: int,
-        seen: Sequence[tuple[Record, Size]],
-        masks: Sequence[Mask | None],
-        found: list[Prediction],
-    ) -> None:
+        seen = [one._replace(mask=self._mask(one.record, one.size, [])) for one in self._seen]
         accumulator = self.accumulators[number]
-        for (record, _), mask, prediction in zip(seen, masks, found, strict=True):
-            if not math.isfinite(prediction.logit):
-                raise DetectorError(f"the score of {record.key} is not a finite number")
-            accumulator.scored.append((writable(record.key), record.label, prediction.logit))
-            if accumulator.pixels is not None and mask is not None:
-                accumulator.pixels.update(prediction.resized_map(), mask)
+        if accumulator.waiting:
+            features, accumulator.waiting = ImageFeatures.join(accumulator.waiting), []
+            found = detector.judge(features, [one.size for one in seen], maps=self.maps)
+        else:
+            images = (self._pixels(one.record) for one in seen)
+            found = detector.predict(images, maps=self.maps, batch_size=self.batch_size)
+        accumulator.count(seen, found)
 
     def merge(self, other: _Pass) -> None:
         """Take over what another pass over the same category found."""
@@ -255,13 +240,16 @@ class _Pass:
         self.images_left_out += other.images_left_out
         self.masks_left_out += other.masks_left_out
 
-    def row(self, number: int, domain: str | None, draws: int) -> Row:
-        """Return the metrics of a detector."""
-        named, accumulator, category = self.detectors[number], self.accumulators[number], self.category
+    def rows(self, domain: str | None, draws: int) -> list[Row]:
+        """Return the metrics of each detector."""
+        pairs = zip(self.detectors, self.accumulators, strict=True)
+        return [self._row(named, accumulator, domain, draws) for named, accumulator in pairs]
+
+    def _row(self, named: NamedDetector, accumulator: Accumulator, domain: str | None, draws: int) -> Row:
         labels = [label for _, label, _ in accumulator.scored]
         facts: dict[str, Any] = {
-            "dataset": category.dataset,
-            "category": category.name,
+            "dataset": self.category.dataset,
+            "category": self.category.name,
             "domain": domain,
             "corruption": CLEAN if self.corruption is None else "{}:{}".format(*self.corruption),
             "detector": named.name,
@@ -272,7 +260,7 @@ class _Pass:
             "anomalous": sum(labels),
             "unreadable": len(self.images_left_out),
             "without_mask": len(self.masks_left_out),
-            "missing": category.missing,
+            "missing": self.category.missing,
             "error": accumulator.failed,
         }
         if accumulator.failed is None:
@@ -341,26 +329,20 @@ def evaluate_category(
     Raises:
         ZeroflawError: a detector failed, unless ``keep_going``.
     """
-    everybody = range(len(detectors))
+    whole = _Pass(category, detectors, corruption, batch_size, on_image, keep_going)
     domains = sorted({record.domain for record in category.test}, key=str) or [None]
-    rows: list[list[Row]] = [[] for _ in everybody]
-    whole: _Pass | None = None
-    for domain in domains:
-        part = _Pass(category, detectors, corruption, batch_size, on_image, keep_going)
+    parts: list[list[Row]] = []
+    for number, domain in enumerate(domains):
+        # The first pass goes on counting: pixel metrics take much memory.
+        part = replace(whole) if number else whole
         part.run(record for record in category.test if record.domain == domain)
-        if domain is not None:
-            for number in everybody:
-                rows[number].append(part.row(number, domain, intervals))
-        if whole is None:  # the first pass goes on counting: pixel metrics take much memory
-            whole = part
-        else:
+        parts += [part.rows(domain, intervals)] if domain is not None else []
+        if number:
             whole.merge(part)
-    assert whole is not None
     results = []
-    for number in everybody:
-        row, mine = whole.row(number, None, intervals), tuple(rows[number])
-        if mine:
-            row = row.model_copy(update={"mean_of_domains": mean_of(mine)})
+    for number, row in enumerate(whole.rows(None, intervals)):
+        mine = tuple(part[number] for part in parts)
+        row = row.model_copy(update={"mean_of_domains": mean_of(mine)}) if mine else row
         results.append(Result(row=row, domains=mine, scored=tuple(whole.accumulators[number].scored)))
     return results
 
@@ -383,18 +365,3 @@ def reason_of(error: Exception) -> str:
         return str(error)
     logging.getLogger(__name__).debug("a detector failed", exc_info=error)
     return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"
-
-
-def _mask(record: Record, size: Size, left_out: list[str]) -> Mask | None:
-    """Return the mask of an image, all False for a good one, or None where there is no usable one."""
-    if record.label == 0:
-        return np.zeros(size, dtype=bool)
-    reason = "it has no mask"
-    if record.mask is not None:
-        try:
-            return read_mask(record.mask, size)
-        except InputError as error:
-            # Results are compared between machines, so that notes must not hold where the data lie.
-            reason = str(error).replace(printable(record.mask), Path(record.mask).name)
-    left_out.append(f"{writable(record.key)}: {reason}")
-    return None

@@ -29,8 +29,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from zeroflaw.errors import UsageError, closest
-from zeroflaw.images import shown
+from zeroflaw.errors import UsageError, closest, printable
 from zeroflaw.shifts import SHIFTS
 
 __all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt", "noise_source", "parse_corruption"]
@@ -91,7 +90,9 @@ def parse_corruption(text: str) -> tuple[str, int]:
     name, _, severity = text.partition(":")
     _check_name(name)
     if severity not in map(str, SEVERITIES):
-        raise UsageError(f"a corruption is wanted as NAME:SEVERITY, such as {name}:3, got '{shown(text)}'")
+        raise UsageError(
+            f"a corruption is wanted as NAME:SEVERITY, such as {name}:3, got '{printable(text)}'"
+        )
     return name, int(severity)
 
 
@@ -102,10 +103,9 @@ def _check(name: str, severity: int) -> None:
 
 
 def _check_name(name: str) -> None:
-    every = (*CORRUPTIONS, *SHIFTS)
-    if name not in every:
-        known = f"{closest(name, every)} (known: {', '.join(every)})"
-        raise UsageError(f"there is no corruption '{shown(name)}'{known}")
+    if name not in CORRUPTIONS:
+        known = f"{closest(name, CORRUPTIONS)} (known: {', '.join(CORRUPTIONS)})"
+        raise UsageError(f"there is no corruption '{printable(name)}'{known}")
 
 
 def _bytes(grey: NDArray[np.float64]) -> Pixels:

@@ -25,8 +25,8 @@ _SIDE = (0.15, 0.3, 0.45, 0.6, 0.75)  # share of the light that is missing at th
 _GREY = (0.3, 0.5, 0.7, 0.85, 1.0)  # share of the colour that is lost
 
 
-def _back(values: NDArray[np.floating]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+def _back(values: NDArray[np.generic]) -> Pixels:
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 def _motion_blur(image: Pixels, severity: int) -> Pixels:

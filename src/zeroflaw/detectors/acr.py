@@ -27,8 +27,7 @@ from zeroflaw.detectors.base import BackboneDetector, Fitted
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs
-from zeroflaw.detectors.text_head import stage
-from zeroflaw.detectors.training import Learning
+from zeroflaw.detectors.training import Learning, stage
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Record, Seed, parameters
 from zeroflaw.records import Category, Dataset
@@ -92,8 +91,8 @@ class ACRScorer(Scorer):
                 f"{self.choices.min_batch} images of one product at once, got {len(sizes)}; give more, "
                 "or fit it with a smaller min_batch"
             )
-        found = self.distances(torch.from_numpy(features.layers[self.choices.block]))
-        grid = blurred(found.reshape(-1, *features.grid), _PIXELS, self.choices.sigma).numpy().clip(FLOOR)
+        found = self.distances(torch.from_numpy(features.layers[self.choices.block])).double().numpy()
+        grid = blurred(found.reshape(-1, *features.grid), _PIXELS, self.choices.sigma).clip(FLOOR)
         usual = np.sort(grid, axis=None)[math.ceil(USUAL * grid.size) - 1]
         logits = np.log((grid / usual).clip(FLOOR))
         image = logits.max((1, 2))

@@ -92,8 +92,8 @@ class ACRScorer(Scorer):
                 f"{self.choices.min_batch} images of one product at once, got {len(sizes)}; give more, "
                 "or fit it with a smaller min_batch"
             )
-        found = self.distances(torch.from_numpy(features.layers[self.choices.block]))
-        grid = blurred(found.reshape(-1, *features.grid), _PIXELS, self.choices.sigma).numpy().clip(FLOOR)
+        found = self.distances(torch.from_numpy(features.layers[self.choices.block])).double().numpy()
+        grid = blurred(found.reshape(-1, *features.grid), _PIXELS, self.choices.sigma).clip(FLOOR)
         usual = np.sort(grid, axis=None)[math.ceil(USUAL * grid.size) - 1]
         logits = np.log((grid / usual).clip(FLOOR))
         image = logits.max((1, 2))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from trees import plant
 from zeroflaw.cli.main import main
 from zeroflaw.errors import UsageError
 from zeroflaw.lab.benchmark import reproduce as module
 from zeroflaw.lab.benchmark.reproduce import Reproduction, Setting, table_names
+from zeroflaw.lab.benchmark.results import Results
+from zeroflaw.lab.evaluation import Result, Row
 from zeroflaw.lab.published import published
 
 
@@ -72,58 +76,71 @@ def test_every_row_is_measured_or_says_why_not(
     assert "--autoencoder" in str(one(method="maeday", dataset="mvtec", corruption=None)["reason"])
     assert "--auxiliary" in str(one(method="acr", dataset="mvtec", corruption=None)["reason"])
     page = (out / "comparison.html").read_text()
-    assert page.count("<tr>") == 1 + len(found)
+    measured = sum(row["measured"] is not None for row in found)
+    assert page.count("<tr>") == 1 + measured + 1 + len(found)
     worse = sum(row["difference"] is not None and row["difference"] <= -1 for row in found)
-    assert page.count('class="worse"') == worse > 0
+    assert page.count('worse">') == worse > 0
     text = capsys.readouterr().out
     assert "2 of 15 categories" in text
     assert "no data: AeBAD" in text
     assert "| CLIP | MVTec AD, clean | image auroc | 73.8 |" in (out / "comparison.md").read_text()
 
 
+def measured(**facts: Any) -> Results:
+    """Return results of one row, leather of MVTec AD."""
+    given = dict.fromkeys(("domain", "backbone", "object", "error"))
+    given |= dict.fromkeys(("seed", "unreadable", "without_mask", "missing", "anomalous"), 0)
+    given |= {"dataset": "mvtec_ad", "category": "leather", "corruption": "none", "images": 6}
+    return Results([Result(row=Row(**{**given, **facts}), domains=(), scored=())])
+
+
 def test_a_table_of_categories_is_compared_category_by_category(root: Path, tiny_backbone: Path) -> None:
-    setting = Setting((root,), backbone=f"local-dir:{tiny_backbone}")
-    wanted = Reproduction("winclip-mvtec", setting)
-    assert [spec.name for spec in wanted.grid().detectors] == ["winclip"]
-    row = {
-        "dataset": "mvtec_ad",
-        "category": "leather",
-        "domain": None,
-        "corruption": "none",
-        "detector": "winclip",
-        "seed": 0,
-        "images": 6,
-        "image_auroc": 0.5,
-        "pixel_auroc": None,
-        **dict.fromkeys(("unreadable", "without_mask", "missing", "error")),
-    }
-    found = {(c.number.category, c.number.metric): c for c in wanted.compare({"rows": [row]})}
+    wanted = Reproduction("winclip-mvtec", Setting((root,), backbone=f"local-dir:{tiny_backbone}"))
+    assert [spec.name for spec in wanted.plan().grid.detectors] == ["winclip"]
+    compared = wanted.compare(measured(detector="winclip", image_auroc=0.5))
+    found = {(c.number.category, c.number.metric): c for c in compared}
     leather = found["leather", "image_auroc"]
-    assert (leather.measured, leather.difference) == (50.0, -50.0)
+    assert (leather.measured, leather.difference, leather.side) == (50.0, -50.0, "worse")
     assert found["leather", "pixel_auroc"].reason == "undefined here"
     assert found["cable", "image_auroc"].reason == "the data set has no category cable"
 
 
 def test_each_row_gets_its_own_shots(root: Path, tiny_backbone: Path) -> None:
     wanted = Reproduction("winclip-few-shot", Setting((root,), backbone=f"local-dir:{tiny_backbone}"))
-    shots = {spec.label: spec.shots for spec in wanted.grid().detectors}
-    assert shots == {
-        "winclip-plus, 1 shot": 1,
-        "winclip-plus, 2 shots": 2,
-        "winclip-plus, 4 shots": 4,
-    }
-    row = {"dataset": "mvtec_ad", "category": "leather", "domain": None, "corruption": "none", "seed": 0}
-    row |= {"images": 6, **dict.fromkeys(("unreadable", "without_mask", "missing", "error"))}
+    shots = {spec.label: spec.shots for spec in wanted.plan().grid.detectors}
+    assert shots == {f"winclip-plus, {n} shot{'s' * (n > 1)}": n for n in (1, 2, 4)}
     values = {1: 0.5, 2: 0.6, 4: 0.7}
-    rows = [
-        {**row, "detector": label, "image_auroc": values[count], "pixel_auroc": None}
+    results = [
+        # What lies beside the products of the table does not count.
+        measured(detector=label, category=category, image_auroc=value).results[0]
         for label, count in shots.items()
+        for category, value in (("leather", values[count]), ("my own", 0.0))
     ]
-    # What lies beside the products of the table does not count.
-    rows += [{**line, "category": "my own", "image_auroc": 0.0} for line in rows]
-    found = [c for c in wanted.compare({"rows": rows}) if c.measured is not None]
+    found = [c for c in wanted.compare(Results(results)) if c.measured is not None]
     assert {c.number.shots: c.measured for c in found} == pytest.approx({1: 50, 2: 60, 4: 70})
     assert {c.coverage for c in found} == {"1 of 15 categories, 6 images"}
+
+
+def test_domains_are_averaged_with_the_pooled_value_beside(tmp_path: Path, tiny_backbone: Path) -> None:
+    base = tmp_path / "AeBAD" / "AeBAD_S" / "test"
+    plant(base, "good/same/0.png", "good/view/0.png", "groove/same/0.png", "groove/view/0.png")
+    wanted = Reproduction("poster", Setting((tmp_path,), backbone=f"local-dir:{tiny_backbone}"))
+    facts = {"detector": "clip", "dataset": "AeBAD", "category": "AeBAD_S", "images": 2}
+    domains = tuple(
+        measured(**facts, domain=d, image_auroc=v).whole[0] for d, v in (("same", 0.2), ("view", 0.6))
+    )
+    whole = (
+        measured(**{**facts, "images": 4}, image_auroc=0.5).results[0].model_copy(update={"domains": domains})
+    )
+    (found,) = [c for c in wanted.compare(Results([whole])) if c.measured is not None]
+    assert (found.measured, found.pooled) == (pytest.approx(40), pytest.approx(50))
+    assert found.coverage == "mean of 2 domains, 4 images"
+
+
+def test_the_row_clip_ac_of_the_poster_is_the_pair_in_templates() -> None:
+    methods = {number.detector for number in module.numbers_of("poster")}
+    assert "clip-ac-templates" in methods
+    assert "clip-ac" not in methods
 
 
 def test_a_data_set_that_only_begins_like_another_is_not_taken_for_it(root: Path) -> None:
@@ -134,7 +151,7 @@ def test_a_data_set_that_only_begins_like_another_is_not_taken_for_it(root: Path
         )
         (root / "mvtec_loco" / name).rename(root / "mvtec_loco" / f"{name}_box")
     with pytest.raises(UsageError, match="no data: MVTec AD"):
-        Reproduction("winclip-mvtec", Setting((root,))).grid()
+        Reproduction("winclip-mvtec", Setting((root,))).plan()
 
 
 def test_a_table_of_other_methods_says_so(root: Path) -> None:
@@ -149,5 +166,5 @@ def test_what_cannot_be_measured_at_all_is_refused(root: Path) -> None:
     with pytest.raises(
         UsageError, match="nothing of the table 'winclip-visa' can be measured: no data: VisA"
     ):
-        Reproduction("winclip-visa", Setting((root,))).grid()
+        Reproduction("winclip-visa", Setting((root,))).plan()
     assert "poster" in table_names()

@@ -26,7 +26,6 @@ from zeroflaw.lab.metrics import (
     image_aupr,
     image_auroc,
     image_f1max,
-    label_regions,
 )
 
 IMAGE_METRICS = [image_auroc, image_aupr, image_f1max]
@@ -194,41 +193,6 @@ class TestBootstrap:
     def test_bad_parameters_are_refused(self, wrong):
         with pytest.raises(UsageError, match="at least 1"):
             bootstrap_interval(self.labels, self.scores, image_auroc, seed=0, **wrong)
-
-
-class TestRegions:
-    @given(mask=arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
-    @settings(max_examples=120, deadline=None)
-    def test_same_as_scipy(self, mask):
-        labels, count = label_regions(mask)
-        expected, number = ndimage.label(mask, EIGHT)
-        assert count == number
-        assert np.array_equal(labels, expected)
-
-    @pytest.mark.parametrize("share", [0.1, 0.3, 0.4, 0.5, 0.7])
-    def test_same_as_scipy_on_noise(self, share):
-        mask = np.random.default_rng(7).random((150, 131)) < share
-        labels, _ = label_regions(mask)
-        assert np.array_equal(labels, ndimage.label(mask, EIGHT)[0])
-
-    def test_spiral_is_one_region(self):
-        mask = np.zeros((63, 63), dtype=bool)
-        for k in range(0, 31, 2):  # nested frames, each joined to the next
-            mask[k, k : 63 - k] = mask[62 - k, k : 63 - k] = True
-            mask[k : 63 - k, k] = mask[k : 63 - k, 62 - k] = True
-            mask[k + 1, min(k + 5, 31)] = True
-        labels, count = label_regions(mask)
-        assert np.array_equal(labels, ndimage.label(mask, EIGHT)[0])
-        assert count == 1
-
-    def test_rows_do_not_wrap_round(self):
-        mask = np.array([[0, 0, 1], [1, 0, 0], [0, 0, 1]], dtype=bool)
-        assert label_regions(mask)[1] == 3
-
-    @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (3, 0), (4, 4)])
-    def test_no_region(self, shape):
-        labels, count = label_regions(np.zeros(shape, dtype=bool))
-        assert (labels.shape, count) == (shape, 0)
 
 
 def made_up(count, side=128, seed=0, contrast=2.0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 from statistics import mean
@@ -13,7 +12,6 @@ from zeroflaw.corruptions import CORRUPTIONS
 from zeroflaw.errors import UsageError
 from zeroflaw.lab import published as module
 from zeroflaw.lab.published import (
-    STATUSES,
     PublishedNumber,
     dataset_titles,
     method_titles,
@@ -37,21 +35,18 @@ METRICS = {
 
 def test_every_number_is_well_formed() -> None:
     for number in numbers():
-        assert 0 <= number.value <= 100
-        assert number.source.strip() == number.source != ""
-        assert number.status in STATUSES
+        assert number.source.strip() == number.source
         assert number.metric in METRICS
         assert number.method in method_titles()
         assert number.dataset in dataset_titles()
         assert number.category is None or number.category in {"mvtec": MVTEC, "visa": VISA}[number.dataset]
         assert number.corruption in (None, "mean", *CORRUPTIONS)
         assert number.severity is None or number.corruption is not None
-        assert number.shots >= 0
 
 
 def test_no_number_is_there_twice() -> None:
     def key(number: PublishedNumber) -> tuple[object, ...]:
-        said = dataclasses.asdict(number)
+        said = number.model_dump()
         for name in ("value", "approximate", "source", "status", "note"):
             del said[name]
         return tuple(said.values())
@@ -175,9 +170,9 @@ def test_another_kind_of_cell_is_refused(cell: str) -> None:
 
 
 def test_a_row_of_another_length_is_refused() -> None:
-    table = {"name": "t", "labels": ["method"], "columns": [{}], "rows": [["a", 1, 2]]}
+    table = module._Table(name="t", labels=("method",), columns=({},), rows=(("a", 1, 2),))
     with pytest.raises(ValueError, match="table 't': 2 cells wanted"):
-        list(module._read(table))
+        list(table.numbers())
 
 
 def test_the_file_is_read_without_torch_or_numpy() -> None:

@@ -1,30 +1,30 @@
-"""``zeroflaw evaluate``: metrics on a labelled data set."""
+"""``zeroflaw evaluate``: metrics on a labelled data set; a benchmark grid of one data set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from zeroflaw.cli.common import (
+from zeroflaw.cli.options import (
     DetectorOptions,
     batch_size_option,
     detector_options,
     open_detector,
-    prepare_output,
-    say,
     take_options,
-    with_bar,
 )
-from zeroflaw.cli.metrics_table import metrics_table
-from zeroflaw.errors import UsageError
-
-if TYPE_CHECKING:
-    from zeroflaw.lab.datasets import Category, Dataset
-    from zeroflaw.lab.evaluation import Entry
+from zeroflaw.cli.output import prepare_output, say
+from zeroflaw.cli.progress import fit_bar, with_bar
+from zeroflaw.detectors import Detector, is_folder, make
+from zeroflaw.errors import InputError, UsageError
+from zeroflaw.lab.benchmark.grid import DetectorSpec, Grid
+from zeroflaw.lab.benchmark.plan import Plan, units_of
+from zeroflaw.lab.benchmark.results import Results, json_of, listing, notes, write_whole
+from zeroflaw.lab.benchmark.run import Runner, Store, draw_reference
+from zeroflaw.lab.datasets import Dataset, open_dataset
 
 RESULTS = "metrics.json"
 
@@ -32,10 +32,7 @@ RESULTS = "metrics.json"
 @click.command()
 @click.argument("root")  # text: a path would make the name elpv of the folder ./elpv
 @click.option(
-    "--layout",
-    default="auto",
-    metavar="NAME",
-    help="How its files lie; see 'zeroflaw datasets' (auto).",
+    "--layout", default="auto", metavar="NAME", help="How its files lie; see 'zeroflaw datasets' (auto)."
 )
 @click.option(
     "--detector", "names", multiple=True, metavar="NAME|DIR", help="Detector (rwda); may be repeated."
@@ -91,35 +88,54 @@ def evaluate(
     Of your own photos, put good ones into ROOT/good and others into folders beside it. 'zeroflaw datasets'
     lists all layouts; 'elpv' is a data set that comes as a package.
     """
-    from zeroflaw.detectors import is_folder
-    from zeroflaw.lab.datasets import open_dataset
-    from zeroflaw.lab.evaluation.sharing import CLEAN, read_corruption
-
-    if known_object and options["object"] is not None:
-        raise UsageError(
-            "--known-object takes the name from each category, and --object gives one; use only one of them"
-        )
-    if known_object and any(is_folder(name) for name in names):
-        raise UsageError(
-            "--known-object fits a detector for each category; name a kind of detector, not a saved one"
-        )
+    names = names or ("rwda",)
     chosen = take_options(options, None)
-    if shots is not None and chosen.reference:
-        raise UsageError("--shots draws reference images and --reference names them; use only one of them")
+    _check(names, chosen, known_object, shots)
     dataset = _chosen(open_dataset(root, layout), wanted)
-    plan = _Plan(names or ("rwda",), seeds or (None,), chosen, known_object, shots, quiet)
-    plan.check(dataset)
+    grid = Grid(
+        detectors=tuple(_specs(names, chosen, seeds, shots, known_object, quiet)),
+        corruptions=tuple(dict.fromkeys(corruptions)) or ("none",),
+        bootstrap=bootstrap,
+        batch_size=batch_size,
+    )
+    if any(spec.shots for spec in grid.detectors):
+        for category in dataset:  # refused before the first fit, which takes time
+            draw_reference(category, shots or 0, 0)
+    elif shots is not None:
+        raise UsageError("--shots is for detectors that need reference images, and none of these does")
+    opened = {name: open_detector(name, chosen, quiet=quiet) for name in names if is_folder(name)}
     if output is not None:
         prepare_output(output, RESULTS, overwrite)
     for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
         say(f"zeroflaw: {problem}", quiet)
-    shifts = [read_corruption(name) for name in dict.fromkeys(corruptions or (CLEAN,))]
-    rows = _run(dataset, plan, shifts, batch_size, bootstrap)
-    for line in metrics_table(rows):
+    found = _run(Plan(grid, units_of(grid, [(root, dataset)])), opened, quiet)
+    for line in (*listing(found).text(), *(f"note: {note}" for note in notes(found))):
         say(line, quiet)
+    if any(row.is_partial("pixel_auroc") for row in found.rows):
+        say("* computed on a part of the images or categories only; see the notes", quiet)
     if output is not None:
-        _write(output, rows)
+        write_whole(output / RESULTS, json_of(found.to_dict()))
         say(f"wrote {output / RESULTS}", quiet)
+    if lost := dict.fromkeys(row.category for row in found.whole if row.is_lost):
+        raise InputError(f"no image of {', '.join(lost)} could be read; check the files")
+
+
+def _check(names: Sequence[str], chosen: DetectorOptions, known_object: bool, shots: int | None) -> None:
+    """Refuse options that say two things about one.
+
+    Raises:
+        UsageError: which.
+    """
+    if known_object and chosen.object is not None:
+        raise UsageError(
+            "--known-object takes the name from each category, and --object gives one; use only one of them"
+        )
+    if known_object and any(map(is_folder, names)):
+        raise UsageError(
+            "--known-object fits a detector for each category; name a kind of detector, not a saved one"
+        )
+    if shots is not None and chosen.reference:
+        raise UsageError("--shots draws reference images and --reference names them; use only one of them")
 
 
 def _chosen(dataset: Dataset, wanted: Sequence[str]) -> Dataset:
@@ -132,75 +148,34 @@ def _chosen(dataset: Dataset, wanted: Sequence[str]) -> Dataset:
     return replace(dataset, categories=tuple(c for c in dataset if c.name in wanted))
 
 
-@dataclass
-class _Plan:
-    """Which detectors to run, and the fitted ones so far."""
-
-    names: Sequence[str]
-    seeds: Sequence[int | None]
-    options: DetectorOptions
-    known_object: bool
-    shots: int | None
-    quiet: bool
-    _fitted: dict[tuple[str | None, ...], Entry] = field(default_factory=dict)
-
-    def check(self, dataset: Dataset) -> None:
-        """Check every name, setting and need before the first fit, which takes time.
-
-        Raises:
-            UsageError: what is wrong.
-        """
-        from zeroflaw.detectors import is_folder
-        from zeroflaw.lab.evaluation.reference import draw_reference
-
-        _labels(self.names)
-        few_shot = []
-        for name in self.names:
-            if not is_folder(name):
-                options = self.options.only_for(name, self.names)
-                options.parameters(name)
-                options.check_given(name, reference=self._draws(name))
-                few_shot += [name] * self._draws(name)
-        if self.shots is not None and not few_shot:
-            raise UsageError("--shots is for detectors that need reference images, and none of these does")
-        if few_shot:
-            for category in dataset:
-                draw_reference(category, self.shots or 0, 0)
-
-    def _draws(self, name: str) -> bool:
-        """Whether this detector gets reference images that are drawn for each category."""
-        from zeroflaw.detectors import is_folder, make
-
-        return self.shots is not None and not is_folder(name) and make(name).needs.reference_images
-
-    def entries(self, category: Category) -> list[Entry]:
-        """Fit what a category needs; what does not depend on the category is fitted once."""
-        from zeroflaw.detectors import is_folder
-
-        return [
-            self._entry(name, label, seed, category)
-            for name, label in zip(self.names, _labels(self.names), strict=True)
-            for seed in (self.seeds if not is_folder(name) else (None,))
-        ]
-
-    def _entry(self, name: str, label: str, seed: int | None, category: Category) -> Entry:
-        from zeroflaw.detectors import is_folder, make
-        from zeroflaw.lab.evaluation import Entry
-        from zeroflaw.lab.evaluation.reference import draw_reference
-
-        options = replace(self.options.only_for(name, self.names), seed=seed)
-        object_name = options.object
-        if self.known_object and not is_folder(name) and "object" in make(name).get_params():
-            object_name = category.object_name
-        given = (
-            {"reference": draw_reference(category, self.shots or 0, seed or 0)} if self._draws(name) else {}
+def _specs(
+    names: Sequence[str],
+    chosen: DetectorOptions,
+    seeds: tuple[int, ...],
+    shots: int | None,
+    known_object: bool,
+    quiet: bool,
+) -> Iterator[DetectorSpec]:
+    """Yield the detectors of the grid; each gets those of the options that it can use and no other needs."""
+    for name, label in zip(names, _labels(names), strict=True):
+        if is_folder(name):
+            yield DetectorSpec(name=name, label=label)
+            continue
+        mine = chosen.only_for(name, names)
+        parameters, kind = mine.parameters(name), make(name)
+        backbone = {"backbone": kind.get_params()["backbone"]} if "backbone" in kind.get_params() else {}
+        seed = parameters.pop("seed", None)
+        photos = replace(mine, auxiliary=None).given(quiet=quiet).get("reference", ())
+        yield DetectorSpec(
+            name=name,
+            label=label,
+            parameters={**backbone, **parameters},
+            known_object=known_object and "object" in kind.get_params() and "object" not in parameters,
+            seeds=(seed,) if seed is not None else tuple(dict.fromkeys(seeds)) or (0,),
+            shots=shots if shots is not None and kind.needs.reference_images else 0,
+            reference=tuple(photos),
+            auxiliary=None if mine.auxiliary is None else str(mine.auxiliary),
         )
-        key = (name, str(seed), object_name, category.name if given else None)
-        if key not in self._fitted:
-            options = replace(options, object=object_name)
-            detector: Any = open_detector(name, options, quiet=self.quiet, **given)
-            self._fitted[key] = Entry(label, detector.seed, detector)
-        return self._fitted[key]
 
 
 def _labels(names: Sequence[str]) -> list[str]:
@@ -211,43 +186,9 @@ def _labels(names: Sequence[str]) -> list[str]:
     return [label if short.count(label) == 1 else name for name, label in zip(names, short, strict=True)]
 
 
-def _run(
-    dataset: Dataset, plan: _Plan, corruptions: Sequence[tuple[str, int] | None], batch_size: int, draws: int
-) -> list[dict[str, Any]]:
-    from zeroflaw.lab.evaluation import evaluate_category
-
-    rows = []
-    for category in dataset:
-        entries = plan.entries(category)
-        total = len(category.test) * len(corruptions)
-        bar: Any = with_bar((), total=total, title=category.name, quiet=plan.quiet)
-        for corruption in corruptions:
-            outcomes = evaluate_category(
-                category,
-                entries,
-                corruption=corruption,
-                batch_size=batch_size,
-                intervals=draws,
-                on_image=bar.update,
-            )
-            rows += [row for outcome in outcomes for row in (*outcome.domains, outcome.row)]
-        bar.close()
-    return rows
-
-
-def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    from zeroflaw._version import __version__
-    from zeroflaw.files import write_json
-    from zeroflaw.lab.evaluation import SCHEMA, mean_of, summary_of
-
-    whole = [row for row in rows if row["domain"] is None]
-    one = len({(row["detector"], row["corruption"]) for row in whole}) == 1
-    content = {
-        "schema": SCHEMA,
-        "zeroflaw": __version__,
-        "rows": rows,
-        # A mean over different detectors would be one of nothing; each has its own in the summary.
-        "mean": mean_of(whole) if one else None,
-        "summary": summary_of(whole),
-    }
-    write_json(folder / RESULTS, content)
+def _run(plan: Plan, opened: dict[str, Detector], quiet: bool) -> Results:
+    bar = with_bar((), total=plan.images, title="evaluate", quiet=quiet)
+    with fit_bar(quiet) as progress:
+        found = Runner(plan, Store(), progress=progress, on_image=bar.update, opened=opened).run()
+    bar.close()
+    return Results(found)

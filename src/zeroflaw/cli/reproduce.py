@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from zeroflaw.cli.benchmark import run_grid
-from zeroflaw.cli.common import say
+from zeroflaw.cli.benchmark import INCOMPLETE, run_options, run_plan
+from zeroflaw.cli.output import say
+from zeroflaw.lab.benchmark.page import comparison_page
+from zeroflaw.lab.benchmark.reproduce import Reproduction, Setting, describe, markdown, table_of
+from zeroflaw.lab.benchmark.results import json_of, write_whole
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from zeroflaw.lab.benchmark.reproduce import Comparison, Setting
+_COLOURS = {"better": "green", "worse": "red", None: None}
 
 
 @click.command()
@@ -39,10 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option("--known-object", is_flag=True, help="Tell detectors the name of each product.")
 @click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, metavar="N", help="Seed (0).")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where results go.")
-@click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and stop.")
-@click.option("--retry-failed", is_flag=True, help="Measure again what failed before.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@run_options
 def reproduce(
     table: str,
     roots: tuple[Path, ...],
@@ -61,44 +56,20 @@ def reproduce(
     Rows whose data, weights or inputs are missing say so. Writes the reports of 'benchmark', comparison.json,
     comparison.md and comparison.html. Exit code 3: some rows could not be measured.
     """
-    from zeroflaw.lab.benchmark.reproduce import Reproduction, Setting
-
     setting = Setting(roots, backbone, autoencoder, auxiliary, known_object, seeds or (0,))
     wanted = Reproduction(table, setting)
-    code = run_grid(wanted.grid(), roots, output, only_plan, retry_failed, quiet)
-    if only_plan or output is None:
-        return code
-    content = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
-    found = wanted.compare(content)
-    _write(output, table, found, setting, quiet)
-    for line in _lines(found):
-        click.echo(line)
-    return code if all(c.reason is None for c in found) else 3
-
-
-def _write(output: Path, table: str, found: Sequence[Comparison], setting: Setting, quiet: bool) -> None:
-    from zeroflaw.files import write_json, write_text
-    from zeroflaw.lab.benchmark.comparison_page import comparison_page
-    from zeroflaw.lab.benchmark.reproduce import describe, markdown
-
-    write_json(output / "comparison.json", describe(found, setting))
-    write_text(output / "comparison.md", markdown(table, found, setting))
-    write_text(output / "comparison.html", comparison_page(table, found, setting))
+    results = run_plan(wanted.plan(), roots, output, only_plan, retry_failed, quiet)
+    if results is None or output is None:
+        return 0
+    found = wanted.compare(results)
+    write_whole(output / "comparison.json", json_of(describe(found, setting)))
+    write_whole(output / "comparison.md", markdown(table, found, setting))
+    write_whole(output / "comparison.html", comparison_page(table, found, setting))
     say(f"wrote comparison.json, comparison.md and comparison.html to {output}", quiet)
-
-
-def _lines(found: Sequence[Comparison]) -> list[str]:
-    """Return the table for a terminal; differences are coloured where it can show colours."""
-    from zeroflaw.lab.benchmark.comparison_page import side_of
-    from zeroflaw.lab.benchmark.reproduce import HEAD, cells_of
-
-    colours = {"better": "green", "worse": "red", None: None}
-    table = [list(HEAD), *(cells_of(comparison) for comparison in found)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for number, cells in enumerate(table):
-        padded = [f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)]
-        if number and sys.stdout.isatty():
-            padded[5] = click.style(padded[5], fg=colours[side_of(found[number - 1])])
-        lines.append("  ".join(padded).rstrip())
-    return lines
+    head, *lines = table_of(found).text()
+    click.echo(head)
+    for comparison, line in zip(found, lines, strict=True):
+        coloured = click.style(line, fg=_COLOURS[comparison.side])
+        click.echo(coloured if sys.stdout.isatty() else line)
+    done = results.is_complete and all(comparison.reason is None for comparison in found)
+    return 0 if done else INCOMPLETE

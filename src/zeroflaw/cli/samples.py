@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from zeroflaw.cli.common import prepare_output, say
+from zeroflaw.cli.output import prepare_output, say
+from zeroflaw.lab.samples import render_samples
 
 
 @click.command()
@@ -26,10 +27,6 @@ def samples(folder: Path, seed: int, overwrite: bool, quiet: bool) -> None:
 
     They are drawings, not photographs: good for a first try, no evidence of accuracy.
     """
-    from zeroflaw.images import shown
-    from zeroflaw.lab.samples import render_samples
-
     prepare_output(folder, "README.txt", overwrite)
     render_samples(folder, seed=seed)
-    name = shown(folder)
-    say(f"rendered samples are in {name}; try: zeroflaw detect '{name}/*/test' -o results", quiet)
+    say(f"rendered samples are in {folder}; try: zeroflaw detect '{folder}/*/test' -o results", quiet)

@@ -1,278 +1,316 @@
-"""What a benchmark found, as one HTML page with tables and plots; it needs no network and no script."""
+"""Pages that a person reads: what a benchmark found, and published numbers beside measured ones.
+
+One HTML file each, with tables, plots and pictures in it; no network, no script.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from html import escape
-from typing import Any
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from zeroflaw.lab.benchmark.plots import COLOURS, Axis, Series, curves, histogram, legend, nice_ticks
-from zeroflaw.lab.benchmark.store import Result
-from zeroflaw.lab.benchmark.tables import cell, mean_cell, mean_tables, name_of
-from zeroflaw.lab.metrics import image_auroc
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8885; --soft: #8881; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
-h1 { margin-bottom: 0; }
-h2 { margin-top: 2.5rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-th, td { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
-td.best { font-weight: 700; }
-.text { text-align: left; }
-td.words { white-space: normal; min-width: 20rem; }
-td.worse { color: #b33; }
-td.better { color: #283; }
-figure { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top; }
-figcaption { font-size: 13px; max-width: 26rem; }
-svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
-svg .grid { stroke: #888; stroke-opacity: .4; stroke-width: .7; }
-.legend span { margin-right: 1.2rem; white-space: nowrap; }
-details { margin: .4rem 0; background: var(--soft); padding: .4rem .8rem; }
-summary { cursor: pointer; }
-.note { color: #a40; }
-@media (prefers-color-scheme: dark) { .note, td.worse { color: #fa6; } td.better { color: #7d8; } }
-"""
+from zeroflaw._version import __version__
+from zeroflaw.errors import ZeroflawError
+from zeroflaw.images import read_image
+from zeroflaw.lab.benchmark import plots
+from zeroflaw.lab.benchmark.plan import Unit
+from zeroflaw.lab.benchmark.plots import Dots
+from zeroflaw.lab.benchmark.reproduce import Comparison, Setting, remark, table_of
+from zeroflaw.lab.benchmark.results import (
+    Note,
+    Results,
+    Table,
+    category_tables,
+    cell,
+    mean_tables,
+    metric_table,
+    notes,
+)
+from zeroflaw.lab.datasets import read_mask
+from zeroflaw.lab.evaluation import Result
+from zeroflaw.lab.evaluation.rows import mean, writable
+from zeroflaw.records import Record
 
-_MORE = ("known_object", "shots", "auxiliary")  # what detectors differ in beside parameters
-_Points = Mapping[str, Sequence[tuple[float, float, float | None]]]  # x, mean and deviation by name
-_MOST_HISTOGRAMS = 8  # of one category; more would bury the page
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_UP = "mean image AUROC"
+_STARS = (
+    "Bold is best. ± is the standard deviation between seeds. * computed on a part of the images, masks or "
+    "categories only: see the notes."
+)
+_SCORES = (
+    "Left: ROC curves. Right: how the scores of good (blue) and flawed (orange) images are spread. First "
+    "seed of each detector, with its image AUROC."
+)
+_MOST_MISSES, _MOST_OF_ONE, _THUMBNAIL = 6, 2, 168
+_Points = dict[str, list[tuple[float, float, float | None]]]  # by name: x, mean and its deviation
 
 
-def page_of(content: Mapping[str, Any], results: Sequence[Result]) -> str:
-    """Return the page.
+class Plot(NamedTuple):
+    """A plot with what is to be known of it."""
 
-    Args:
-        content: see `zeroflaw.lab.benchmark.content.content_of`.
-        results: with the score of every image, for the curves.
-    """
-    parts = [*_head(content), *_means(content), *_severities(content), *_sweeps(content)]
-    parts += [*_categories(content, results), *_notes(content)]
-    return document(content["title"], parts)
+    svg: Markup
+    caption: str = ""
 
 
-def document(title: str, parts: Sequence[str]) -> str:
-    """Return a whole page of HTML around its parts."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}</title>"
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>\n'
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+class Section(NamedTuple):
+    """A part of the page."""
+
+    title: str
+    plots: Sequence[Plot] = ()
+    tables: Sequence[Table] = ()
+
+
+class Miss(NamedTuple):
+    """An image that a detector takes for the opposite, as a small JPEG in base64."""
+
+    data: str
+    place: str
+    caption: str
+    flawed: bool
+
+
+def benchmark_page(found: Results, units: Sequence[Unit]) -> str:
+    """Return the page of a benchmark; ``units`` say where its images lie."""
+    tables = [metric_table(found), *mean_tables(found)]
+    if len(found.lines()[1]) > 1:  # corruptions: their table goes first
+        tables = [*tables[1:], tables[0]]
+    odd = {
+        f"of {len(found.whole)} results failed": sum(row.error is not None for row in found.whole),
+        "results are of unreadable images": sum(row.is_lost for row in found.whole),
+        "data sets or categories are missing": len(found.missing),
+    }
+    return _page(
+        title=found.title,
+        lead=f"{len(found.whole)} results, {sum(row.images for row in found.whole):,} judgements, zeroflaw "
+        f"{__version__}. Higher is better everywhere.",
+        warning=", ".join(f"{count} {what}" for what, count in odd.items() if count),
+        chart=_means_chart(found) if found.whole and plots.are_possible() else None,
+        table=tables[0],
+        sections=[*_severities(found), *_sweeps(found)] if plots.are_possible() else [],
+        misses=_misses(found, units),
+        more=[
+            *(Section(table.title, tables=[table]) for table in tables[1:]),
+            Section("Each category", tables=list(category_tables(found))),
+            *(_categories(found) if plots.are_possible() else []),
+        ],
+        notes=notes(found),
+        legend=_STARS,
     )
 
 
-def _head(content: Mapping[str, Any]) -> Iterator[str]:
-    rows = [row for row in content["rows"] if row["domain"] is None]
-    yield f"<h1>{escape(content['title'])}</h1>"
-    yield (
-        f"<p>{len(rows)} results, zeroflaw {escape(content['zeroflaw'])}. Higher is better everywhere. A "
-        "star marks figures from which images, masks or categories are missing; ± is the standard deviation "
-        "between seeds.</p>"
+def comparison_page(name: str, found: Sequence[Comparison], setting: Setting) -> str:
+    """Return the page of a published table: differences of more than one percent point in colour."""
+    reasons: dict[str, dict[str, None]] = {}
+    for comparison in found:
+        for reason in (comparison.reason or "").split("; "):
+            reasons.setdefault(reason, {})[f"{comparison.method}, {comparison.data}"] = None
+    reasons.pop("", None)
+    measured = [comparison for comparison in found if comparison.measured is not None]
+    table = table_of(measured)
+    column = table.head.index("difference")
+    return _page(
+        title=f"{name}: published and measured",
+        lead=f"{len(measured)} of {len(found)} numbers measured. {remark(name, setting)}",
+        chart=_comparison_chart(measured) if measured and plots.are_possible() else None,
+        table=table,
+        sides={(row, column): comparison.side for row, comparison in enumerate(measured) if comparison.side},
+        more=[Section(f"All {len(found)} numbers, and why some were not measured", tables=[table_of(found)])],
+        notes=[Note(f"not measured: {reason}", tuple(mine)) for reason, mine in reasons.items()],
+        legend="Figures in percent. The reports of the benchmark are in index.html.",
     )
-    if content["open"]:
-        yield f'<p class="note">{content["open"]} results are not there yet; run the same command again.</p>'
-    if any(row["error"] for row in rows) or content["missing"]:
-        yield '<p class="note">Something is missing or failed: see the notes at the end.</p>'
 
 
-def _means(content: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the tables of means; the best figure under each corruption stands out."""
-    for found in mean_tables(content):
-        best: dict[str, float] = {}
-        for line in content["summary"]:
-            best[line["corruption"]] = max(best.get(line["corruption"], 0.0), _value(line, found.metric))
-        rows = []
-        for name, lines in found.rows:
-            stands_out = [line and _value(line, found.metric) == best[line["corruption"]] for line in lines]
-            texts = [mean_cell(line, found.metric) for line in lines]
-            rows.append((name, list(zip(texts, map(bool, stands_out), strict=True))))
-        yield f"<h2>{found.title}</h2>" + _table(found.head, rows)
+def _page(**parts: Any) -> str:
+    empty: dict[str, Any] = {"warning": "", "sections": [], "misses": [], "more": [], "sides": {}}
+    without = "" if plots.are_possible() else f"There are no plots: {plots.MISSING}."
+    return _TEMPLATES.get_template("page.html.j2").render({**empty, "without_plots": without, **parts})
 
 
-def _value(line: Mapping[str, Any], metric: str) -> float:
-    mean = line[metric]["mean"]
-    return -1.0 if mean is None else float(mean)
+# Plots
 
 
-def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[tuple[str, bool]]]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        f"<tr><td>{escape(name)}</td>"
-        + "".join(f"<td{' class=best' if best else ''}>{escape(text)}</td>" for text, best in cells)
-        + "</tr>"
-        for name, cells in rows
-    )
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _severities(content: Mapping[str, Any]) -> Iterator[str]:
-    """One plot per corruption that was measured at two severities or more; severity 0 is the clean image."""
-    lines = content["summary"]
-    kinds = dict.fromkeys(line["corruption"].partition(":")[0] for line in lines)
-    figures = []
-    for kind in kinds:
-        points: dict[str, list[tuple[float, float, float | None]]] = {}
-        for line in lines:
-            name, _, severity = line["corruption"].partition(":")
-            mean = line["image_auroc"]["mean"]
-            if name in (kind, "none") and kind != "none" and mean is not None:
-                at = points.setdefault(name_of(line, content), [])
-                at.append((float(severity or 0), mean, line["image_auroc"]["std"]))
-        if max((len(at) for at in points.values()), default=0) > 2:
-            figures.append((kind, points))
-    if figures:
-        yield "<h2>Severity</h2>"
-        names = list(dict.fromkeys(name for _, points in figures for name in points))
-        yield legend(names)
-        y = _heights([points for _, points in figures])  # one scale: figures are compared with each other
-        for kind, points in figures:
-            ordered = {name: points.get(name, []) for name in names}  # one colour each in all figures
-            yield _figure(kind, ordered, "severity of " + kind.replace("_", " "), y, logarithmic=False)
-
-
-def _heights(figures: Sequence[_Points]) -> Axis:
-    """Return the scale that holds all means with their bars."""
-    ends = [
-        y + sign * (bar or 0)
-        for points in figures
-        for at in points.values()
-        for _, y, bar in at
-        for sign in (-1, 1)
-    ]
-    low, high = math.floor(max(min(ends), 0) * 20) / 20, math.ceil(min(max(ends), 1) * 20) / 20
-    return Axis("mean image AUROC", low, max(high, low + 0.05), nice_ticks(low, max(high, low + 0.05)))
-
-
-def _figure(title: str, points: _Points, across: str, y: Axis, *, logarithmic: bool) -> str:
-    series = [
-        Series(name, [(x, y) for x, y, _ in at], [bar for _, _, bar in at])
-        for name, unsorted in points.items()
-        for at in [sorted(unsorted, key=lambda point: point[0])]
-    ]
-    xs = sorted({x for line in series for x, _ in line.points})
-    x = Axis(across, xs[0], xs[-1], xs, logarithmic)
-    return f"<figure>{curves(series, x, y, title)}</figure>"
-
-
-def _sweeps(content: Mapping[str, Any]) -> Iterator[str]:
-    """One plot for each parameter; a line is of detectors that differ in nothing but that number."""
-    groups: dict[str, dict[str, list[tuple[float, float, float | None]]]] = {}
-    specs = content["grid"]["detectors"]
-    for line in content["summary"]:
-        spec = next(s for s in specs if s["label"] == line["detector"])
-        mean, spread = line["image_auroc"]["mean"], line["image_auroc"]["std"]
-        for swept in _swept(spec, specs) if mean is not None else ():
-            detector = {**line, "detector": ", ".join(_fixed(spec, swept, specs))}
-            name = f"{name_of(detector, content)}, {line['corruption']}"
-            point = (float(spec["parameters"][swept]), mean, spread)
-            groups.setdefault(swept, {}).setdefault(name, []).append(point)
-    for parameter, points in groups.items():
-        xs = [x for at in points.values() for x, _, _ in at]
-        yield f"<h2>Sweep of {escape(parameter)}</h2>" + legend(list(points))
-        logarithmic = min(xs) > 0 and max(xs) / min(xs) >= 20
-        yield _figure(parameter, points, parameter, _heights([points]), logarithmic=logarithmic)
-
-
-def _swept(spec: Mapping[str, Any], specs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the numeric parameters of which three or more values are there, all else being equal."""
-    keys = []
-    for key, value in spec["parameters"].items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            continue
-        alike = [
-            other
-            for other in specs
-            if key in other["parameters"]
-            and {**other["parameters"], key: value} == spec["parameters"]
-            and all(other[name] == spec[name] for name in ("name", *_MORE))
+def _means_chart(found: Results) -> Plot:
+    """Draw the mean image AUROC of every detector with its interval and its categories."""
+    detectors, (first, *others), by = found.lines()
+    rows = [row for row in found.whole if row.corruption == first]
+    with_draws = all(row.image_auroc_interval for row in rows if row.image_auroc is not None)
+    lines = []
+    for name in detectors:
+        mine = [row for row in rows if found.name(row) == name]
+        parts = [
+            mean(r.image_auroc for r in mine if r.place == place) for place in {r.place: 0 for r in mine}
         ]
-        if len(alike) > 2:
-            keys.append(str(key))
-    return keys
+        middle, half = by[name, first].means["image_auroc"] if (name, first) in by else (None, None)
+        if with_draws:  # categories are independent; the width of a seed's interval is the mean of all
+            widths = [(i[1] - i[0]) / 2 for row in mine if (i := row.image_auroc_interval)]
+            half = float(np.sqrt(np.mean(np.square(widths)) / len(parts))) if widths else None
+        other = mean(by[name, c].means["image_auroc"].mean for c in others if (name, c) in by)
+        lines.append(Dots(name, middle, half, [part for part in parts if part is not None], other))
+    clean = "clean images" if first == "none" else first
+    said = f"Dots: mean over categories, {clean}; small dots: the categories"
+    if with_draws or any(line.half for line in lines):
+        bars = "95 % bootstrap intervals" if with_draws else "± standard deviation between seeds"
+        said += f"; bars: {bars}"
+    if others:
+        shift = others[0] if len(others) == 1 else f"the other {len(others)} corruptions"
+        said += f"; rings: mean under {shift}"
+    return Plot(plots.dot_chart(lines, "image AUROC", "mean image AUROC by detector"), f"{said}.")
 
 
-def _fixed(spec: Mapping[str, Any], swept: str, specs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Say what is fixed along a sweep and differs between sweeps."""
-    alike = [s for s in specs if s["name"] == spec["name"] and swept in s["parameters"]]
-    yield spec["name"]
-    for key in dict.fromkeys(key for other in alike for key in other["parameters"] if key != swept):
-        if len({str(other["parameters"].get(key)) for other in alike}) > 1:
-            yield f"{key} {spec['parameters'].get(key, 'default')}"
-    for key in _MORE:
-        if len({other[key] for other in alike}) > 1:
-            yield f"{key.replace('_', ' ')} {str(spec[key]).lower()}"
+def _comparison_chart(measured: Sequence[Comparison]) -> Plot:
+    metrics = {c.number.metric for c in measured}
+    lines = [
+        Dots(
+            f"{c.method}: {c.data}{f', {c.number.metric}' if len(metrics) > 1 else ''}",
+            c.measured,
+            c.spread,
+            other=c.number.value,
+        )
+        for c in measured
+    ]
+    across = f"{' and '.join(sorted(metrics)).replace('_', ' ')} in percent"
+    bars = "; bars: ± standard deviation between seeds" if any(c.spread for c in measured) else ""
+    return Plot(
+        plots.dot_chart(lines, across, "published and measured"), f"Rings: published; dots: measured{bars}."
+    )
 
 
-def _categories(content: Mapping[str, Any], results: Sequence[Result]) -> Iterator[str]:
+def _severities(found: Results) -> Iterator[Section]:
+    """One plot per corruption that was measured at two severities or more; severity 0 is the clean image."""
+    figures: dict[str, _Points] = {}
+    for kind in dict.fromkeys(line.corruption.partition(":")[0] for line in found.summary):
+        for line in found.summary if kind != "none" else ():
+            name, _, severity = line.corruption.partition(":")
+            middle, std = line.means["image_auroc"]
+            if name in (kind, "none") and middle is not None:
+                points = figures.setdefault(kind, {}).setdefault(found.name(line), [])
+                points.append((float(severity or 0), middle, std))
+    steep = {kind: lines for kind, lines in figures.items() if max(map(len, lines.values())) > 2}
+    if steep:
+        across = {kind: f"severity of {kind.replace('_', ' ')}" for kind in steep}
+        svg = plots.curves(steep, across, _UP, "image AUROC by severity")
+        yield Section("Severity", [Plot(svg, "Severity 0 is the clean image.")])
+
+
+def _sweeps(found: Results) -> Iterator[Section]:
+    """One plot for each parameter; a line is of detectors that differ in nothing but that number."""
+    specs = {writable(spec["label"]): spec for spec in (found.grid or {}).get("detectors", ())}
+    groups: dict[str, _Points] = {}
+    for line in found.summary:
+        spec, (middle, std) = specs[line.detector], line.means["image_auroc"]
+        same = {key: spec[key] for key in ("known_object", "shots", "auxiliary") if spec[key]}
+        for key, value in spec["parameters"].items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and middle is not None:
+                rest = {k: v for k, v in spec["parameters"].items() if k != key} | same
+                fixed = ", ".join([spec["name"], *(f"{k.replace('_', ' ')} {v}" for k, v in rest.items())])
+                name = f"{found.name(line).replace(line.detector, fixed, 1)}, {line.corruption}"
+                groups.setdefault(key, {}).setdefault(name, []).append((float(value), middle, std))
+    for key, all_lines in groups.items():
+        if lines := {name: points for name, points in all_lines.items() if len(points) > 2}:
+            xs = [x for points in lines.values() for x, *_ in points]
+            log = min(xs) > 0 and max(xs) / min(xs) >= 20
+            yield Section(
+                f"Sweep of {key}", [Plot(plots.curves({key: lines}, {key: key}, _UP, key, log=log))]
+            )
+
+
+def _categories(found: Results) -> Iterator[Section]:
     """ROC curves and histograms of every category, those of the first seed."""
-    if results:
-        yield "<h2>Categories</h2><p>ROC curves and scores of the first seed of each detector.</p>"
-    places: dict[tuple[str, str, str], list[Result]] = {}
-    for result in results:
-        row = result["row"]
-        if row["error"] is None:
-            places.setdefault((row["dataset"], row["category"], row["corruption"]), []).append(result)
-    for (dataset, category, corruption), mine in places.items():
-        first: dict[str, Result] = {}
-        for result in mine:
-            first.setdefault(name_of(result["row"], content), result)
-        row = mine[0]["row"]
-        count = f"{row['images'] - row['anomalous']} good, {row['anomalous']} flawed"
-        shown = f"{escape(dataset)} / {escape(category)}, {escape(corruption)} ({count})"
-        yield f"<details><summary>{shown}</summary>{''.join(_plots(first, content))}</details>"
+    places: dict[str, dict[str, dict[str, Result]]] = {}
+    for result in found.results:
+        if result.scored:
+            place = places.setdefault(f"{result.row.dataset} / {result.row.category}", {})
+            place.setdefault(result.row.corruption, {}).setdefault(found.name(result.row), result)
+    for name, corruptions in places.items():
+        drawn = []
+        for corruption, mine in corruptions.items():
+            row = next(iter(mine.values())).row
+            scored = {f"{name} {cell(r.row.image_auroc)}": _scores(r) for name, r in mine.items()}
+            counts = f"{row.images - row.anomalous} good, {row.anomalous} flawed images"
+            drawn.append(
+                Plot(plots.scores_chart(scored, corruption), f"Corruption: {corruption}; {counts}. {_SCORES}")
+            )
+        yield Section(f"Curves and scores of {name}", drawn)
 
 
-def _plots(first: Mapping[str, Result], content: Mapping[str, Any]) -> Iterator[str]:
-    lines = [Series(_with_auroc(name, result), roc(result["scored"])) for name, result in first.items()]
-    lines = [line for line in lines if line.points]
-    if lines:
-        ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
-        x, y = Axis("false-positive rate", 0, 1, ticks), Axis("true-positive rate", 0, 1, ticks)
-        yield legend([line.name for line in lines])
-        picture = curves(lines, x, y, "ROC curves", dots=False)
-        yield f"<figure>{picture}<figcaption>ROC curves</figcaption></figure>"
-    for name, result in list(first.items())[:_MOST_HISTOGRAMS]:
-        good = [logit for _, label, logit in result["scored"] if label == 0]
-        bad = [logit for _, label, logit in result["scored"] if label == 1]
-        key = f'<b style="color:{COLOURS[0]}">good</b> and <b style="color:{COLOURS[1]}">flawed</b>'
-        picture = histogram(good, bad, f"scores by {name}")
-        yield f"<figure>{picture}<figcaption>{escape(name)}: {key} images</figcaption></figure>"
-    if (more := len(first) - _MOST_HISTOGRAMS) > 0:
-        yield f"<p>Histograms of {more} more detectors are left out.</p>"
+def _scores(result: Result) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    logits = np.array([logit for *_, logit in result.scored], dtype=np.float64)
+    return logits, np.array([label for _, label, _ in result.scored], dtype=bool)
 
 
-def _with_auroc(name: str, result: Result) -> str:
-    return f"{name} {cell(result['row']['image_auroc'])}"
+# Pictures
 
 
-def roc(scored: Sequence[tuple[str, int, float]]) -> list[tuple[float, float]]:
-    """Return the points of the ROC curve from (0, 0) to (1, 1); empty where a kind of image is missing."""
-    labels = [label for _, label, _ in scored]
-    if image_auroc(labels, [logit for *_, logit in scored]).value is None:
-        return []
-    ordered = sorted(((logit, label) for _, label, logit in scored), reverse=True)
-    bad, good = sum(labels), len(labels) - sum(labels)
-    points, hits, alarms = [(0.0, 0.0)], 0, 0
-    for number, (logit, label) in enumerate(ordered):
-        hits, alarms = hits + label, alarms + 1 - label
-        if number + 1 == len(ordered) or ordered[number + 1][0] != logit:  # ties are one step
-            points.append((alarms / good, hits / bad))
-    return points
+def _misses(found: Results, units: Sequence[Unit]) -> list[Miss]:
+    """Return the flawed images that the best detector ranks lowest, and the good ones it ranks highest."""
+    _, corruptions, by = found.lines()
+    means = {d: line.means["image_auroc"].mean or 0.0 for (d, c), line in by.items() if c == corruptions[0]}
+    best = max(means, key=lambda name: means[name], default="")
+    first = {
+        (result.row.dataset, result.row.category): result
+        for result in reversed(found.results)
+        if found.name(result.row) == best and result.row.corruption == corruptions[0]
+    }
+    candidates: list[tuple[float, str, str, bool]] = []
+    for (dataset, _), result in first.items():
+        logits, flawed = _scores(result)
+        for (image, _, logit), bad in zip(result.scored, flawed, strict=True):
+            others = logits[flawed != bad]
+            wrong = np.mean(others > logit if bad else others < logit) if len(others) else 0.0
+            candidates += [(-float(wrong), dataset, image, bool(bad))] if wrong else []
+    shown_of: dict[tuple[bool, str], int] = {}
+    misses: list[Miss] = []
+    for wrong, dataset, image, bad in sorted(candidates):
+        place = (bad, image.partition("/")[0])
+        if (
+            shown_of.get(place, 0) < _MOST_OF_ONE
+            and sum(miss.flawed == bad for miss in misses) < _MOST_MISSES
+        ):
+            record = _record(units, dataset, image)
+            if record is not None and (data := _thumbnail(record)):
+                shown_of[place] = shown_of.get(place, 0) + 1
+                others_are = "good images score higher" if bad else "flawed images score lower"
+                misses.append(Miss(data, image, f"{-wrong:.0%} of {others_are} ({best})", bad))
+    return misses
 
 
-def _notes(content: Mapping[str, Any]) -> Iterator[str]:
-    lines = [f"missing: {missing['root']}: {missing['reason']}" for missing in content["missing"]]
-    errors: dict[str, set[str]] = {}
-    for row in content["rows"]:
-        if row["error"] and row["domain"] is None:
-            errors.setdefault(row["error"], set()).add(f"{name_of(row, content)} on {row['category']}")
-    lines += [f"failed: {', '.join(sorted(where))}: {error}" for error, where in errors.items()]
-    lines += list(dict.fromkeys(note for row in content["rows"] for note in row["notes"]))
-    if lines:
-        items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-        yield f"<h2>Notes</h2><ul>{items}</ul>"
+def _record(units: Sequence[Unit], dataset: str, image: str) -> Record | None:
+    for unit in units:
+        if writable(unit.category.dataset) == dataset and image.startswith(
+            f"{writable(unit.category.name)}/"
+        ):
+            return next((r for r in unit.category.test if writable(r.key) == image), None)
+    return None
+
+
+def _thumbnail(record: Record) -> str:
+    """Return a small JPEG in base64, the flaw outlined where a mask says where it is; empty if unreadable."""
+    try:
+        pixels = read_image(record.image)
+        mask = None if record.mask is None else read_mask(record.mask, (pixels.shape[0], pixels.shape[1]))
+    except ZeroflawError:
+        return ""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    drawn = np.array(picture)
+    if mask is not None:
+        small = np.asarray(Image.fromarray(mask).convert("L").resize(picture.size)) > 127
+        drawn[small & ~ndimage.binary_erosion(small, border_value=1)] = (255, 0, 255)
+    stream = io.BytesIO()
+    Image.fromarray(drawn).save(stream, "JPEG", quality=75)
+    return base64.b64encode(stream.getvalue()).decode("ascii")

@@ -1,21 +1,28 @@
-"""From a grid to the work it asks for: units, each a category under one corruption, and their cells."""
+"""From a grid to the work it asks for: units, each a category under one corruption, and their cells.
+
+What decides a result is in its key, so that nothing is measured twice and everything that changed is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from zeroflaw._version import __version__
 from zeroflaw.detectors import is_folder
-from zeroflaw.errors import InputError, UsageError
-from zeroflaw.images import shown
+from zeroflaw.errors import InputError, UsageError, printable
 from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
-from zeroflaw.lab.benchmark.prints import digest, of_backbone, of_path, of_records
 from zeroflaw.lab.datasets import Category, Dataset, open_dataset
 from zeroflaw.lab.evaluation import SCHEMA
+from zeroflaw.records import Record
+
+_LOCAL = "local-dir:"
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,12 @@ class Cell:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Return all that decides the fitted detector, but the category."""
+        """All that decides the fitted detector, but the category."""
         return {
             **asdict(self.spec),
             "seeds": None,
             "label": None,
+            "reference": [str(path) for path in self.spec.reference],
             "files": self.files,
             # Of a saved detector its content counts, not the place.
             "name": None if is_folder(self.spec.name) else self.spec.name,
@@ -48,30 +56,32 @@ class Cell:
 
 @dataclass(frozen=True)
 class Unit:
-    """One pass over images: a category under one corruption, for all cells.
-
-    Attributes:
-        images: fingerprint of the images that are judged.
-        references: fingerprint of those that reference images are drawn from.
-    """
+    """One pass over images: a category under one corruption, for all cells."""
 
     category: Category
     corruption: str
     cells: tuple[Cell, ...]
-    images: str
-    references: str
+
+    @cached_property
+    def images(self) -> str:
+        """Fingerprint of the images that are judged."""
+        return _of_records(self.category.test)
+
+    @cached_property
+    def references(self) -> str:
+        """Fingerprint of the images that reference images are drawn from."""
+        return _of_records(self.category.train)
 
     @property
     def name(self) -> str:
-        """Return a file name for what the unit found; different units have different ones."""
+        """A file name for what the unit found; different units have different ones."""
         parts = (self.category.dataset, self.category.name, self.corruption)
         plain = "__".join("".join(c if c.isalnum() or c in "-_." else "-" for c in part) for part in parts)
         cut = plain.encode()[:150].decode(errors="ignore")
         return f"{cut}-{digest(parts)[:8]}"
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(NamedTuple):
     """A data set, or a category of one, that the grid asks for and that is not there."""
 
     root: str
@@ -88,7 +98,7 @@ class Plan:
 
     grid: Grid
     units: tuple[Unit, ...]
-    missing: tuple[Missing, ...]
+    missing: tuple[Missing, ...] = ()
     passed_over: tuple[Missing, ...] = ()
 
     @property
@@ -111,66 +121,70 @@ def make_plan(grid: Grid, roots: Sequence[Path], beside: Sequence[Path] = ()) ->
     Raises:
         UsageError: there is no data set at all, or two have one name and one category in common.
     """
-    places_to_look = (*roots, *beside)
-    cells = tuple(_cells(grid, places_to_look))
-    units: list[Unit] = []
+    places = (*roots, *beside)
     missing: list[Missing] = []
     passed_over: list[Missing] = []
-    places: dict[tuple[str, str], str] = {}
-    for spec in grid.datasets or [DataSpec(root=str(root)) for root, _ in data_sets_in(roots, passed_over)]:
-        root = find_root(spec.root, places_to_look)
-        categories, lacking = _categories(spec, root)
-        missing += lacking
+    found: list[tuple[str, Iterable[Category]]] = []
+    for spec in grid.datasets:
+        root = find_root(spec.root, places)
+        found.append((root, _categories(spec, root, missing)))
+    if not grid.datasets:
+        found = [(str(folder), dataset) for folder, dataset in data_sets_in(roots, passed_over)]
+    return Plan(grid, units_of(grid, found, places), tuple(missing), tuple(passed_over))
+
+
+def units_of(
+    grid: Grid, found: Iterable[tuple[str, Iterable[Category]]], places: Sequence[Path] = ()
+) -> tuple[Unit, ...]:
+    """Return the units of categories, each with where it lies; one that is there twice is measured once.
+
+    Raises:
+        UsageError: two data sets have one name and one category in common.
+    """
+    cells = tuple(_cells(grid, places))
+    units: list[Unit] = []
+    seen: dict[tuple[str, str], str] = {}
+    taken: set[tuple[str, str]] = set()
+    for root, categories in found:
         for category in categories:
-            if _is_new(category, root, places):
-                images, references = of_records(category.test), of_records(category.train)
-                units += [Unit(category, kind, cells, images, references) for kind in grid.corruptions]
-    return Plan(grid, tuple(units), tuple(missing), tuple(passed_over))
+            key = (category.dataset, category.name)
+            if seen.setdefault(key, root) != root:
+                both = f"'{printable(seen[key])}' and '{printable(root)}'"
+                raise UsageError(
+                    f"{both} are both called {category.dataset} and both have a category {category.name}, so "
+                    "that their results could not be told apart; rename the folder of one, or leave one out"
+                )
+            if key not in taken:
+                taken.add(key)
+                units += [Unit(category, corruption, cells) for corruption in grid.corruptions]
+    return tuple(units)
 
 
-def _is_new(category: Category, root: str, places: dict[tuple[str, str], str]) -> bool:
-    """Note where a category lies; one that the grid names twice is measured once."""
-    key = (category.dataset, category.name)
-    if key not in places:
-        places[key] = root
-        return True
-    if places[key] != root:
-        raise UsageError(
-            f"'{shown(places[key])}' and '{shown(root)}' are both called {category.dataset} and both have a "
-            f"category {category.name}, so that their results could not be told apart; rename the folder of "
-            "one, or leave one out"
-        )
-    return False
-
-
-def _cells(grid: Grid, roots: Sequence[Path]) -> Iterator[Cell]:
-    seen: Callable[[Path], Any] = cache(of_path)
-    weights: Callable[[str], Any] = cache(of_backbone)
+def _cells(grid: Grid, places: Sequence[Path]) -> Iterator[Cell]:
     for spec in grid.detectors:
         if is_folder(spec.name):  # a saved detector has its backbone and seed
-            yield Cell(spec, "its own", 0, (seen(Path(spec.name)),))
+            yield Cell(spec, "its own", 0, (_of_path(Path(spec.name)),))
             continue
-        learned_from = None if spec.auxiliary is None else seen(Path(find_root(spec.auxiliary, roots)))
+        learned_from = None if spec.auxiliary is None else _of_path(Path(find_root(spec.auxiliary, places)))
         given = spec.parameters.get("backbone")
         for backbone in grid.backbones if given is None else (given,):
-            for seed in spec.seeds:
-                yield Cell(spec, backbone, seed, (weights(backbone), learned_from))
+            files = (_of_backbone(backbone), learned_from)
+            yield from (Cell(spec, backbone, seed, files) for seed in spec.seeds)
 
 
-def _categories(spec: DataSpec, root: str) -> tuple[list[Category], list[Missing]]:
+def _categories(spec: DataSpec, root: str, missing: list[Missing]) -> list[Category]:
     try:
         dataset = open_dataset(root, layout=spec.layout)
     except (InputError, UsageError) as error:
-        return [], [Missing(spec.root, str(error))]
-    wanted = spec.categories or tuple(category.name for category in dataset)
+        missing.append(Missing(spec.root, str(error)))
+        return []
     there = {category.name: category for category in dataset}
-    known = ", ".join(there)
-    lacking = [
-        Missing(f"{spec.root}/{name}", f"the data set has no category '{name}', only {known}")
-        for name in wanted
-        if name not in there
-    ]
-    return [there[name] for name in wanted if name in there], lacking
+    wanted = spec.categories or tuple(there)
+    for name in wanted:
+        if name not in there:
+            reason = f"the data set has no category '{name}', only {', '.join(there)}"
+            missing.append(Missing(f"{spec.root}/{name}", reason))
+    return [there[name] for name in wanted if name in there]
 
 
 def data_sets_in(
@@ -214,43 +228,82 @@ def _opened(folder: Path) -> Dataset | str:
         return str(error)
 
 
-def find_root(name: str, roots: Sequence[Path]) -> str:
-    """Return the folder called ``name`` in the first of ``roots`` that has it, else the name itself.
+def find_root(name: str, places: Sequence[Path]) -> str:
+    """Return the folder called ``name`` in the first of ``places`` that has it, else the name itself.
 
-    A name of one part may be that of a root itself; a path may not, since folders elsewhere end alike.
+    A name of one part may be that of a place itself; a path may not, since folders elsewhere end alike.
     """
     if Path(name).is_absolute():
         return name
-    for root in roots:
-        if (root / name).exists():  # a folder, or a table of labels
-            return str(root / name)
-        if root.name == name and root.is_dir():  # the folder itself was given
-            return str(root)
+    for place in places:
+        if (place / name).exists():  # a folder, or a table of labels
+            return str(place / name)
+        if place.name == name and place.is_dir():  # the folder itself was given
+            return str(place)
     return name
 
 
-def cell_key(unit: Unit, cell: Cell, grid: Grid) -> str:
-    """Return a digest of all that decides a result; equal keys mean that it need not be computed again."""
-    content = {
-        "schema": SCHEMA,
-        "version": __version__,
-        "images": unit.images,
-        "dataset": unit.category.dataset,
-        "category": unit.category.name,
-        "corruption": unit.corruption,
-        "cell": cell.identity,
-        "fitted": fit_facts(unit, cell),
-        "bootstrap": grid.bootstrap,
-        "batch_size": grid.batch_size,
-    }
-    return digest(content)
-
-
 def fit_facts(unit: Unit, cell: Cell) -> dict[str, Any]:
-    """Return all that decides a fitted detector; what does not depend on the category is equal for all."""
+    """Return all that decides a fitted detector; the category counts only where the detector sees it."""
     return {
         "version": __version__,
         "cell": cell.identity,
         "object": unit.category.object_name if cell.spec.known_object else None,
         "reference": [unit.category.name, unit.references] if cell.spec.shots else None,
     }
+
+
+def cell_key(unit: Unit, cell: Cell, grid: Grid) -> str:
+    """Return a digest of all that decides a result; equal keys mean that it need not be computed again."""
+    facts = {
+        "schema": SCHEMA,
+        "images": unit.images,
+        "dataset": unit.category.dataset,
+        "category": unit.category.name,
+        "corruption": unit.corruption,
+        "fitted": fit_facts(unit, cell),
+        "bootstrap": grid.bootstrap,
+        "batch_size": grid.batch_size,
+    }
+    return digest(facts)
+
+
+# Cache keys from size and time of change of files: reading all files would take longer than measuring some
+
+
+def digest(content: Any) -> str:
+    """Return a SHA-256 over JSON values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def _of_records(records: Iterable[Record]) -> str:
+    return digest(
+        [[r.key, r.label, _of_file(r.image), None if r.mask is None else _of_path(r.mask)] for r in records]
+    )
+
+
+def _of_path(path: Path) -> Any:
+    """Return the fingerprint of a file, of all files in a folder, or of nothing being there."""
+    if not path.is_dir():
+        return _of_file(path)
+    return digest(sorted([name, _of_file(path / name)] for name in _files(path)))
+
+
+def _of_backbone(name: str) -> Any:
+    """Return the fingerprint of weights in a local folder; other weights are what their name says."""
+    if not name.startswith(_LOCAL):
+        return name
+    return _of_path(Path(os.path.expanduser(name.removeprefix(_LOCAL))))  # noqa: PTH111 - no such user, no error
+
+
+def _of_file(path: Path) -> list[int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for place, _, names in os.walk(folder, followlinks=True):
+        yield from (os.path.relpath(os.path.join(place, name), folder) for name in names)  # noqa: PTH118

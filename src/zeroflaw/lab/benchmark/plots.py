@@ -1,176 +1,211 @@
-"""Plots as SVG text: curves and histograms, drawn without a library so that the page stands alone."""
+"""Plots of benchmark pages, as SVG to be set into HTML: text stays text, colours are those of the page.
+
+matplotlib comes with the extra ``lab``; without it there are no plots.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import importlib.util
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; lines beyond them are dashed.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")
-DASHES = ("", "6 3", "2 2", "8 3 2 3")
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
 
-Point = tuple[float, float]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MISSING = "plots need matplotlib, which is not installed; pip install 'zeroflaw[lab]' and run it again"
+
+# Stand-ins for colours of the page, light or dark: the style sheet says what they are.
+_INK, _FAINT, _ACCENT, _GOOD, _FLAWED, _SOFT = (f"#0101{number:02x}" for number in range(1, 7))
+_SERIES = tuple(f"#0a0a{number:02x}" for number in range(7))
+_COLOURS = {_INK: "ink", _FAINT: "faint", _ACCENT: "accent", _GOOD: "good", _FLAWED: "flawed", _SOFT: "soft"}
+_COLOURS |= {colour: f"s{number}" for number, colour in enumerate(_SERIES)}
+_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+_STYLE: dict[Any, Any] = {  # matplotlib lists its keys as literals
+    "svg.hashsalt": "zeroflaw",  # the same page gets the same names
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 9,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.5,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+_MOST_POINTS = 200  # of a ROC curve
+_BINS = 24
+
+# By name: x, mean, and deviation between seeds.
+Lines = Mapping[str, Sequence[tuple[float, float, float | None]]]
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def tag(name: str, inside: str = "", **attributes: object) -> str:
-    """Return an element of SVG; underscores in attribute names are hyphens, numbers have one decimal."""
-    shown = {
-        key.rstrip("_").replace("_", "-"): f"{value:.1f}" if isinstance(value, float) else escape(str(value))
-        for key, value in attributes.items()
-    }
-    listed = "".join(f' {key}="{value}"' for key, value in shown.items())
-    return f"<{name}{listed}>{inside}</{name}>" if inside else f"<{name}{listed}/>"
+def are_possible() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
-@dataclass(frozen=True)
-class Series:
-    """A line of a plot: its name, points, and half the height of a bar at each point (or none)."""
+class Dots(NamedTuple):
+    """A line of a dot chart: a mean, half its interval, what it is the mean of, and a second mean."""
 
     name: str
-    points: Sequence[Point]
-    bars: Sequence[float | None] = ()
+    mean: float | None
+    half: float | None = None
+    parts: Sequence[float] = ()
+    other: float | None = None
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A scale: its name, range, and the values that are written."""
-
-    name: str
-    low: float
-    high: float
-    ticks: Sequence[float]
-    logarithmic: bool = False
-
-    def place(self, value: float) -> float:
-        """Return where a value lies, 0 to 1."""
-        low, high, at = self.low, self.high, value
-        if self.logarithmic:
-            low, high, at = math.log(low), math.log(high), math.log(value)
-        return 0.5 if high == low else (at - low) / (high - low)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The area of a plot in pixels."""
-
-    x: Axis
-    y: Axis
-    width: int = 420
-    height: int = 280
-
-    left, right, top, bottom = 66, 26, 10, 42
-
-    def at(self, point: Point) -> Point:
-        """Return the pixel of a point."""
-        across = self.width - self.left - self.right
-        down = self.height - self.top - self.bottom
-        return self.left + self.x.place(point[0]) * across, self.top + (1 - self.y.place(point[1])) * down
-
-    def svg(self, inside: Iterator[str], title: str) -> str:
-        """Return the whole picture, its axes around what is drawn inside."""
-        body = "".join([*self._grid(), *inside])
-        return (
-            f'<svg viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" '
-            f'role="img" aria-label="{escape(title)}">{body}</svg>'
-        )
-
-    def _grid(self) -> Iterator[str]:
-        x0, y0 = self.at((self.x.low, self.y.low))
-        x1, y1 = self.at((self.x.high, self.y.high))
-        for tick in self.x.ticks:
-            x, _ = self.at((tick, self.y.low))
-            yield tag("line", class_="grid", x1=x, y1=y0, x2=x, y2=y1)
-            yield tag("text", _short(tick), x=x, y=y0 + 17, text_anchor="middle")
-        for tick in self.y.ticks:
-            _, y = self.at((self.x.low, tick))
-            yield tag("line", class_="grid", x1=x0, y1=y, x2=x1, y2=y)
-            yield tag("text", _short(tick), x=x0 - 6, y=y + 4, text_anchor="end")
-        middle, turn = (y0 + y1) / 2, f"rotate(-90 12 {(y0 + y1) / 2:.1f})"
-        yield tag("text", escape(self.x.name), x=(x0 + x1) / 2, y=self.height - 8, text_anchor="middle")
-        yield tag("text", escape(self.y.name), x=12, y=middle, text_anchor="middle", transform=turn)
+def dot_chart(lines: Sequence[Dots], across: str, title: str) -> Markup:
+    """Draw means by name: small dots are what they are means of, rings the other mean."""
+    figure, (axes,) = _figure(1, 7.4, 0.3 * len(lines) + 0.75)
+    for row, line in enumerate(lines):
+        if line.mean is not None and line.other is not None:
+            axes.plot([line.other, line.mean], [row, row], color=_FAINT, linewidth=1.2)
+        if line.mean is not None and line.half is not None:
+            ends = [line.mean - line.half, line.mean + line.half]
+            axes.plot(ends, [row, row], color=_ACCENT, linewidth=2.2, solid_capstyle="round")
+        if line.other is not None:
+            axes.plot([line.other], [row], "o", markersize=7, color=_ACCENT, markerfacecolor="none")
+        if line.mean is not None:
+            axes.plot([line.mean], [row], "o", markersize=8, color=_ACCENT, markeredgewidth=0)
+        axes.plot(line.parts, [row] * len(line.parts), "o", color=_SOFT, markersize=3.5, markeredgewidth=0)
+    axes.set_yticks(range(len(lines)), [line.name for line in lines])
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    axes.set_xlabel(across)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    return _svg(figure, title)
 
 
-def style(number: int) -> tuple[str, str]:
-    """Return colour and dashes of a line by its number."""
-    return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-
-
-def legend(names: Sequence[str]) -> str:
-    """Return the legend of a plot whose lines have these names, in this order."""
-    items = []
-    for number, name in enumerate(names):
-        colour, dash = style(number)
-        line = tag("line", x1=0, y1=6, x2=26, y2=6, stroke=colour, stroke_width=2, stroke_dasharray=dash)
-        sample = tag("svg", line, width=28, height=12, aria_hidden="true")
-        items.append(f"<span>{sample} {escape(name)}</span>")
-    return f'<p class="legend">{"".join(items)}</p>'
-
-
-def curves(series: Sequence[Series], x: Axis, y: Axis, title: str, *, dots: bool = True) -> str:
-    """Draw lines, with dots and bars at their points where wanted."""
-    frame, y_axis = Frame(x, y), y
-
-    def inside() -> Iterator[str]:
-        for number, line in enumerate(series):
-            colour, dash = style(number)
-            path = " ".join("{:.1f},{:.1f}".format(*frame.at(point)) for point in line.points)
-            look: dict[str, Any] = {"stroke": colour, "stroke_width": 2, "stroke_dasharray": dash}
-            yield tag("polyline", points=path, fill="none", **look)
-            for point, bar in zip(line.points, line.bars or [None] * len(line.points), strict=True):
-                x, y = frame.at(point)
-                if dots:
-                    tip = tag("title", escape(f"{line.name}: {_short(point[0])}, {point[1]:.3f}"))
-                    yield tag("circle", tip, cx=x, cy=y, r=3, fill=colour)
-                if bar:
-                    ends = max(point[1] - bar, y_axis.low), min(point[1] + bar, y_axis.high)
-                    low, high = (frame.at((point[0], end))[1] for end in ends)
-                    yield tag("line", x1=x, y1=low, x2=x, y2=high, stroke=colour)
-
-    return frame.svg(inside(), title)
-
-
-def histogram(normal: Sequence[float], anomalous: Sequence[float], title: str, bins: int = 24) -> str:
-    """Draw how log-odds of good and of flawed images are spread, each as a share of its own kind."""
-    values = [*normal, *anomalous]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
-    shares = [_shares(group, low, high, bins) for group in (normal, anomalous)]
-    top = max(max(part) for part in shares) or 1.0
-    x = Axis("log-odds of the score", low, high, nice_ticks(low, high))
-    frame = Frame(x, Axis("share of images", 0, top, nice_ticks(0, top)))
-    step = (high - low) / bins
-
-    def inside() -> Iterator[str]:
-        for colour, part in zip((COLOURS[0], COLOURS[1]), shares, strict=True):
-            for number, share in enumerate(part):
-                a, b = frame.at((low + number * step, share))
-                c, d = frame.at((low + (number + 1) * step, 0))
-                look: dict[str, Any] = {"fill": colour, "fill_opacity": "0.55"}
-                yield tag("rect", x=a, y=b, width=max(c - a - 1, 1.0), height=d - b, **look)
-
-    return frame.svg(inside(), title)
-
-
-def _shares(values: Sequence[float], low: float, high: float, bins: int) -> list[float]:
-    counts = [0] * bins
-    for value in values:
-        counts[min(int((value - low) / (high - low) * bins), bins - 1)] += 1
-    return [count / max(len(values), 1) for count in counts]
-
-
-def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return at most ``most`` round values between ``low`` and ``high``."""
-    span = max(high - low, 1e-9)
-    power = 10 ** math.floor(math.log10(span / most))
-    step = next(
-        power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= most - 1 or factor == 10
+def curves(
+    plots: Mapping[str, Lines], across: Mapping[str, str], up: str, title: str, *, log: bool = False
+) -> Markup:
+    """Draw a plot for each of ``plots`` on one scale, with one colour for each name in all of them."""
+    names = list(dict.fromkeys(name for lines in plots.values() for name in lines))
+    # Names are below one another: in columns long ones would be cut off.
+    height = 2.5 * -(-len(plots) // 2) + 0.19 * len(names) + 0.3
+    figure, all_axes = _figure(len(plots), 7.4, height, share=True)
+    handles: dict[object, Any] = {}
+    for axes, (kind, lines) in zip(all_axes, plots.items(), strict=True):
+        for name, points in lines.items():
+            x, y, spread = zip(*sorted(points), strict=True)
+            look = _look(names.index(name))
+            bars = [value or 0.0 for value in spread]
+            axes.errorbar(x, y, bars, marker="o", markersize=4, elinewidth=1, label=name, **look)
+        ticks = sorted({x for points in lines.values() for x, *_ in points})
+        if log:
+            axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel(across[kind])
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    for axes in all_axes[::2]:
+        axes.set_ylabel(up)
+    figure.legend(
+        [handles[name] for name in names], names, loc="outside lower left", frameon=False, labelcolor=_INK
     )
-    first = math.ceil(low / step - 1e-9)
-    return [round(number * step, 10) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+    return _svg(figure, title)
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1000 else f"{value:g}"
+def scores_chart(scored: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], title: str) -> Markup:
+    """Draw ROC curves, and for each name how the scores of good and flawed images are spread.
+
+    Args:
+        scored: by name log-odds and whether an image is flawed; each on a scale of its own.
+        title: what it shows.
+    """
+    figure, (left, right) = _figure(2, 7.4, max(2.7, 0.34 * len(scored) + 0.8))
+    for number, (name, (logits, flawed)) in enumerate(scored.items()):
+        if 0 < flawed.sum() < len(flawed):
+            left.plot(*_roc(logits, flawed), label=name, **_look(number))
+        low, high = logits.min(), logits.max()
+        edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+        for part, colour in ((logits[~flawed], _GOOD), (logits[flawed], _FLAWED)):
+            share = np.histogram(part, edges)[0] / max(len(part), 1)
+            height = number - 0.85 * share / max(share.max(), 1e-9)
+            right.stairs(
+                height, np.linspace(0, 1, _BINS + 1), baseline=number, color=colour, fill=True, alpha=0.55
+            )
+        right.axhline(number, color=_FAINT, linewidth=0.5)
+    left.set(
+        xlabel="false-positive rate", ylabel="true-positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
+    )
+    right.set(
+        xlabel="score, from each detector's lowest to its highest", ylim=(len(scored) - 0.9, -1), xticks=[]
+    )
+    right.set_yticks(range(len(scored)), list(scored))
+    right.grid(visible=False)
+    for label, number in zip(right.get_yticklabels(), range(len(scored)), strict=True):
+        label.set_color(_look(number)["color"])
+    return _svg(figure, title)
+
+
+def _roc(
+    logits: NDArray[np.float64], flawed: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return false- and true-positive rates from (0, 0) to (1, 1); ties are one step."""
+    order = np.argsort(-logits, kind="stable")
+    last = np.append(np.diff(logits[order]) != 0, True)
+    tp, fp = np.cumsum(flawed[order])[last], np.cumsum(~flawed[order])[last]
+    kept = np.unique(np.linspace(0, len(tp) - 1, min(len(tp), _MOST_POINTS)).astype(int))
+    return np.append(0, fp[kept] / fp[-1]), np.append(0, tp[kept] / tp[-1])
+
+
+def _look(number: int) -> dict[str, Any]:
+    dash = _DASHES[number // len(_SERIES) % len(_DASHES)]
+    return {"color": _SERIES[number % len(_SERIES)], "linestyle": dash, "linewidth": 1.6}
+
+
+def _figure(plots: int, width: float, height: float, *, share: bool = False) -> tuple[Figure, list[Axes]]:
+    import matplotlib as mpl  # an extra, and slow to import: only where something is drawn
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        columns = min(plots, 2)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        grid = figure.subplots(-(-plots // columns), columns, sharey=share, squeeze=False)
+        for spare in grid.flat[plots:]:
+            spare.remove()
+        return figure, list(grid.flat[:plots])
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    """Return the figure to be set into HTML: without what belongs to a file, with a name."""
+    import matplotlib as mpl  # see `_figure`
+
+    stream = io.StringIO()
+    none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # a letter that matplotlib's font lacks, the reader's has
+        figure.savefig(stream, format="svg", metadata=none)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    for colour, name in _COLOURS.items():
+        text = text.replace(colour, f"var(--{name})")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[A-Za-z]+_[\d_]+"|<!--.*?-->', "", text, flags=re.DOTALL)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))

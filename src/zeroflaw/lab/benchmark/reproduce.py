@@ -5,27 +5,26 @@ Every row is there. Where data, weights or anything else is missing, the row say
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zeroflaw.detectors import PRESETS, make
 from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError, closest
-from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
-from zeroflaw.lab.benchmark.plan import data_sets_in
-from zeroflaw.lab.benchmark.tables import table
-from zeroflaw.lab.evaluation import is_partial
+from zeroflaw.lab.benchmark.grid import DetectorSpec, Grid
+from zeroflaw.lab.benchmark.plan import Plan, data_sets_in, units_of
+from zeroflaw.lab.benchmark.results import Results, Table, plain
+from zeroflaw.lab.evaluation import Row
 from zeroflaw.lab.published import PublishedNumber, dataset_titles, method_titles, numbers, published
-
-if TYPE_CHECKING:
-    from zeroflaw.lab.datasets import Dataset
+from zeroflaw.records import Dataset
 
 SEVERITY = 3  # where a table does not print one: that of Cao et al., whose protocol the poster follows
 MEAN = "mean"  # over the four corruptions
+NEAR = 1.0  # percent points; figures that differ by less are taken for equal
 _LAYOUTS = {"visa": "visa", "aebad": "aebad", "btad": "btad", "ksdd": "kolektorsdd"}
 
 
@@ -56,8 +55,10 @@ class Comparison:
 
     Attributes:
         number: as published.
-        measured: in percent, or None.
+        measured: in percent, or None; of a data set with domains the mean over them, as the protocol of
+            AeBAD has it.
         spread: standard deviation between seeds in percent, or None.
+        pooled: in percent, over the images of all domains as one set; None where there are no domains.
         coverage: on what it was measured, in words.
         reason: why there is no measured number, in words.
     """
@@ -65,13 +66,37 @@ class Comparison:
     number: PublishedNumber
     measured: float | None = None
     spread: float | None = None
+    pooled: float | None = None
     coverage: str | None = None
     reason: str | None = None
 
     @property
     def difference(self) -> float | None:
-        """Return measured minus published, in percent points."""
+        """Measured minus published, in percent points."""
         return None if self.measured is None else self.measured - self.number.value
+
+    @property
+    def side(self) -> str | None:
+        """``better`` or ``worse``; None where figures are about equal or nothing was measured."""
+        if self.difference is None or abs(self.difference) < NEAR:
+            return None
+        return "better" if self.difference > 0 else "worse"
+
+    @property
+    def method(self) -> str:
+        """How the method is printed, with its variant and shots."""
+        variant = f" {self.number.variant}" if self.number.variant else ""
+        return f"{method_titles()[self.number.method]}{variant}{_shots(self.number)}"
+
+    @property
+    def data(self) -> str:
+        """How the data are printed."""
+        about = (
+            dataset_titles()[self.number.dataset],
+            self.number.category,
+            self.number.corruption or "clean",
+        )
+        return ", ".join(part for part in about if part)
 
 
 def table_names() -> tuple[str, ...]:
@@ -83,24 +108,24 @@ def numbers_of(name: str) -> tuple[PublishedNumber, ...]:
     """Return the numbers of a table.
 
     Raises:
-        UsageError: there is no such table.
+        UsageError: there is no such table, or it has none of a detector that is here.
     """
-    if name not in table_names() and published(table=name):
-        methods = dict.fromkeys(method_titles()[n.method] for n in published(table=name))
+    found, choices = published(table=name), ", ".join(table_names())
+    if not found:
         raise UsageError(
-            f"the table '{name}' is of methods that are not here ({', '.join(methods)}), so that nothing of "
-            f"it can be measured; choose another ({', '.join(table_names())})"
+            f"a published table was wanted ({choices}), got '{name}'{closest(name, table_names())}"
         )
     if name not in table_names():
+        methods = ", ".join(dict.fromkeys(method_titles()[n.method] for n in found))
         raise UsageError(
-            f"a published table was wanted ({', '.join(table_names())}), got '{name}'"
-            f"{closest(name, table_names())}"
+            f"the table '{name}' is of methods that are not here ({methods}), so that nothing of it can be "
+            f"measured; choose another ({choices})"
         )
-    return published(table=name)
+    return found
 
 
 class Reproduction:
-    """A published table, the grid that measures what can be measured, and why the rest cannot."""
+    """A published table, the plan that measures what can be measured, and why the rest cannot."""
 
     def __init__(self, name: str, setting: Setting) -> None:
         self.name, self.setting = name, setting
@@ -108,53 +133,53 @@ class Reproduction:
         self._found = _data_sets(self.numbers, setting.roots)
         self._specs = {_run_of(n): self._spec(n) for n in self.numbers}
 
-    def grid(self) -> Grid:
-        """Return the grid.
+    def plan(self) -> Plan:
+        """Return the plan.
 
         Raises:
             UsageError: nothing of the table can be measured; the message says why.
         """
         specs = tuple(spec for spec in self._specs.values() if isinstance(spec, DetectorSpec))
-        roots = [DataSpec(root=str(path)) for path, _ in self._found.values()]
-        if not specs or not roots:
+        if not specs or not self._found:
             reasons = dict.fromkeys(self._why_not(number) or "" for number in self.numbers)
             raise UsageError(
                 f"nothing of the table '{self.name}' can be measured: {'; '.join(r for r in reasons if r)}"
             )
         corruptions = dict.fromkeys(c for n in self.numbers for c in _corruptions(n, self.numbers))
-        return Grid(
+        grid = Grid(
             title=f"{self.name}: published and measured",
-            datasets=tuple(roots),
             detectors=specs,
             backbones=(self.setting.backbone,),
             corruptions=tuple(corruptions),
         )
+        found = [(str(folder), dataset) for folder, dataset in self._found.values()]
+        return Plan(grid, units_of(grid, found, self.setting.roots))
 
-    def compare(self, content: Mapping[str, Any]) -> list[Comparison]:
-        """Put what a run of the grid found beside every number of the table."""
-        return [self._compare(number, content) for number in self.numbers]
+    def compare(self, found: Results) -> list[Comparison]:
+        """Put what a run of the plan found beside every number of the table."""
+        return [self._compare(number, found.rows) for number in self.numbers]
 
     def _spec(self, number: PublishedNumber) -> DetectorSpec | str:
         """Return how the detector of a number is run, or why it cannot be."""
         detector, shots = number.detector, number.shots
         if detector not in PRESETS:
             return f"zeroflaw has no detector '{detector}'"
-        kind, setting = make(detector), self.setting
+        needs, setting = PRESETS[detector].needs, self.setting
         parameters: dict[str, Any] = {}
-        if kind.needs.decoder_weights:
+        if needs.decoder_weights:
             if setting.autoencoder is None:
                 return "needs weights of a masked autoencoder with decoder: --autoencoder local-dir:FOLDER"
             parameters["backbone"] = setting.autoencoder
-        auxiliary = str(setting.auxiliary) if kind.needs.auxiliary_set and setting.auxiliary else None
+        auxiliary = str(setting.auxiliary) if needs.auxiliary_set and setting.auxiliary else None
         try:
-            require(detector, kind.needs, reference=shots > 0, auxiliary=auxiliary is not None)
+            require(detector, needs, reference=shots > 0, auxiliary=auxiliary is not None)
         except UsageError as error:
             return str(error)
         return DetectorSpec(
             name=detector,
             label=_run_of(number),
             parameters=parameters,
-            known_object=setting.known_object and "object" in kind.get_params(),
+            known_object=setting.known_object and "object" in make(detector).get_params(),
             seeds=setting.seeds,
             shots=shots,
             auxiliary=auxiliary,
@@ -170,42 +195,45 @@ class Reproduction:
             reasons.append(spec)
         return "; ".join(reasons) or None
 
-    def _compare(self, number: PublishedNumber, content: Mapping[str, Any]) -> Comparison:
+    def _compare(self, number: PublishedNumber, rows: Sequence[Row]) -> Comparison:
         if reason := self._why_not(number):
             return Comparison(number, reason=reason)
-        rows = [row for row in content["rows"] if self._is_about(row, number)]
-        failed = dict.fromkeys(row["error"] for row in rows if row["error"])
-        values = _by_seed(rows, number.metric)
+        whole = [row for row in rows if row.domain is None and self._is_about(row, number)]
+        mine = [row for row in rows if row.domain is not None and self._is_about(row, number)] or whole
+        failed = "; ".join(dict.fromkeys(row.error for row in mine if row.error))
+        values = _by_seed(mine, number.metric)
         if not values:
             lacking = f"the data set has no category {number.category}" if number.category else "no masks"
-            return Comparison(number, reason="; ".join(failed) or (lacking if not rows else "undefined here"))
-        spread = 100 * float(np.std(values, ddof=1)) if len(values) > 1 else None
-        return Comparison(number, 100 * float(np.mean(values)), spread, self._coverage(number, rows))
+            return Comparison(number, reason=failed or ("undefined here" if mine else lacking))
+        measured = Comparison(number, float(np.mean(values)), coverage=_coverage(number, mine))
+        if len(values) > 1:
+            measured = replace(measured, spread=float(np.std(values, ddof=1)))
+        if mine is not whole and (pooled := _by_seed(whole, number.metric)):
+            measured = replace(measured, pooled=float(np.mean(pooled)))
+        return measured
 
-    def _is_about(self, row: Mapping[str, Any], number: PublishedNumber) -> bool:
-        wanted = set(_corruptions(number, self.numbers))
-        same = row["detector"] == _run_of(number) and row["corruption"] in wanted
-        same &= row["dataset"] == self._found[number.dataset][1]
-        products = _products(number.dataset) or {row["category"]}  # others may lie in the folder, too
-        same &= row["category"] in (products if number.category is None else {number.category})
-        # A data set with domains is averaged over them, as the protocol of AeBAD does.
-        with_domains = number.dataset == "aebad"
-        return same and (row["domain"] is not None) == with_domains
+    def _is_about(self, row: Row, number: PublishedNumber) -> bool:
+        same = row.detector == _run_of(number) and row.corruption in _corruptions(number, self.numbers)
+        products = _products(number.dataset) or {row.category}  # others may lie in the folder, too
+        return (
+            same
+            and row.dataset == self._found[number.dataset][1].name
+            and row.category in (products if number.category is None else {number.category})
+        )
 
-    def _coverage(self, number: PublishedNumber, rows: Sequence[Mapping[str, Any]]) -> str:
-        measured = {row["category"] for row in rows if row[number.metric] is not None}
-        whole = _products(number.dataset)
-        places: dict[tuple[str, str | None], int] = {}
-        for row in rows:
-            if row[number.metric] is not None:
-                place = (row["category"], row["domain"])
-                places[place] = max(places.get(place, 0), row["images"])
-        images = sum(places.values())
-        partial = any(is_partial(row, number.metric) for row in rows)
-        text = f"{images} images" + (", some left out" if partial else "")
-        if number.category is None and whole:
-            text = f"{len(measured & whole)} of {len(whole)} categories, {text}"
-        return text
+
+def _coverage(number: PublishedNumber, rows: Sequence[Row]) -> str:
+    there = [row for row in rows if row.metric(number.metric) is not None]
+    images: dict[str, int] = {}
+    for row in there:
+        images[row.place] = max(images.get(row.place, 0), row.images)
+    partial = any(row.is_partial(number.metric) for row in rows)
+    text = f"{sum(images.values())} images" + (", some left out" if partial else "")
+    if any(row.domain is not None for row in there):
+        text = f"mean of {len(images)} domains, {text}"
+    if number.category is None and (whole := _products(number.dataset)):
+        text = f"{len({row.category for row in there} & whole)} of {len(whole)} categories, {text}"
+    return text
 
 
 def _run_of(number: PublishedNumber) -> str:
@@ -222,13 +250,13 @@ def _products(dataset: str) -> set[str]:
     return {n.category for n in numbers() if n.dataset == dataset and n.category is not None}
 
 
-def _data_sets(wanted: Sequence[PublishedNumber], roots: Sequence[Path]) -> dict[str, tuple[Path, str]]:
-    """Return folder and name of the data sets of a table that are there; of two that look alike the first."""
-    found: dict[str, tuple[Path, str]] = {}
+def _data_sets(wanted: Iterable[PublishedNumber], roots: Sequence[Path]) -> dict[str, tuple[Path, Dataset]]:
+    """Return the data sets of a table that are there with their folders; of two that look alike the first."""
+    found: dict[str, tuple[Path, Dataset]] = {}
     for folder, dataset in data_sets_in(roots):
         for name in dict.fromkeys(number.dataset for number in wanted):
             if name not in found and _looks_like(dataset, name):
-                found[name] = (folder, dataset.name)
+                found[name] = (folder, dataset)
     return found
 
 
@@ -239,9 +267,9 @@ def _looks_like(dataset: Dataset, name: str) -> bool:
     """
     if dataset.layout == _LAYOUTS.get(name):
         return True
-    plain, short = ("".join(c for c in text.lower() if c.isalnum()) for text in (dataset.name, name))
+    plainly, short = ("".join(c for c in text.lower() if c.isalnum()) for text in (dataset.name, name))
     products = _products(name)
-    return plain.startswith(short) and (not products or any(c.name in products for c in dataset))
+    return plainly.startswith(short) and (not products or any(c.name in products for c in dataset))
 
 
 def _corruptions(number: PublishedNumber, among: Sequence[PublishedNumber]) -> tuple[str, ...]:
@@ -254,44 +282,39 @@ def _corruptions(number: PublishedNumber, among: Sequence[PublishedNumber]) -> t
     return (f"{number.corruption}:{number.severity or SEVERITY}",)
 
 
-def _by_seed(rows: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
-    """Return the mean over the rows of each seed; a seed with a failed row still counts by the others."""
+def _by_seed(rows: Sequence[Row], metric: str) -> list[float]:
+    """Return the mean in percent over the rows of each seed; one with a failed row counts by the others."""
     means = []
-    for seed in sorted({row["seed"] for row in rows}):
-        values = [row[metric] for row in rows if row["seed"] == seed and row[metric] is not None]
-        means += [float(np.mean(values))] if values else []
+    for seed in sorted({row.seed for row in rows}):
+        there = [value for row in rows if row.seed == seed and (value := row.metric(metric)) is not None]
+        means += [100 * float(np.mean(there))] if there else []
     return means
 
 
 def describe(found: Sequence[Comparison], setting: Setting) -> dict[str, Any]:
     """Return a comparison as JSON values."""
-    rows = [{**asdict(c), "difference": c.difference, "number": asdict(c.number)} for c in found]
+    rows = [{**asdict(c), "number": c.number.model_dump(), "difference": c.difference} for c in found]
     return {"backbone": setting.backbone, "known_object": setting.known_object, "rows": rows}
 
 
-def cells_of(comparison: Comparison) -> list[str]:
-    """Return a row of the table: method, data, metric, published, measured, difference, remark."""
-    number = comparison.number
-    about = [dataset_titles()[number.dataset]]
-    about += [number.category] if number.category else []
-    about += [f"{number.corruption}" if number.corruption else "clean"]
-    measured, difference = "–", "–"
-    if comparison.measured is not None and comparison.difference is not None:
-        spread = "" if comparison.spread is None else f" ± {comparison.spread:.1f}"
-        measured, difference = f"{comparison.measured:.1f}{spread}", f"{comparison.difference:+.1f}"
+def table_of(found: Sequence[Comparison]) -> Table:
+    """Return the comparison as a table: a line for each number."""
+    return Table("", HEAD, [list(_cells(comparison)) for comparison in found], words=3, remark=True)
+
+
+HEAD = ("method", "data", "metric", "published", "measured", "pooled", "difference", "measured on")
+
+
+def _cells(comparison: Comparison) -> Iterator[str]:
+    number, difference = comparison.number, comparison.difference
     recalled = " (recalled)" if number.status == "recalled" else ""
-    return [
-        f"{method_titles()[number.method]}{f' {number.variant}' if number.variant else ''}{_shots(number)}",
-        ", ".join(about),
-        number.metric.replace("_", " "),
-        f"{'about ' * number.approximate}{number.value:.1f}{recalled}",
-        measured,
-        difference,
-        comparison.coverage or comparison.reason or "",
-    ]
-
-
-HEAD = ("method", "data", "metric", "published", "measured", "difference", "measured on, or why not")
+    spread = "" if comparison.spread is None else f" ± {comparison.spread:.1f}"
+    yield from (comparison.method, comparison.data, number.metric.replace("_", " "))
+    yield f"{'about ' * number.approximate}{number.value:.1f}{recalled}"
+    yield "–" if comparison.measured is None else f"{comparison.measured:.1f}{spread}"
+    yield "–" if comparison.pooled is None else f"{comparison.pooled:.1f}"
+    yield "–" if difference is None else f"{difference:+.1f}"
+    yield comparison.coverage or comparison.reason or ""
 
 
 def remark(name: str, setting: Setting) -> str:
@@ -307,5 +330,9 @@ def remark(name: str, setting: Setting) -> str:
 
 def markdown(name: str, found: Sequence[Comparison], setting: Setting) -> str:
     """Return the comparison as a Markdown table."""
-    rows = [cells_of(comparison) for comparison in found]
-    return f"# {name}: published and measured\n\n{remark(name, setting)}\n\n{table(HEAD, rows)}\n"
+    parts = (
+        f"# {plain(name)}: published and measured",
+        plain(remark(name, setting)),
+        table_of(found).markdown(),
+    )
+    return "\n\n".join(parts) + "\n"

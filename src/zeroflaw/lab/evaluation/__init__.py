@@ -1,17 +1,18 @@
 """Detectors on labelled images: one pass over the images shared by all detectors, and rows of metrics."""
 
-from .outcome import METRICS, SCHEMA, Entry, Outcome
-from .sharing import evaluate_category
-from .summary import is_incomplete, is_partial, mean_of, summary_of
+from .judging import NamedDetector, evaluate_category, read_corruption, reason_of
+from .rows import METRICS, SCHEMA, Result, Row, Summary, mean_of, summary_of
 
 __all__ = [
     "METRICS",
     "SCHEMA",
-    "Entry",
-    "Outcome",
+    "NamedDetector",
+    "Result",
+    "Row",
+    "Summary",
     "evaluate_category",
-    "is_incomplete",
-    "is_partial",
     "mean_of",
+    "read_corruption",
+    "reason_of",
     "summary_of",
 ]

@@ -9,7 +9,6 @@ from zeroflaw.runtime.scores import upsample
 from .curve import Metric
 from .image import Interval, bootstrap_interval, image_aupr, image_auroc, image_f1max
 from .pixel import PixelMetrics, PixelResult
-from .regions import label_regions
 
 __all__ = [
     "Interval",
@@ -20,6 +19,5 @@ __all__ = [
     "image_aupr",
     "image_auroc",
     "image_f1max",
-    "label_regions",
     "upsample",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,8 +25,7 @@ def image_auroc(labels: ArrayLike, scores: ArrayLike) -> Metric:
     Raises:
         UsageError: lengths differ, a label is neither 0 nor 1, or a score is NaN or infinite.
     """
-    curve = _curve(labels, scores)
-    return curve if isinstance(curve, Metric) else curve.auroc()
+    return _read_off(Curve.auroc, labels, scores)
 
 
 def image_aupr(labels: ArrayLike, scores: ArrayLike, convention: Convention = "step") -> Metric:
@@ -41,8 +40,7 @@ def image_aupr(labels: ArrayLike, scores: ArrayLike, convention: Convention = "s
     """
     if convention not in ("step", "trapezoid"):
         raise UsageError(f"convention must be 'step' or 'trapezoid', not {convention!r}; choose one of them")
-    curve = _curve(labels, scores)
-    return curve if isinstance(curve, Metric) else curve.aupr(convention)
+    return _read_off(lambda curve: curve.aupr(convention), labels, scores)
 
 
 def image_f1max(labels: ArrayLike, scores: ArrayLike) -> Metric:
@@ -51,19 +49,11 @@ def image_f1max(labels: ArrayLike, scores: ArrayLike) -> Metric:
     The threshold is chosen with the labels in hand, so this is an upper bound for any fixed threshold.
     Args and raises: as :func:`image_auroc`.
     """
-    curve = _curve(labels, scores)
-    return curve if isinstance(curve, Metric) else curve.f1max()
+    return _read_off(Curve.f1max, labels, scores)
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A confidence interval, or why there is none.
-
-    Attributes:
-        low: lower end; None where the metric is undefined.
-        high: upper end; None where the metric is undefined.
-        reason: why there is no interval, in words.
-    """
+class Interval(NamedTuple):
+    """A confidence interval; where the metric is undefined no ends, but the reason in words."""
 
     low: float | None
     high: float | None
@@ -98,28 +88,16 @@ def bootstrap_interval(
     if n < 1 or not 0 < level < 1:
         raise UsageError(f"n must be at least 1 and level between 0 and 1, not {n} and {level}; change them")
     flags, values = _checked(labels, scores)
-    whole = metric(flags, values)
-    if whole.value is None:
-        return Interval(None, None, whole.reason)
+    if reason := metric(flags, values).reason:
+        return Interval(None, None, reason)
     generator = np.random.default_rng(seed)
     groups = np.flatnonzero(flags), np.flatnonzero(~flags)
-    draws = [_draw(metric, flags, values, groups, generator) for _ in range(n)]
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    draws: list[float | None] = []
+    for _ in range(n):
+        picked = np.concatenate([generator.choice(group, size=group.size) for group in groups])
+        draws.append(metric(flags[picked], values[picked]).value)
+    low, high = np.quantile(np.array(draws, dtype=np.float64), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
-
-
-def _draw(
-    metric: Callable[[NDArray[np.bool_], Floats], Metric],
-    flags: NDArray[np.bool_],
-    values: Floats,
-    groups: tuple[NDArray[np.intp], NDArray[np.intp]],
-    generator: np.random.Generator,
-) -> float:
-    picked = np.concatenate([generator.choice(group, size=group.size) for group in groups])
-    value = metric(flags[picked], values[picked]).value
-    if value is None:
-        raise UsageError("the metric is undefined on a draw of both classes; give one that is defined there")
-    return value
 
 
 def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
@@ -129,23 +107,21 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], F
         raise UsageError(f"labels and scores must be two lists of one length, not {shapes}; give one of each")
     if not np.isin(given, (0, 1)).all():
         raise UsageError("labels must be 0 (normal) or 1 (anomalous); other values were given, convert them")
-    bad = int(np.count_nonzero(~np.isfinite(values)))
-    if bad:
+    if bad := int(np.count_nonzero(~np.isfinite(values))):
         raise UsageError(
             f"scores must be finite, but {bad} of {values.size} are NaN or infinite; leave them out"
         )
     return given.astype(bool), values
 
 
-def _curve(labels: ArrayLike, scores: ArrayLike) -> Curve | Metric:
-    """Return the curve over all distinct scores, or an undefined metric that says which class is missing."""
+def _read_off(figure: Callable[[Curve], Metric], labels: ArrayLike, scores: ArrayLike) -> Metric:
+    """Return a figure of the curve over all distinct scores; undefined where a class is missing."""
     flags, values = _checked(labels, scores)
     positives = int(flags.sum())
-    reason = missing(positives, flags.size - positives, "anomalous image", "normal image")
-    if reason:
+    if reason := missing(positives, flags.size - positives, "anomalous image", "normal image"):
         return Metric(None, reason)
     order = np.argsort(-values, kind="stable")
     flags, values = flags[order], values[order]
     last = np.append(values[1:] != values[:-1], True)  # the last of each group of ties ends a step
     tp, fp = np.cumsum(flags, dtype=np.int64), np.cumsum(~flags, dtype=np.int64)
-    return Curve(values[last], tp[last], fp[last], np.zeros(int(last.sum()), dtype=bool))
+    return figure(Curve(values[last], tp[last], fp[last], np.zeros(int(last.sum()), dtype=bool)))

@@ -7,15 +7,15 @@ apart finely (it is a piecewise linear form of log-odds), in integer arithmetic 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from zeroflaw.errors import UsageError
 
 from .curve import Curve, Floats, Metric, missing
-from .regions import label_regions
 
 _OCTAVE = 23  # a float32 has 2**23 values between two powers of two
 _LOW = 86 << _OCTAVE  # bits of 2**-41, below which values count as zero
@@ -24,10 +24,10 @@ _TOP = 64 << _OCTAVE  # key of 1.0: 40 octaves up to one half, 24 from there
 _HALF = 40 << _OCTAVE  # key of one half
 _SHIFT = 8  # 2**29 keys to 2**21 bins
 _BINS = (_TOP >> _SHIFT) + 1
+_EIGHT = np.ones((3, 3), dtype=bool)  # pixels that touch at a corner are of one region
 
 
-@dataclass(frozen=True, slots=True)
-class PixelResult:
+class PixelResult(NamedTuple):
     """The pixel metrics of one category.
 
     Attributes:
@@ -82,7 +82,7 @@ class PixelMetrics:
             self._add_regions(bins[flags], mask)
 
     def _add_regions(self, bins: NDArray[np.int32], mask: NDArray[np.bool_]) -> None:
-        labels, count = label_regions(mask)
+        labels, count = ndimage.label(mask, _EIGHT)
         areas = np.bincount(labels[mask], minlength=count + 1)
         np.add.at(self._defective, bins, 1)
         np.add.at(self._overlap, bins, 1.0 / areas[labels[mask]])

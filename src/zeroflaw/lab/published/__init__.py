@@ -6,16 +6,17 @@ quoted as published.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from zeroflaw.errors import UsageError, closest
-from zeroflaw.toml_file import read_toml
+from pydantic import Field
+
+from zeroflaw.errors import InputError, UsageError, closest
+from zeroflaw.files import read_toml
+from zeroflaw.parameters import Record
 
 __all__ = ["STATUSES", "PublishedNumber", "dataset_titles", "method_titles", "numbers", "published"]
 
@@ -27,8 +28,7 @@ _CELL = re.compile(r"(~?)(\d+(?:\.\d+)?)( r)?")
 _NOTHING = "-"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedNumber:
+class PublishedNumber(Record):
     """One number that somebody printed.
 
     Attributes:
@@ -51,26 +51,57 @@ class PublishedNumber:
 
     method: str
     variant: str = ""
-    shots: int = 0
+    shots: Annotated[int, Field(ge=0)] = 0
     table: str
     dataset: str
     category: str | None = None
     corruption: str | None = None
     severity: int | None = None
     metric: str
-    value: float
+    value: Annotated[float, Field(ge=0, le=100)]
     approximate: bool = False
-    source: str
+    source: Annotated[str, Field(min_length=1)]
     status: Status
     note: str = ""
 
     @property
     def detector(self) -> str:
-        """Return the name that a preset of this form of the method has, whether or not there is one."""
+        """The name that a preset of this form of the method has, whether or not there is one."""
         return f"{self.method}-{self.variant}" if self.variant else self.method
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(PublishedNumber))
+class _Table(Record):
+    """A table of ``numbers.toml``, whose head says what each key means."""
+
+    name: str
+    source: str | None = None
+    status: Status | None = None
+    note: str | None = None
+    all: dict[str, Any] = Field(default_factory=dict)
+    labels: tuple[str, ...]
+    columns: tuple[dict[str, Any], ...]
+    rows: tuple[tuple[str | int | float, ...], ...]
+
+    def numbers(self) -> Iterator[PublishedNumber]:
+        """Yield the cells; what is said nearer to a cell wins: table, all, row, column, cell."""
+        same = {
+            name: value for name in ("source", "status", "note") if (value := getattr(self, name)) is not None
+        }
+        same |= {"table": self.name, **self.all}
+        width = len(self.labels) + len(self.columns)
+        for row in self.rows:
+            if len(row) != width:
+                raise ValueError(f"table '{self.name}': {width} cells wanted, got {row}")
+            said = dict(zip(self.labels, row, strict=False))
+            for column, cell in zip(self.columns, row[len(self.labels) :], strict=True):
+                if cell != _NOTHING:
+                    yield PublishedNumber(**{**same, **said, **column, **_cell(cell)})
+
+
+class _Content(Record):
+    methods: dict[str, str]
+    datasets: dict[str, str]
+    tables: tuple[_Table, ...]
 
 
 def published(**wanted: Any) -> tuple[PublishedNumber, ...]:
@@ -87,10 +118,11 @@ def published(**wanted: Any) -> tuple[PublishedNumber, ...]:
     Raises:
         UsageError: there is no such field.
     """
+    fields = PublishedNumber.model_fields
     for name in wanted:
-        if name not in _FIELDS:
+        if name not in fields:
             raise UsageError(
-                f"a published number has no '{name}'{closest(name, _FIELDS)} (it has {', '.join(_FIELDS)})"
+                f"a published number has no '{name}'{closest(name, fields)} (it has {', '.join(fields)})"
             )
     return tuple(n for n in numbers() if all(getattr(n, name) == value for name, value in wanted.items()))
 
@@ -98,36 +130,22 @@ def published(**wanted: Any) -> tuple[PublishedNumber, ...]:
 @lru_cache(maxsize=1)
 def numbers() -> tuple[PublishedNumber, ...]:
     """Return all numbers, in the order of the file."""
-    return tuple(number for table in _content()["tables"] for number in _read(table))
+    return tuple(number for table in _content().tables for number in table.numbers())
 
 
 def method_titles() -> Mapping[str, str]:
     """Return how each method is printed, by its short name."""
-    return dict(_content()["methods"])
+    return _content().methods
 
 
 def dataset_titles() -> Mapping[str, str]:
     """Return how each data set is printed, by its short name."""
-    return dict(_content()["datasets"])
+    return _content().datasets
 
 
 @lru_cache(maxsize=1)
-def _content() -> dict[str, Any]:
-    return read_toml(_FILE)
-
-
-def _read(table: Mapping[str, Any]) -> Iterator[PublishedNumber]:
-    """Yield the cells of a table; what is said nearer to a cell wins: table, all, row, column, cell."""
-    same = {name: table[name] for name in ("source", "status", "note") if name in table}
-    same |= {"table": table["name"], **table.get("all", {})}
-    labels, columns = table["labels"], table["columns"]
-    for row in table["rows"]:
-        if len(row) != len(labels) + len(columns):
-            raise ValueError(f"table '{table['name']}': {len(labels) + len(columns)} cells wanted, got {row}")
-        said = dict(zip(labels, row, strict=False))
-        for column, cell in zip(columns, row[len(labels) :], strict=True):
-            if cell != _NOTHING:
-                yield PublishedNumber(**{**same, **said, **column, **_cell(cell)})
+def _content() -> _Content:
+    return _Content.read(read_toml(_FILE, 1 << 20, "the file"), _FILE.name, InputError)
 
 
 def _cell(cell: float | str) -> dict[str, Any]:

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zeroflaw.errors import UsageError
+from zeroflaw.errors import UsageError, printable
 from zeroflaw.files import atomic, write_text
-from zeroflaw.images import shown
 
 from .canvas import canvas, exposed
 from .products import PRODUCTS
@@ -81,7 +80,7 @@ def render_samples(folder: Path, *, seed: int = 0, good: int = 6, flawed: int = 
         return [_write(folder, *planned, seed=seed) for planned in _plan(good, flawed)]
     except OSError as error:
         raise UsageError(
-            f"samples could not be written to '{shown(folder)}' ({error.strerror or error}); "
+            f"samples could not be written to '{printable(folder)}' ({error.strerror or error}); "
             "give a new or empty folder"
         ) from error
 
@@ -109,7 +108,7 @@ def _check_folder(folder: Path) -> None:
     note = folder / "README.txt"
     ours = note.is_file() and note.read_text(encoding="utf-8", errors="replace").startswith(_MARK)
     if not folder.is_dir() or (not ours and any(folder.iterdir())):
-        raise UsageError(f"'{shown(folder)}' holds something else already; give a new or empty folder")
+        raise UsageError(f"'{printable(folder)}' holds something else already; give a new or empty folder")
 
 
 def _save(path: Path, picture: NDArray[np.uint8]) -> None:

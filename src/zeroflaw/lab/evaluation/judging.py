@@ -1,0 +1,367 @@
+"""One pass over the images of a category, shared by all detectors.
+
+Images are decoded once whatever the number of detectors and seeds, and embedded once per backbone. Detectors
+that do not share features are judged through `predict`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import operator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroflaw.corruptions import corrupt, parse_corruption
+from zeroflaw.detectors import Detector, Prediction
+from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError, printable
+from zeroflaw.images import read_image
+from zeroflaw.lab.datasets import read_mask
+from zeroflaw.lab.metrics import (
+    Metric,
+    PixelMetrics,
+    bootstrap_interval,
+    image_aupr,
+    image_auroc,
+    image_f1max,
+)
+from zeroflaw.records import Category, Record
+from zeroflaw.runtime.features import ImageFeatures
+from zeroflaw.runtime.stream import batches
+
+from .rows import METRICS, Result, Row, Scored, mean_of, writable
+
+Corruption = tuple[str, int]  # name and severity
+CLEAN = "none"  # what rows say in the place of a corruption
+Mask = npt.NDArray[np.bool_]
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class NamedDetector:
+    """A fitted detector under the name and seed it is reported with.
+
+    Attributes:
+        detector: None where it could not be made.
+        error: why.
+        backbone: that of a detector which could not be made.
+    """
+
+    name: str
+    seed: int
+    detector: Detector | None
+    error: str | None = None
+    backbone: str | None = None
+
+
+class _Seen(NamedTuple):
+    """An image that was read: height and width, and the mask if there is a usable one."""
+
+    record: Record
+    size: tuple[int, int]
+    mask: Mask | None
+
+
+@dataclass
+class Accumulator:
+    """What is counted of one detector while images pass; ``failed`` says why it was given up.
+
+    Of what failed nothing is kept: figures of the images before the failure would be those of a part.
+    """
+
+    pixels: PixelMetrics | None
+    failed: str | None = None
+    scored: list[Scored] = field(default_factory=list)
+    waiting: list[ImageFeatures] = field(default_factory=list)  # of a detector that judges all images at once
+
+    def count(self, seen: Sequence[_Seen], found: Iterable[Prediction]) -> None:
+        """Count what is said about images."""
+        for (record, _, mask), prediction in zip(seen, list(found), strict=True):
+            if not math.isfinite(prediction.logit):
+                raise DetectorError(f"the score of {record.key} is not a finite number")
+            self.scored.append((writable(record.key), record.label, prediction.logit))
+            if self.pixels is not None and mask is not None:
+                self.pixels.update(prediction.resized_map(), mask)
+
+    def merge(self, other: Accumulator) -> None:
+        """Take over what another pass counted."""
+        if failed := self.failed or other.failed:
+            self.fail(failed)
+            return
+        self.scored += other.scored
+        if self.pixels is not None and other.pixels is not None:
+            self.pixels.merge(other.pixels)
+
+    def fail(self, reason: str) -> None:
+        """Give the detector up."""
+        self.failed, self.scored, self.pixels, self.waiting = reason, [], None, []
+
+
+@dataclass
+class _Pass:
+    """One pass over images of a category."""
+
+    category: Category
+    detectors: Sequence[NamedDetector]
+    corruption: Corruption | None
+    batch_size: int
+    on_image: Callable[[], object] | None
+    keep_going: bool
+
+    def __post_init__(self) -> None:
+        self.maps = self.category.has_masks
+        self.images_left_out: list[str] = []
+        self.masks_left_out: list[str] = []
+        self.accumulators = [
+            Accumulator(PixelMetrics() if self.maps and not named.error else None, named.error)
+            for named in self.detectors
+        ]
+        self._waits = [bool(named.detector and named.detector.needs.whole_batch) for named in self.detectors]
+        self._seen: list[_Seen] = []  # for detectors that wait; masks are read a second time rather than kept
+        groups: dict[Hashable, list[int]] = {}
+        for number, named in enumerate(self.detectors):
+            with self._catch(number):
+                groups.setdefault(getattr(named.detector, "feature_key", number), []).append(number)
+        self._groups = list(groups.values())
+
+    def run(self, records: Iterable[Record]) -> None:
+        """Judge all records."""
+        if any(map(self._open, self._groups)):
+            for batch in batches(self._images(records), self.batch_size):
+                self._judge_batch(batch)
+        for number in self._open(range(len(self.detectors))):
+            if self._waits[number] and self._seen:
+                with self._catch(number):
+                    self._judge_all(number)
+
+    def _open(self, numbers: Iterable[int]) -> list[int]:
+        return [number for number in numbers if self.accumulators[number].failed is None]
+
+    @contextmanager
+    def _catch(self, number: int) -> Iterator[None]:
+        """Note why a detector fails, where others go on without it."""
+        try:
+            yield
+        except Exception as error:
+            if not self.keep_going:
+                raise
+            self.accumulators[number].fail(reason_of(error))
+
+    def _images(self, records: Iterable[Record]) -> Iterator[tuple[Record, Pixels]]:
+        for record in records:
+            try:
+                yield record, self._pixels(record)
+            except ImageError as error:
+                self.images_left_out.append(f"{writable(record.key)}: {error.reason}")
+            if self.on_image is not None:
+                self.on_image()
+
+    def _pixels(self, record: Record) -> Pixels:
+        pixels = read_image(record.image)
+        return pixels if self.corruption is None else corrupt(pixels, *self.corruption, key=record.key)
+
+    def _mask(self, record: Record, size: tuple[int, int], left_out: list[str]) -> Mask | None:
+        """Return the mask of an image, all False for a good one, or None where there is no usable one."""
+        if not self.maps or record.label == 0:
+            return np.zeros(size, dtype=bool) if self.maps else None
+        reason = "it has no mask"
+        if record.mask is not None:
+            try:
+                return read_mask(record.mask, size)
+            except InputError as error:
+                # Results are compared between machines, so that notes must not hold where the data lie.
+                reason = str(error).replace(printable(record.mask), Path(record.mask).name)
+        left_out.append(f"{writable(record.key)}: {reason}")
+        return None
+
+    def _judge_batch(self, batch: list[tuple[Record, Pixels]]) -> None:
+        images, seen = [image for _, image in batch], []
+        for record, image in batch:
+            size = (int(image.shape[0]), int(image.shape[1]))
+            seen.append(_Seen(record, size, self._mask(record, size, self.masks_left_out)))
+        if any(self._waits):
+            self._seen += [one._replace(mask=None) for one in seen]
+        for group in self._groups:
+            members = self._open(group)
+            try:
+                self._judge_group(members, images, seen)
+            except Exception:  # because of one of them: each looks for itself
+                if not self.keep_going:
+                    raise
+                for number in members:
+                    with self._catch(number):
+                        self._judge_group([number], images, seen)
+
+    def _judge_group(self, members: list[int], images: list[Pixels], seen: list[_Seen]) -> None:
+        """Embed images once, and let every detector of a group judge the features, or keep them for later.
+
+        What one of them cannot judge is its own failure; what is raised here concerns the whole group, and
+        nothing was counted before it.
+        """
+        detectors: list[Any] = [self.detectors[number].detector for number in members]
+        shares = bool(detectors) and hasattr(detectors[0], "feature_key")
+        if shares:
+            requests = [detector.request(self.maps) for detector in detectors]
+            features = detectors[0].embed(images, functools.reduce(operator.or_, requests))
+        for number, detector in zip(members, detectors, strict=True):
+            accumulator = self.accumulators[number]
+            with self._catch(number):
+                if self._waits[number]:
+                    accumulator.waiting += [features.only(detector.request(self.maps))] if shares else []
+                elif shares:
+                    accumulator.count(seen, detector.judge(features, [s.size for s in seen], maps=self.maps))
+                else:
+                    accumulator.count(seen, detector.predict(images, maps=self.maps, batch_size=len(images)))
+
+    def _judge_all(self, number: int) -> None:
+        """Judge all images at once; without features to keep they are read a second time, one by one."""
+        detector: Any = self.detectors[number].detector
+        seen = [one._replace(mask=self._mask(one.record, one.size, [])) for one in self._seen]
+        accumulator = self.accumulators[number]
+        if accumulator.waiting:
+            features, accumulator.waiting = ImageFeatures.join(accumulator.waiting), []
+            found = detector.judge(features, [one.size for one in seen], maps=self.maps)
+        else:
+            images = (self._pixels(one.record) for one in seen)
+            found = detector.predict(images, maps=self.maps, batch_size=self.batch_size)
+        accumulator.count(seen, found)
+
+    def merge(self, other: _Pass) -> None:
+        """Take over what another pass over the same category found."""
+        for mine, theirs in zip(self.accumulators, other.accumulators, strict=True):
+            mine.merge(theirs)
+        self.images_left_out += other.images_left_out
+        self.masks_left_out += other.masks_left_out
+
+    def rows(self, domain: str | None, draws: int) -> list[Row]:
+        """Return the metrics of each detector."""
+        pairs = zip(self.detectors, self.accumulators, strict=True)
+        return [self._row(named, accumulator, domain, draws) for named, accumulator in pairs]
+
+    def _row(self, named: NamedDetector, accumulator: Accumulator, domain: str | None, draws: int) -> Row:
+        labels = [label for _, label, _ in accumulator.scored]
+        facts: dict[str, Any] = {
+            "dataset": self.category.dataset,
+            "category": self.category.name,
+            "domain": domain,
+            "corruption": CLEAN if self.corruption is None else "{}:{}".format(*self.corruption),
+            "detector": named.name,
+            "backbone": getattr(named.detector, "backbone", named.backbone),
+            "object": getattr(named.detector, "object", None),
+            "seed": named.seed,
+            "images": len(labels),
+            "anomalous": sum(labels),
+            "unreadable": len(self.images_left_out),
+            "without_mask": len(self.masks_left_out),
+            "missing": self.category.missing,
+            "error": accumulator.failed,
+        }
+        if accumulator.failed is None:
+            logits = [logit for *_, logit in accumulator.scored]
+            found = _metrics(labels, logits, accumulator.pixels)
+            facts |= {name: metric.value for name, metric in found.items()}
+            facts["f1max_threshold_logit"] = found["image_f1max"].threshold
+            facts["notes"] = tuple(self._notes(named, found))
+            if draws and facts["image_auroc"] is not None:
+                interval = bootstrap_interval(labels, logits, image_auroc, n=draws, seed=named.seed)
+                facts["image_auroc_interval"] = (interval.low, interval.high)
+        return Row(**facts)
+
+    def _notes(self, named: NamedDetector, found: dict[str, Metric]) -> Iterator[str]:
+        for reason in dict.fromkeys(metric.reason for metric in found.values() if metric.reason):
+            names = ", ".join(name for name, metric in found.items() if metric.reason == reason)
+            yield f"undefined are {names}: {reason}"
+        yield from (f"left out, not readable: {said}" for said in self.images_left_out)
+        yield from (f"left out of pixel metrics: {said}" for said in self.masks_left_out)
+        yield from self.category.problems
+        learned_from = getattr(getattr(named.detector, "seen_", None), "auxiliary", None)
+        if learned_from is not None and self.category.name in learned_from.categories:
+            yield (
+                f"{named.name} learned from a category that is called {self.category.name} too: where it is "
+                "the same product, this is no zero-shot result"
+            )
+
+
+def _metrics(labels: list[int], logits: list[float], pixels: PixelMetrics | None) -> dict[str, Metric]:
+    none = Metric(None, "there are no masks")
+    return {
+        "image_auroc": image_auroc(labels, logits),
+        "image_aupr": image_aupr(labels, logits),
+        "image_aupr_trapezoid": image_aupr(labels, logits, "trapezoid"),
+        "image_f1max": image_f1max(labels, logits),
+        **{name: none for name in METRICS if name.startswith("pixel")},
+        **({} if pixels is None else pixels.result()._asdict()),
+    }
+
+
+def evaluate_category(
+    category: Category,
+    detectors: Sequence[NamedDetector],
+    *,
+    corruption: Corruption | None = None,
+    batch_size: int = 8,
+    intervals: int = 0,
+    on_image: Callable[[], object] | None = None,
+    keep_going: bool = False,
+) -> list[Result]:
+    """Return what each detector reached.
+
+    Image metrics rank by log-odds. Pixel metrics compare maps, interpolated to the size of the image, with
+    the masks at that size. A category with domains is judged domain by domain; its own row is over all of
+    their images. Detectors that need a whole batch get the images of a domain, or of the category, as one.
+
+    Args:
+        category: what to judge.
+        detectors: fitted ones, or why there is none.
+        corruption: name and severity of what is done to the images first; see `zeroflaw.corruptions`.
+        batch_size: images at a time.
+        intervals: draws for the bootstrap interval of the image AUROC; 0 for none.
+        on_image: called after each image.
+        keep_going: note the error of a detector that fails, and go on with the others.
+
+    Raises:
+        ZeroflawError: a detector failed, unless ``keep_going``.
+    """
+    whole = _Pass(category, detectors, corruption, batch_size, on_image, keep_going)
+    domains = sorted({record.domain for record in category.test}, key=str) or [None]
+    parts: list[list[Row]] = []
+    for number, domain in enumerate(domains):
+        # The first pass goes on counting: pixel metrics take much memory.
+        part = replace(whole) if number else whole
+        part.run(record for record in category.test if record.domain == domain)
+        parts += [part.rows(domain, intervals)] if domain is not None else []
+        if number:
+            whole.merge(part)
+    results = []
+    for number, row in enumerate(whole.rows(None, intervals)):
+        mine = tuple(part[number] for part in parts)
+        row = row.model_copy(update={"mean_of_domains": mean_of(mine)}) if mine else row
+        results.append(Result(row=row, domains=mine, scored=tuple(whole.accumulators[number].scored)))
+    return results
+
+
+def read_corruption(text: str) -> Corruption | None:
+    """Read what rows say of a corruption: ``NAME:SEVERITY``, or None for ``none``.
+
+    Raises:
+        UsageError: see `zeroflaw.corruptions.parse_corruption`.
+    """
+    return None if text == CLEAN else parse_corruption(text)
+
+
+def reason_of(error: Exception) -> str:
+    """Say why something failed: the sentence of an error of ours, kind and text of any other.
+
+    Where it came from is logged for ``--debug``.
+    """
+    if isinstance(error, ZeroflawError):
+        return str(error)
+    logging.getLogger(__name__).debug("a detector failed", exc_info=error)
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"

@@ -35,16 +35,10 @@ from zeroflaw.lab.benchmark.results import (
     metric_table,
     notes,
 )
-<<<<<<< HEAD
-from zeroflaw.lab.evaluation import Result
-from zeroflaw.lab.evaluation.rows import mean, writable
-from zeroflaw.records import Record, read_mask
-=======
 from zeroflaw.lab.datasets import read_mask
 from zeroflaw.lab.evaluation import Result
 from zeroflaw.lab.evaluation.rows import mean, writable
 from zeroflaw.records import Record
->>>>>>> lab
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -127,23 +121,15 @@ def comparison_page(name: str, found: Sequence[Comparison], setting: Setting) ->
             reasons.setdefault(reason, {})[f"{comparison.method}, {comparison.data}"] = None
     reasons.pop("", None)
     measured = [comparison for comparison in found if comparison.measured is not None]
-<<<<<<< HEAD
-    table = table_of(found)
-=======
     table = table_of(measured)
->>>>>>> lab
     column = table.head.index("difference")
     return _page(
         title=f"{name}: published and measured",
         lead=f"{len(measured)} of {len(found)} numbers measured. {remark(name, setting)}",
         chart=_comparison_chart(measured) if measured and plots.are_possible() else None,
         table=table,
-<<<<<<< HEAD
-        sides={(row, column): comparison.side for row, comparison in enumerate(found) if comparison.side},
-=======
         sides={(row, column): comparison.side for row, comparison in enumerate(measured) if comparison.side},
         more=[Section(f"All {len(found)} numbers, and why some were not measured", tables=[table_of(found)])],
->>>>>>> lab
         notes=[Note(f"not measured: {reason}", tuple(mine)) for reason, mine in reasons.items()],
         legend="Figures in percent. The reports of the benchmark are in index.html.",
     )

@@ -25,12 +25,13 @@ from zeroflaw.cli.options import (
 )
 from zeroflaw.cli.output import require_free, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar, with_bar
-from zeroflaw.cli.results import Results, open_results, without_results, written
+from zeroflaw.cli.results import Results, Wanted, open_results, results_options, without_results, written
 from zeroflaw.detectors import Detector, is_folder, make
 from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.errors import ImageError, InputError, UsageError, printable
 from zeroflaw.files import sha256
 from zeroflaw.images import ImageList, find_images
+from zeroflaw.report.exports import Format
 from zeroflaw.runtime.drift import Watch
 from zeroflaw.runtime.prediction import Prediction
 
@@ -152,6 +153,7 @@ class Run:
     help="Write results, heat maps and a report into a folder of their own.",
 )
 @click.option("--no-maps", is_flag=True, help="With -o: no heat maps, which is faster.")
+@results_options
 @batch_size_option
 @overwrite_option
 @quiet_option
@@ -168,6 +170,8 @@ def detect(
     fail_on_anomaly: bool,
     output: Path | None,
     no_maps: bool,
+    exports: tuple[Format, ...],
+    save_maps: bool,
     batch_size: int,
     overwrite: bool,
     quiet: bool,
@@ -211,11 +215,19 @@ def detect(
     line = threshold if given is None or threshold is not None else float(expit(given))
     if given is None and calibration is not None:
         line = float(expit(calibration.threshold))
-    sheet = {"about": about, "threshold": line, "threshold_from": origin}
     watch = None if calibration is None else Watch(calibration)
     with (
         with_bar((), total=len(found), title="detect", quiet=quiet) as bar,
-        open_results(output, found.paths, overwrite=overwrite, **sheet) as results,
+        open_results(
+            output,
+            found.paths,
+            overwrite=overwrite,
+            about=about,
+            threshold=line,
+            threshold_from=origin,
+            calibrations={} if calibration is None else {"": calibration},
+            wanted=Wanted(exports, save_maps),
+        ) as results,
     ):
         run = Run(results, bar, watch)
         maps = output is not None and not no_maps
@@ -223,7 +235,7 @@ def detect(
         if given is not None:
             judged = (prediction.with_threshold(given, GIVEN) for prediction in judged)
         run.write(found.paths, judged)
-        lines = results.finish(output)
+        lines = results.finish(output, alarm=None if watch is None else watch.alarm())
     say(run.summary(time.perf_counter() - start), quiet)
     for text in (*run.warnings(), *(f"wrote {line}" for line in lines)):
         say(text, quiet)

@@ -5,27 +5,73 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
+import click
+import numpy as np
 from typing_extensions import override
 
 from zeroflaw._version import __version__
 from zeroflaw.cli.output import json_line, put_json, require_free, say
-from zeroflaw.errors import InputError
+from zeroflaw.errors import InputError, UsageError
 from zeroflaw.files import whole_folder
 from zeroflaw.images import ImageList, read_image, shown
-from zeroflaw.report import SHEETS, ContactSheet, draw_heatmap, page_names, safe_path, write_png
+from zeroflaw.report import (
+    FORMATS,
+    PAGE,
+    SHEETS,
+    ContactSheet,
+    Exports,
+    Page,
+    draw_heatmap,
+    page_names,
+    safe_path,
+    write_png,
+)
+from zeroflaw.report.exports import FILES, Format
 from zeroflaw.report.names import parts, shared_folders
+from zeroflaw.report.tables import COLUMNS, csv_line, table_row
+from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
 
 SCHEMA = 1
 RESULTS = "predictions.jsonl"
+TABLE = "predictions.csv"
 MAPS = "maps"
+MASKS = "masks"
 _START = b'{"schema": '  # how every line of ours begins
+_PER_PHOTO = ("heat_map", "mask", "map", "labels")  # keys of rows that name files
+_SPLITS = ("test", "train")  # folders of a product in data sets
+
+
+class Wanted(NamedTuple):
+    """What a folder of results holds beside the usual."""
+
+    exports: tuple[Format, ...] = ()
+    save_maps: bool = False
+
+
+NOTHING = Wanted()
+
+
+def results_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--export`` and ``--save-maps``; the command's parameters are called like fields of `Wanted`."""
+    for option in (
+        click.option("--save-maps", is_flag=True, help="With -o: also maps/NAME.npy, float32 at image size."),
+        click.option(
+            "--export",
+            "exports",
+            multiple=True,
+            type=click.Choice(FORMATS),
+            help="With -o: also regions for another tool; may be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 class Results:
@@ -51,92 +97,176 @@ class Results:
         # A name whose bytes are not UTF-8 has no place in JSON; it is written with escapes, as in messages.
         self._write({"schema": SCHEMA, "zeroflaw": __version__} | row | {"source": shown(row["source"])})
 
-    def finish(self, target: Path | None) -> list[str]:
-        """Write what is left, and name what was written into the folder that will be ``target``."""
+    def finish(self, target: Path | None, *, alarm: str | None = None) -> list[str]:
+        """Write what is left, and name what was written into the folder that will be ``target``.
+
+        ``alarm`` stands on top of the page: what to look at before anything else.
+        """
         return []
 
 
 class DrawnResults(Results):
-    """Also draws heat maps and a contact sheet into a folder.
+    """Writes a folder: rows as JSON lines and CSV, pictures, a contact sheet, a page, exports.
 
     Args:
-        write: takes a row.
-        folder: where pictures go.
+        folder: where everything goes.
+        streams: open files for JSON lines and CSV.
         sheet: collects thumbnails.
-        shared: how many leading folders all images have in common; they are left out of names.
+        page: collects the page.
+        wanted: what else is written.
+        sources: all images of the run.
     """
 
     def __init__(
-        self, write: Callable[[dict[str, Any]], object], folder: Path, sheet: ContactSheet, shared: int
+        self,
+        folder: Path,
+        streams: tuple[TextIO, TextIO],
+        sheet: ContactSheet,
+        page: Page,
+        wanted: Wanted,
+        sources: Sequence[Path],
     ) -> None:
-        super().__init__(write)
-        self._folder, self._sheet, self._shared = folder, sheet, shared
+        super().__init__(lambda row: streams[0].write(json_line(row) + "\n"))
+        self._folder, self._sheet, self._page, self._table = folder, sheet, page, streams[1]
+        self._table.write(csv_line(COLUMNS))
+        self._wanted, self._exports = wanted, Exports(folder, wanted.exports)
+        self._product = product_of(map(str, sources))
+        self._shared = shared_folders(map(str, sources))
         self._taken: set[str] = set()
+        self._maps = self._masks = 0
 
     @override
     def add(self, prediction: Prediction) -> None:
         image = read_image(prediction.source, name=prediction.source)
         row, label, score = prediction.to_dict(), prediction.label, prediction.score
         names = parts(prediction.source)[self._shared :]
-        title = shown("/".join(names))
+        title, name = shown("/".join(names)), safe_path(names, self._taken)
+        line = prediction.map_threshold
         if prediction.map is not None:
-            row["heat_map"] = f"{MAPS}/{safe_path(names, self._taken)}.png"
-            path, line = self._folder / row["heat_map"], prediction.threshold
-            path.parent.mkdir(parents=True, exist_ok=True)
             drawn = draw_heatmap(image, prediction.map, threshold=line, score=score, label=label, title=title)
-            write_png(path, drawn)
+            write_png(self._place(row, "heat_map", f"{MAPS}/{name}.png"), drawn)
+            self._maps += 1
+            if self._wanted.save_maps:
+                np.save(self._place(row, "map", f"{MAPS}/{name}.npy"), prediction.resized_map())
+            if line is not None:
+                marked = np.where(prediction.mask(), 255, 0).astype(np.uint8)
+                write_png(self._place(row, "mask", f"{MASKS}/{name}.png"), marked)
+                self._masks += 1
+        self._exports.add(prediction, name)
+        if "yolo" in self._wanted.exports:
+            row["labels"] = f"labels/{name}.txt"
         rank = prediction.logit  # scores may be equal to all their digits
-        self._sheet.add(title, image, score, rank_by=rank, values=prediction.map, label=label)
-        self.write(row)
+        self._sheet.add(
+            title, image, score, rank_by=rank, values=prediction.map, label=label, map_threshold=line
+        )
+        product = shown(self._product(prediction.source))
+        self._page.add(title.removeprefix(f"{product}/"), image, prediction, product=product)
+        self._table.write(csv_line(table_row(prediction).values()))
+        super().write(row)
 
     @override
-    def finish(self, target: Path | None) -> list[str]:
+    def write(self, row: dict[str, Any]) -> None:
+        """Write what is said of an image that could not be judged."""
+        self._table.write(csv_line(row.get(column) for column in COLUMNS))
+        self._page.refuse(shown("/".join(parts(row["source"])[self._shared :])), str(row["error"]))
+        super().write(row)
+
+    @override
+    def finish(self, target: Path | None, *, alarm: str | None = None) -> list[str]:
         target = target or self._folder
-        pages = self._sheet.write(self._folder)
-        maps = f"{len(self._taken)} heat map{'s' * (len(self._taken) != 1)} in {shown(target / MAPS)}"
+        self._page.alarm = alarm
+        pages = [page.name for page in self._sheet.write(self._folder)]
+        self._page.write(self._folder / PAGE)
+        counts = {"heat map": (self._maps, MAPS), "mask": (self._masks, MASKS)}
         return [
+            shown(target / PAGE),
             shown(target / RESULTS),
-            *[maps] * bool(self._taken),
-            *(shown(target / p.name) for p in pages),
+            shown(target / TABLE),
+            *(
+                f"{count} {what}{'s' * (count != 1)} in {shown(target / place)}"
+                for what, (count, place) in counts.items()
+                if count
+            ),
+            *(shown(target / name) for name in (*pages, *self._exports.finish())),
         ]
+
+    def _place(self, row: dict[str, Any], key: str, name: str) -> Path:
+        row[key] = name
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def product_of(sources: Iterator[str] | Sequence[str]) -> Callable[[str], str]:
+    """Return what tells the product of a source: the first folder that not all sources share.
+
+    Where all lie in a folder of one product ("bottle/test/..."), or side by side, it is one product: "".
+    """
+    every = list(sources)
+    shared = shared_folders(every)
+    common = parts(every[0])[:shared] if every else []
+    if common and common[-1] in _SPLITS:
+        return lambda source: ""
+    return lambda source: parts(source)[shared] if len(parts(source)) > shared + 1 else ""
 
 
 @contextmanager
 def open_results(
-    target: Path | None, sources: Sequence[Path], *, overwrite: bool, **sheet: Any
+    target: Path | None,
+    sources: Sequence[Path],
+    *,
+    overwrite: bool,
+    about: str,
+    threshold: float | None = None,
+    threshold_from: str | None = None,
+    calibrations: Mapping[str, Calibration] | None = None,
+    wanted: Wanted = NOTHING,
 ) -> Iterator[Results]:
     """Open the place for the results of judging ``sources``: a folder, or stdout where ``target`` is None.
 
     The folder appears, whole, when everything is written; until then an earlier one stays as it is.
-    ``sheet`` are arguments of `ContactSheet`.
+
+    Args:
+        target: the folder.
+        sources: all images of the run.
+        overwrite: whether earlier results may be replaced.
+        about: detector and backbone, in words.
+        threshold: score of the contact sheet's heading, with where it came from in ``threshold_from``.
+        threshold_from: see ``threshold``.
+        calibrations: of products, for the page; see `Page`.
+        wanted: what else is written.
 
     Raises:
-        UsageError: the folder holds something that stays, or cannot be written to.
+        UsageError: the folder holds something that stays, cannot be written to, or is missing for exports.
     """
     if target is None:
+        if wanted.exports or wanted.save_maps:
+            raise UsageError("exports and saved maps need a folder to be written to; add -o DIR")
         yield Results(put_json)
         return
-    with whole_folder(target) as fresh:
+    with whole_folder(target) as fresh, ExitStack() as stack:
         require_free(target, overwrite, written)  # once more: another run may have been faster
-        with ContactSheet(**sheet) as thumbnails, (fresh / RESULTS).open("w", encoding="utf-8") as stream:
-
-            def write(row: dict[str, Any]) -> None:
-                stream.write(json_line(row) + "\n")
-
-            yield DrawnResults(write, fresh, thumbnails, shared_folders(map(str, sources)))
+        sheet = ContactSheet(about, threshold=threshold, threshold_from=threshold_from)
+        page = Page(about, calibrations=calibrations)
+        lines = stack.enter_context((fresh / RESULTS).open("w", encoding="utf-8"))
+        table = stack.enter_context((fresh / TABLE).open("w", encoding="utf-8", newline=""))
+        stack.enter_context(sheet)
+        stack.enter_context(page)
+        yield DrawnResults(fresh, (lines, table), sheet, page, wanted, sources)
 
 
 def written(folder: Path) -> set[str]:
     """Return the files that a run of ``detect`` wrote into its folder; none where no run did."""
     if not is_ours(folder / RESULTS):
         return set()
-    named, images = {RESULTS}, 0
+    named = {RESULTS, TABLE, PAGE, *(name for names in FILES.values() for name in names)}
+    images = 0
     with (folder / RESULTS).open(encoding="utf-8") as stream:
         for line in stream:
             try:
                 row = json.loads(line)
                 images += "error" not in row
-                named.add(str(row.get("heat_map")))
+                named |= {str(row.get(key)) for key in _PER_PHOTO}
             except (ValueError, AttributeError):
                 return set()
     return named | set(page_names(images))
@@ -171,7 +301,7 @@ def without_results(found: ImageList, quiet: bool) -> ImageList:
 def _home(path: Path, ours: Callable[[Path], bool]) -> Path | None:
     """Return the folder of results that a file belongs to, or None."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  links are not resolved: their place counts
-    homes = [folder.parent for folder in absolute.parents if folder.name == MAPS]
+    homes = [folder.parent for folder in absolute.parents if folder.name in (MAPS, MASKS)]
     if path.name == RESULTS or fnmatch.fnmatch(path.name, SHEETS):
         homes.append(absolute.parent)
     return next((home for home in homes if ours(home / RESULTS)), None)

@@ -23,6 +23,7 @@ FAINT: Rgb = (110, 116, 128)
 LINE: Rgb = (222, 225, 230)
 FLAWED: Rgb = (190, 72, 0)  # vermilion and blue of Okabe and Ito's colour-blind-safe set, darkened for text
 SOUND: Rgb = (0, 100, 160)
+OUTLINE: Rgb = (255, 238, 120)  # the hot end of the table: seen on dark, and on light by its casing
 
 # OKLab: lightness, green-red, blue-yellow.
 _ANCHORS = np.array([

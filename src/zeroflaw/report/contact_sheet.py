@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +15,7 @@ from PIL import Image, ImageDraw
 from zeroflaw.errors import UsageError
 from zeroflaw.report import colours, drawing
 from zeroflaw.report.colours import Pixels
+from zeroflaw.report.drawing import Span, Spool
 from zeroflaw.report.heatmap import overlay
 
 PER_PAGE = 40
@@ -27,8 +25,6 @@ _GAP = 16
 _TEXT = 46  # below a tile: two lines
 _HEAD = 92
 _EDGE = 24
-
-Span: TypeAlias = tuple[int, int]  # offset and length in the spool
 
 
 def page_names(photos: int) -> list[str]:
@@ -48,7 +44,7 @@ class _Tile:
     heat: Span | None
 
 
-class ContactSheet:
+class ContactSheet(Spool):
     """Collects thumbnails while a run goes on and draws them ranked by score when it is over.
 
     Thumbnails wait in a temporary file, so memory does not grow with the size or number of the photos but for
@@ -63,19 +59,12 @@ class ContactSheet:
     def __init__(
         self, about: str, *, threshold: float | None = None, threshold_from: str | None = None
     ) -> None:
+        super().__init__()
         self.about = about
         self.threshold = threshold
         self.threshold_from = threshold_from
         self._tiles: list[_Tile] = []
-        self._spool = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._spool.close()
+        self._anchored = False
 
     def __len__(self) -> int:
         return len(self._tiles)
@@ -89,21 +78,26 @@ class ContactSheet:
         rank_by: float | None = None,
         values: NDArray[np.floating] | None = None,
         label: bool | None = None,
+        map_threshold: float | None = None,
     ) -> None:
         """Take in one photo ``(H, W, 3)`` with its score and, where there is one, its map ``(h, w)``.
 
         ``rank_by`` orders photos whose scores are equal to all their digits, the log-odds for example; it is
-        the score where it is not given.
+        the score where it is not given. ``map_threshold`` anchors the map's colours; see
+        `zeroflaw.report.overlay`.
 
         Raises:
-            UsageError: the score is not finite, or see :func:`zeroflaw.report.overlay`.
+            UsageError: the score is not finite, or see `zeroflaw.report.overlay`.
         """
         if not math.isfinite(score):
             raise UsageError(f"a score to rank by must be a finite number; {name} has {score}")
         photo = drawing.scaled(image, _SIDE)
-        heat = None if values is None else self._keep(overlay(photo, values))
+        heat = None
+        if values is not None:
+            heat = self.keep(drawing.jpeg(overlay(photo, values, threshold=map_threshold)))
+            self._anchored = map_threshold is not None
         rank = score if rank_by is None else rank_by
-        self._tiles.append(_Tile(name, score, rank, label, self._keep(photo), heat))
+        self._tiles.append(_Tile(name, score, rank, label, self.keep(drawing.jpeg(photo)), heat))
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``contact-sheet-01.png`` and so on into ``folder`` and return their paths."""
@@ -118,15 +112,8 @@ class ContactSheet:
         for start in range(0, len(ranked), PER_PAGE):
             yield self._page(ranked[start : start + PER_PAGE], start)
 
-    def _keep(self, picture: Pixels) -> Span:
-        stream = io.BytesIO()
-        Image.fromarray(picture).save(stream, "JPEG", quality=92, subsampling=0)
-        offset = self._spool.seek(0, io.SEEK_END)
-        return offset, self._spool.write(stream.getvalue())
-
     def _kept(self, span: Span) -> Image.Image:
-        self._spool.seek(span[0])
-        return Image.open(io.BytesIO(self._spool.read(span[1])), formats=["JPEG"])
+        return Image.open(io.BytesIO(self.kept(span)), formats=["JPEG"])
 
     def _page(self, tiles: list[_Tile], start: int) -> Pixels:
         paired = any(tile.heat for tile in self._tiles)
@@ -149,7 +136,7 @@ class ContactSheet:
         if bar:
             room -= 250
             box = (sheet.width - _EDGE - 210, 28, sheet.width - _EDGE - 12, 42)
-            drawing.colour_bar(sheet, box)
+            drawing.colour_bar(sheet, box, anchored=self._anchored)
             drawing.write(page, (box[0], 8), "heat map, same scale for all", size=13, colour=colours.FAINT)
         pages = len(page_names(len(self)))
         which = f" · page {number} of {pages}" if pages > 1 else ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 import unicodedata
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Self, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from . import colours
 from .colours import Pixels
 
+Span: TypeAlias = tuple[int, int]  # offset and length in a spool
 _EXTRA = "·…°±’“”"  # what Pillow's own font has beyond ASCII
 
 
@@ -68,31 +72,33 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits if abs(value) < 10 else 1 if abs(value) < 1000 else 0}f}"
 
 
-def colour_bar(sheet: Image.Image, box: tuple[int, int, int, int], *, threshold: float | None = None) -> None:
-    """Draw the colour scale 0..1 into ``box`` (left, top, right, bottom), upright or lying, with numbers.
+def colour_bar(sheet: Image.Image, box: tuple[int, int, int, int], *, anchored: bool = False) -> None:
+    """Draw the colour scale into ``box`` (left, top, right, bottom), upright or lying, with its marks.
 
-    Numbers stand right of an upright bar and below a lying one. A threshold on the scale gets a mark.
+    Marks stand right of an upright bar and below a lying one: the values 0..1, or the threshold in the middle
+    of an anchored scale, whose lower half is not drawn on photos and appears pale.
     """
     left, top, right, bottom = box
     upright = bottom - top > right - left
-    ramp = colours.table()[::-1, None] if upright else colours.table()[None]
+    table = colours.table().astype(float)
+    if anchored:
+        table[:128] = 0.12 * table[:128] + 0.88 * np.array(colours.PAPER)
+    ramp = table.astype(np.uint8)[::-1, None] if upright else table.astype(np.uint8)[None]
     strip = Image.fromarray(np.ascontiguousarray(ramp))
     sheet.paste(strip.resize((right - left, bottom - top), Image.Resampling.BILINEAR), (left, top))
     page = ImageDraw.Draw(sheet)
-    marks = [(value, number(value), colours.FAINT) for value in (0.0, 0.5, 1.0)]
-    if threshold is not None and 0 <= threshold <= 1:
-        marks = [mark for mark in marks if abs(mark[0] - threshold) > 0.12]
-        marks.append((threshold, f"{number(threshold)}\nthreshold", colours.INK))
-    for value, text, colour in marks:
+    page.rectangle((left, top, right - 1, bottom - 1), outline=colours.LINE)
+    words = ("good", "threshold", "anomalous") if anchored else ("0.00", "0.50", "1.00")
+    for value, text in zip((0.0, 0.5, 1.0), words, strict=True):
         if upright:
             y = round(bottom - 1 - value * (bottom - 1 - top))
-            page.line((right, y, right + 4, y), fill=colour)
-            for row, line in enumerate(text.split("\n")):
-                write(page, (right + 8, y + 15 * row), line, size=13, colour=colour, anchor="lm")
+            page.line((right, y, right + 4, y), fill=colours.FAINT)
+            write(page, (right + 8, y), text, size=13, colour=colours.FAINT, anchor="lm")
         else:
             x = round(left + value * (right - 1 - left))
-            page.line((x, bottom, x, bottom + 3), fill=colour)
-            write(page, (x, bottom + 5), text.replace("\n", " "), size=13, colour=colour, anchor="ma")
+            page.line((x, bottom, x, bottom + 3), fill=colours.FAINT)
+            anchor = "la" if value == 0 else "ra" if value == 1 else "ma"
+            write(page, (x, bottom + 5), text, size=13, colour=colours.FAINT, anchor=anchor)
 
 
 def scaled(image: Pixels, side: int) -> Pixels:
@@ -101,6 +107,46 @@ def scaled(image: Pixels, side: int) -> Pixels:
     factor = side / max(height, wide)
     size = (max(1, round(wide * factor)), max(1, round(height * factor)))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def jpeg(picture: Pixels, *, quality: int = 92, most: int | None = None) -> bytes:
+    """Return a picture as JPEG, at lower quality or smaller where it would have more than ``most`` bytes."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=quality, subsampling=0 if most is None else 2)
+    data = stream.getvalue()
+    if most is None or len(data) <= most or max(picture.shape) < 64:
+        return data
+    if quality > 55:
+        return jpeg(picture, quality=quality - 12, most=most)
+    return jpeg(scaled(picture, round(0.8 * max(picture.shape))), quality=79, most=most)
+
+
+class Spool:
+    """Small pictures that wait in a temporary file, so that memory does not grow with their number.
+
+    Use as a context manager, which removes the file.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def keep(self, data: bytes) -> Span:
+        """Store bytes and return where they lie."""
+        offset = self._file.seek(0, io.SEEK_END)
+        return offset, self._file.write(data)
+
+    def kept(self, span: Span) -> bytes:
+        """Return stored bytes."""
+        self._file.seek(span[0])
+        return self._file.read(span[1])
 
 
 def write_png(path: Path | BinaryIO, array: Pixels) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import logit
 
 from zeroflaw.errors import UsageError
-from zeroflaw.runtime.regions import Region, find_regions
+from zeroflaw.runtime.regions import Mask, Region, confined, find_regions
 from zeroflaw.runtime.scores import expit, upsample
 
 
@@ -87,9 +87,7 @@ class Prediction:
         Raises:
             UsageError: the prediction was made without a map, or no threshold of the map is known.
         """
-        if self.map_threshold is None:
-            raise UsageError("regions need a threshold of the map; calibrate the detector with good photos")
-        return self.resized_map() >= self.map_threshold
+        return self.resized_map() >= self.require_map_threshold()
 
     def regions(self) -> list[Region]:
         """Return the regions that pass the map's threshold, the most anomalous first.
@@ -97,9 +95,35 @@ class Prediction:
         Raises:
             UsageError: see `mask`.
         """
+        return find_regions(self.resized_map(), self.require_map_threshold())
+
+    def require_map_threshold(self) -> float:
+        """Return the threshold of the map.
+
+        Raises:
+            UsageError: none is known.
+        """
         if self.map_threshold is None:
             raise UsageError("regions need a threshold of the map; calibrate the detector with good photos")
-        return find_regions(self.resized_map(), self.map_threshold)
+        return self.map_threshold
+
+    def confined(self, inside: Mask) -> Prediction:
+        """Return the same prediction with a map at the size of the image that is lowest outside of a mask.
+
+        Args:
+            inside: bool (height, width): what is looked at; regions are found there alone.
+
+        Raises:
+            UsageError: the prediction was made without a map.
+        """
+        return dataclasses.replace(self, map=confined(self.resized_map(), inside))
+
+    def _repr_png_(self) -> bytes:
+        """Show the prediction in a notebook: the photo under its map, or the map alone if it is gone."""
+        # The drawing knows predictions; that they know it stays within this method.
+        from zeroflaw.report.heatmap import prediction_png
+
+        return prediction_png(self)
 
     def with_threshold(
         self,

@@ -94,7 +94,13 @@ def test_detect_into_a_folder(photos: Path, backbone: list[str], tmp_path: Path)
         assert row["label"] is (float(str(row["score"])) >= 0.5)
         with Image.open(out / str(row["heat_map"])) as picture:
             assert picture.format == "PNG"
-    assert sorted(p.name for p in out.iterdir()) == ["contact-sheet-01.png", "maps", "predictions.jsonl"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "contact-sheet-01.png",
+        "maps",
+        "predictions.csv",
+        "predictions.jsonl",
+        "report.html",
+    ]
 
 
 def test_unreadable_images_are_reported_and_the_others_go_on(

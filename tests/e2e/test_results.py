@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,15 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import expit
 
 from zeroflaw.cli import progress, results
 from zeroflaw.cli.main import main
 from zeroflaw.errors import UsageError
-from zeroflaw.images import read_image
+from zeroflaw.images import find_images, read_image
 from zeroflaw.lab.samples import render, render_samples
+from zeroflaw.runtime.prediction import Prediction
 
 LONG = "x" * 300
-FINISHED = ["contact-sheet-01.png", "maps", "predictions.jsonl"]
+FINISHED = ["contact-sheet-01.png", "maps/a.png", "predictions.csv", "predictions.jsonl", "report.html"]
 
 
 def picture(path: Path, seed: int = 0) -> Path:
@@ -102,7 +106,7 @@ def test_a_new_run_takes_the_place_of_the_old_one(photos: Path, saved: Path, tmp
     assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q") == 2
     assert content(out) == before
     assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q", "--overwrite") == 0
-    assert sorted(content(out)) == ["contact-sheet-01.png", "maps/a.png", "predictions.jsonl"]
+    assert sorted(content(out)) == FINISHED
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
@@ -340,3 +344,96 @@ def test_stdout_of_a_process_is_utf8(saved: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     done = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert json.loads(done.stdout.decode("utf-8"))["source"] == str(photo)
+
+
+def judged(path: Path, logit: float, seed: int = 0) -> Prediction:
+    values = np.random.default_rng(seed).random((4, 5)).astype(np.float32)
+    made = Prediction(str(path), float(expit(logit)), logit, {}, (24, 32), map=values)
+    return made.with_threshold(0.0, "20 good photos", p_value=0.1, map_threshold=0.7)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Path:
+    """Results of three judged photos of two products, and of one that could not be read."""
+    names = ["nut/1.png", "cap/1.png", "cap/2.png", "cap/3.png"]
+    paths = [picture(tmp_path / "in" / name, number) for number, name in enumerate(names)]
+    wanted = results.Wanted(("coco", "yolo", "label-studio"), save_maps=True)
+    with results.open_results(
+        tmp_path / "out", paths, overwrite=False, about="detector x", wanted=wanted
+    ) as place:
+        for number, path in enumerate(paths[:3]):
+            place.add(judged(path, number - 0.5, number))
+        place.write({"source": str(paths[3]), "error": "the picture is damaged"})
+        said = place.finish(tmp_path / "out", alarm="it is dark")
+    assert [line for line in said if " in " in line] == [
+        f"3 heat maps in {tmp_path / 'out' / 'maps'}",
+        f"3 masks in {tmp_path / 'out' / 'masks'}",
+    ]
+    assert all((tmp_path / "out" / Path(line).name).is_file() for line in said if " in " not in line)
+    return tmp_path / "out"
+
+
+def test_a_folder_of_results_holds_tables_masks_maps_and_exports(full: Path) -> None:
+    found = rows(full / "predictions.jsonl")
+    for number, row in enumerate(found[:3]):
+        made = judged(Path(row["source"]), number - 0.5, number)
+        with Image.open(full / row["mask"]) as mask:
+            np.testing.assert_array_equal(np.asarray(mask), 255 * made.mask().astype(np.uint8))
+        saved_map = np.load(full / row["map"], allow_pickle=False)
+        assert saved_map.dtype == np.float32
+        np.testing.assert_array_equal(saved_map, made.resized_map())
+        assert row["heat_map"] == row["mask"].replace("masks", "maps")
+        assert len((full / row["labels"]).read_text().splitlines()) == len(row["regions"])
+    assert found[3]["error"] == "the picture is damaged"
+    with (full / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert [row["source"] for row in table] == [row["source"] for row in found]
+    assert [row["verdict"] for row in table] == ["good", "flawed", "flawed", ""]
+    assert [row["error"] for row in table] == ["", "", "", "the picture is damaged"]
+    text = (full / "report.html").read_text(encoding="utf-8")
+    assert re.findall("<h2>(.*?)</h2>", text) == ["cap", "nut", "Not judged"]
+    assert "it is dark" in text
+    assert "cap/3.png: the picture is damaged" in text
+
+
+def test_everything_that_was_written_counts_as_written_and_is_no_input(full: Path) -> None:
+    there = set(content(full))
+    assert there <= results.written(full)
+    assert {"masks/cap/1.png", "maps/cap/1.npy", "labels/cap/1.txt", "coco.json", "report.html"} <= there
+    found = find_images([str(full.parent)])
+    kept = results.without_results(found, quiet=True).paths
+    assert {path.parent.parent.name for path in kept} == {"in"}
+
+
+@pytest.mark.parametrize("option", ["--save-maps", "--export=coco"])
+def test_more_than_lines_needs_a_folder(
+    option: str, photos: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("detect", photos, "--detector", saved, option) == 2
+    assert "need a folder" in capsys.readouterr().err
+
+
+def test_exports_without_regions_are_refused(
+    photos: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run("detect", photos, "--detector", saved, "-o", out, "--export", "yolo") == 2
+    assert "need a threshold of the map" in capsys.readouterr().err
+    assert not out.exists()
+    assert run("detect", photos, "--detector", saved, "-o", out, "--save-maps", "-q") == 0
+    assert sorted(path.name for path in (out / "maps").glob("*.npy")) == ["a.npy", "b.npy", "c.npy"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "products"),
+    [
+        (["s/nut/test/a.png", "s/cap/test/b.png"], ["nut", "cap"]),
+        (["s/nut/test/bad/a.png", "s/nut/test/good/b.png"], ["", ""]),
+        (["s/a.png", "s/b.png"], ["", ""]),
+        (["s/a.png", "s/cap/b.png"], ["", "cap"]),
+        ([], []),
+    ],
+)
+def test_a_product_is_the_first_folder_that_differs(sources: list[str], products: list[str]) -> None:
+    product = results.product_of(sources)
+    assert [product(source) for source in sources] == products

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.special import expit, logit
 
 from zeroflaw.errors import UsageError
 from zeroflaw.report import (
     ContactSheet,
+    Page,
+    anchored,
     colours,
     contact_sheet,
     draw_heatmap,
@@ -24,6 +31,8 @@ from zeroflaw.report import (
     shared_folders,
     write_png,
 )
+from zeroflaw.runtime.calibration import Calibration
+from zeroflaw.runtime.prediction import Prediction
 
 GREY = np.full((60, 80, 3), 128, np.uint8)
 
@@ -91,11 +100,41 @@ def test_the_photo_shows_through_without_its_colours() -> None:
 def test_the_outline_lies_where_the_map_crosses_the_threshold() -> None:
     values = np.tile(np.linspace(0, 1, 80, dtype=np.float32), (60, 1))
     picture = overlay(GREY, values, threshold=0.5)
-    white = np.argwhere((picture == 255).all(axis=2))
-    assert set(white[:, 1]) == {40}
-    assert len(white) == 60
-    np.testing.assert_array_equal(overlay(GREY, values, threshold=1.5), overlay(GREY, values))
-    np.testing.assert_array_equal(overlay(GREY, values, threshold=-0.5), overlay(GREY, values))
+    line = np.argwhere((picture == colours.OUTLINE).all(axis=2))
+    assert set(line[:, 1]) == {39}  # the region begins in column 40 and is not covered
+    assert len(line) == 60
+    assert (picture[:, 38] == colours.INK).all()
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.5, 0.97])
+def test_a_photo_below_the_threshold_is_untouched_whatever_its_level(threshold: float) -> None:
+    random = np.random.default_rng(0)
+    photo = random.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    calm = expit(logit(threshold) - random.uniform(0.5, 3, (6, 8)))
+    np.testing.assert_array_equal(overlay(photo, calm, threshold=threshold), photo)
+
+
+def test_anchored_maps_look_the_same_at_every_level_and_never_saturate() -> None:
+    excess = np.array([-4.0, -1.0, 0.0, 1.0, 2.0])
+    for line in (-3.0, 0.0, 2.0):
+        found = anchored(expit(excess + line), float(expit(line)))
+        np.testing.assert_allclose(found, expit(excess), rtol=1e-6)
+    strong = anchored(expit(np.linspace(2, 15, 30)), 0.5)
+    assert (np.diff(strong) > 0).all()
+    assert strong[-1] < 1
+    assert anchored(np.array([0.0, 1.0]), 0.5).tolist() == pytest.approx([0, 0.97], abs=0.01)
+
+
+def test_the_flaw_shows_through_its_own_heat() -> None:
+    photo = np.full((90, 90, 3), 128, np.uint8)
+    photo[40:50, 40:50] = 20
+    values = np.full((9, 9), 0.1)
+    values[3:6, 3:6] = 0.999
+    picture = overlay(photo, values, threshold=0.5).astype(int)
+    assert picture[35, 45].sum() - picture[45, 45].sum() > 0.6 * 3 * (128 - 20)
+    assert picture[35, 45, 0] > picture[35, 45, 2] + 20  # warm
+    steps = np.abs(np.diff(picture[45, 50:60].sum(1)))  # from patch to patch without stairs
+    assert steps.max() < 60
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (100, 100), (1500, 1000)])
@@ -227,6 +266,83 @@ def test_memory_holds_no_pictures() -> None:
     assert not any(isinstance(value, np.ndarray | Image.Image | bytes) for value in held)
     with pytest.raises(ValueError, match="closed"):
         contact.add("b.png", GREY, 0.5)
+
+
+# --- page
+
+
+def said(name: str, logit: float, **more: object) -> Prediction:
+    values = np.full((4, 6), 0.2, np.float32)
+    values[1, 2] = expit(logit)
+    made = Prediction(name, float(expit(logit)), logit, {}, (60, 80), map=values)
+    return made.with_threshold(0.5, "by hand", map_threshold=0.6, **more)  # type: ignore[arg-type]
+
+
+def noise(seed: int, size: tuple[int, int] = (600, 800)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def test_products_are_ranked_apart_and_the_worst_come_first(tmp_path: Path) -> None:
+    good = (-2.0, -1.0)
+    calibrations = {"nut": Calibration(detector="x", rule="given", threshold=0.5, good=good, schema=1)}
+    with Page("detector x", calibrations=calibrations) as page:
+        page.alarm = "the <light> changed"
+        for product, name, value in (("nut", "a", 0.1), ("cap", "b", 5), ("nut", "c", 2), ("nut", "d", 0.5)):
+            page.add(f"{name}.png", GREY, said(name, value, p_value=0.25), product=product)
+        page.refuse("e.png", "no <image>")
+        text = page.write(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h2>(.*?)</h2>", text) == ["cap", "nut", "Not judged"]
+    assert re.findall(r"<h3>(.*?)</h3>", text) == ["1. b.png", "1. c.png", "2. d.png", "3. a.png"]
+    assert re.findall(r'data-verdict="(.*?)"', text) == ["flawed", "flawed", "flawed", "good"]
+    assert re.findall(r"data-good='(.*?)'", text) == ["[]", "[-2.0, -1.0]"]
+    assert "the &lt;light&gt; changed" in text
+    assert "e.png: no &lt;image&gt;" in text
+    assert "score 0.881 · log-odds 2.00 · p 0.250 · 1 region, the largest " in text
+    assert "no regions" in text
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_a_photo_takes_at_most_45_kilobytes_and_nothing_from_elsewhere(maps: bool, tmp_path: Path) -> None:
+    hostile = "\"><script>alert(1)</script>'&.png"
+    with Page("x") as page:
+        for number in range(20):
+            made = said("a", number / 10)
+            page.add(hostile, noise(number), made if maps else replace(made, map=None), product="<b>")
+        held = [
+            value for cards in page._cards.values() for card in cards for value in (card.photo, card.heat)
+        ]
+        path = page.write(tmp_path / "report.html")
+    assert not any(isinstance(value, bytes) for value in held)
+    assert path.stat().st_size < 20 * 45_000 + 40_000
+    text = path.read_text(encoding="utf-8")
+    assert hostile not in text
+    assert text.count("<script>") == 1
+    assert not re.findall(r"(?:https?:)?//(?!www.w3.org/2000/svg)[a-z]+\.", text)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in text
+    )
+    pictures = re.findall(r'data-src="data:image/jpeg;base64,(.*?)"', text)
+    assert len(pictures) == (40 if maps else 20)
+    with Image.open(io.BytesIO(base64.b64decode(pictures[0]))) as picture:
+        assert max(picture.size) > 150
+
+
+# --- notebooks
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("maps", [True, False])
+def test_a_prediction_shows_itself_in_a_notebook(there: bool, maps: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    if there:
+        write_png(path, noise(0, (60, 80)))
+    made = replace(said(str(path), 2.0), map=said("a", 2.0).map if maps else None)
+    with Image.open(io.BytesIO(made._repr_png_())) as shown:
+        assert shown.format == "PNG"
+        assert (shown.width > 400) == maps  # with caption and bar
+        assert len(np.unique(np.asarray(shown).reshape(-1, 3), axis=0)) > 100 or not (there or maps)
 
 
 # --- names

@@ -134,6 +134,10 @@ class Run:
     help="With --good or --together: share of good parts that may be called anomalous (0.05).",
 )
 @click.option("--shifts", is_flag=True, help="With --good: also good under nine changes of light and camera.")
+@click.option(
+    "--roi", metavar="REGION", help="Look at this part alone: a polygon 'x,y x,y ...' or a picture."
+)
+@click.option("--ignore", metavar="REGION", help="Do not look at this part: a polygon or a picture.")
 @detector_options
 @click.option("--seed", type=int, metavar="N", help="Seed of everything random (0).")
 @click.option(
@@ -164,6 +168,8 @@ def detect(
     together: bool,
     false_alarms: float | None,
     shifts: bool,
+    roi: str | None,
+    ignore: str | None,
     seed: int | None,
     threshold: float | None,
     threshold_logit: float | None,
@@ -193,7 +199,7 @@ def detect(
         require_free(output, overwrite, written)
     tell_skipped(found, quiet)
     name = detector or ("memory" if good else "mutual" if together else "rwda")
-    settings = () if false_alarms is None else (f"false_alarms={false_alarms}",)
+    settings = _settings(bool(good), together, roi=roi, ignore=ignore, false_alarms=false_alarms)
     chosen = take_options(options, seed)
     if good:
         photos = find_images(good)
@@ -201,8 +207,7 @@ def detect(
         more = (*settings, *("shifts=default",) * shifts)
         ready = _open_with_good(name, chosen, photos, more, quiet)
     else:
-        chosen = replace(chosen, settings=(*settings * together, *chosen.settings))
-        ready = open_detector(name, chosen, quiet=quiet)
+        ready = open_detector(name, replace(chosen, settings=(*settings, *chosen.settings)), quiet=quiet)
     calibration = getattr(ready, "calibration_", None)
     if fail_on_anomaly and given is None and calibration is None and not ready.needs.whole_batch:
         raise UsageError(
@@ -242,6 +247,22 @@ def detect(
     if run.unreadable:  # before anomalous ones: the answer is not complete
         return InputError.exit_code
     return ANOMALOUS if fail_on_anomaly and run.anomalous else 0
+
+
+def _settings(good: bool, together: bool, **given: str | float | None) -> tuple[str, ...]:
+    """Return options of --good and --together as settings of their detectors.
+
+    Raises:
+        UsageError: one was given without either of the two.
+    """
+    said = {name: value for name, value in given.items() if value is not None}
+    if said and not good and not together:
+        flag = next(iter(said)).replace("_", "-")
+        raise UsageError(
+            f"--{flag} needs photos to compare with: use it with --good or --together, or set it when the "
+            "detector is made"
+        )
+    return tuple(f"{name}={value}" for name, value in said.items())
 
 
 def _given_threshold(score: float | None, logit: float | None) -> float | None:

@@ -17,7 +17,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from zeroflaw.corruptions import corrupt, parse_corruption
-from zeroflaw.detectors.base import Fitted, embed
+from zeroflaw.detectors.base import Fitted, embed, sized
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs, digest
 from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
@@ -97,7 +97,8 @@ class Memory(PatchDetector):
         self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
     ) -> Fitted:
         words, said = self._word_scorer(progress)
-        empty = MemoryScorer(self._spec(backbone), words)
+        inside = self._inside(backbone, sized(inputs.reference[0]))
+        empty = MemoryScorer(self._spec(backbone), words, inside)
         rows: dict[int, list[Floats]] = {}
         owners: list[int] = []
         shown: list[ImageFeatures] = []  # features of the photos and their shifted copies

@@ -118,7 +118,8 @@ class Mutual(PatchDetector):
             for some in batches(numbers, BATCH)
         ]
         partners = ImageFeatures.join(parts)
-        ready = scorer.among(partners, numbers)
+        inside = self._inside(self.backbone_, sized(pictures[numbers[0]]))
+        ready = replace(scorer, inside=inside).among(partners, numbers)
         own = replace(ready, numbers=tuple(numbers)).judge(partners, [(1, 1)] * len(numbers), maps=True)
         assert own.maps is not None
         peaks = [float(drawn.max()) for drawn in own.maps]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 from typing_extensions import override
 
@@ -13,7 +15,8 @@ from zeroflaw.detectors.presets import open_fitted
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.memory import PatchSpec
-from zeroflaw.runtime.scorer import TextScorer
+from zeroflaw.runtime.regions import patch_mask, region_of_interest
+from zeroflaw.runtime.scorer import Size, TextScorer
 from zeroflaw.runtime.stream import Progress
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.towers.patches import check_sizes, default_sizes
@@ -33,6 +36,9 @@ class PatchDetector(BackboneDetector):
         sizes: input sizes in pixels at which patches are compared; () is the backbone's own and 1.6 times
             that.
         top: patches whose mean distance is the image's.
+        roi: the part of every photo that is looked at: corners of a polygon, "x,y x,y x,y", or a picture that
+            is not black there (`zeroflaw.runtime.regions.region_of_interest`); "" is all of it.
+        ignore: the part that is not looked at, in the same manner.
     """
 
     object: str | None = None
@@ -40,6 +46,8 @@ class PatchDetector(BackboneDetector):
     words_weight: Annotated[float, Field(ge=0, le=100)] = 0.1
     sizes: tuple[Annotated[int, Field(ge=16, le=4096)], ...] = ()
     top: Annotated[int, Field(ge=1, le=1000)] = 5
+    roi: str = ""
+    ignore: str = ""
 
     @override
     def _check_backbone(self, backbone: Backbone) -> None:
@@ -47,6 +55,23 @@ class PatchDetector(BackboneDetector):
 
     def _sizes(self, backbone: Backbone) -> tuple[int, ...]:
         return tuple(sorted(set(self.sizes or default_sizes(backbone))))
+
+    def _inside(self, backbone: Backbone, size: Size) -> npt.NDArray[np.int64]:
+        """Return which patches of the finest grid are looked at; ``size`` is that of a photo in pixels.
+
+        Raises:
+            UsageError: nothing is left.
+            ImageError: a picture of a region cannot be read.
+        """
+        if not self.roi and not self.ignore:
+            return np.zeros(0, np.int64)
+        wanted = region_of_interest(self.roi, size) if self.roi else np.ones(size, bool)
+        if self.ignore:
+            wanted &= ~region_of_interest(self.ignore, size)
+        if not wanted.any():
+            raise UsageError("roi and ignore leave nothing of the photos; mark other parts")
+        side = max(self._sizes(backbone)) // backbone.model.config.vision.patch_size
+        return patch_mask(wanted, (side, side)).astype(np.int64).ravel()
 
     def _spec(self, backbone: Backbone) -> PatchSpec:
         sizes = self._sizes(backbone)

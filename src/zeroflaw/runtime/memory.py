@@ -67,12 +67,14 @@ class PatchScorer(Scorer):
     Attributes:
         choices: see `PatchSpec`.
         words: the scorer of words beside it, or None.
+        inside: 1 for the patches of the finest grid that are looked at, (P,); empty for all of them.
     """
 
     own_name: ClassVar[str]
 
     choices: PatchSpec
     words: TextScorer | None = None
+    inside: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @override
     def request(self, maps: bool) -> FeatureRequest:
@@ -107,7 +109,10 @@ class PatchScorer(Scorer):
             side = math.isqrt(found[size].shape[1])
             for row, picture in enumerate(found[size].reshape(-1, side, side)):
                 total[row] += upsample(picture / scale, (finest, finest)).ravel()
-        return np.maximum(total, NEAR)
+        total = np.maximum(total, NEAR)
+        if len(self.inside):
+            total[:, self.inside == 0] = NEAR
+        return total
 
     def with_choices(self, **changed: object) -> Self:
         """Return the same scorer with some of its choices changed."""
@@ -164,6 +169,7 @@ class MemoryScorer(PatchScorer):
             **{f"words.{name}": value for name, value in heads.items()},
             **{f"memory.{size}": memory for size, memory in self.memories.items()},
             **{f"owner.{size}": owner for size, owner in self.owners.items()},
+            **region_arrays(self.inside),
         }
 
     @classmethod
@@ -181,7 +187,7 @@ class MemoryScorer(PatchScorer):
                 )
             memories[size] = memory.astype(np.float32)  # type: ignore[union-attr]
             owners[size] = owner.astype(np.int64)  # type: ignore[union-attr]
-        return cls(choices, words, memories, owners)
+        return cls(choices, words, read_region(arrays), memories, owners)
 
 
 def read_spec(spec: Mapping[str, object], arrays: Arrays) -> tuple[PatchSpec, TextScorer | None]:
@@ -198,6 +204,25 @@ def read_spec(spec: Mapping[str, object], arrays: Arrays) -> tuple[PatchSpec, Te
         raise DetectorError("'scorer' in config.json must hold one 'scale' a size; save the detector again")
     heads = {k.removeprefix("words."): v for k, v in arrays.items() if k.startswith("words.")}
     return choices, None if words is None else TextScorer.read(words, heads)
+
+
+def region_arrays(inside: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the region of interest as it is saved: nothing where all is looked at."""
+    return {"inside": inside} if len(inside) else {}
+
+
+def read_region(arrays: Arrays) -> npt.NDArray[np.int64]:
+    """Read what `region_arrays` returned.
+
+    Raises:
+        DetectorError: it is no square grid of zeros and ones, or marks nothing.
+    """
+    inside = arrays.get("inside", np.zeros(0, np.int64))
+    square = inside.ndim == 1 and math.isqrt(len(inside)) ** 2 == len(inside)
+    known = set(np.unique(inside).tolist()) <= {0, 1}
+    if inside.dtype != np.int64 or not square or not known or (len(inside) and not inside.any()):
+        raise DetectorError("'inside' in head.safetensors is no region of interest; save the detector again")
+    return inside.astype(np.int64)
 
 
 def nearest(queries: Floats, memory: Floats) -> Doubles:
@@ -329,7 +354,7 @@ class MutualScorer(PatchScorer):
     @override
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         heads = {} if self.words is None else self.words.arrays()
-        return {f"words.{name}": value for name, value in heads.items()}
+        return {**{f"words.{n}": value for n, value in heads.items()}, **region_arrays(self.inside)}
 
     @classmethod
     @override
@@ -340,7 +365,7 @@ class MutualScorer(PatchScorer):
             raise DetectorError(
                 "'scorer' in config.json must hold 'most_partners' and 'seed'; save the detector again"
             )
-        return cls(choices, words, most_partners=most, seed=seed)
+        return cls(choices, words, read_region(arrays), most_partners=most, seed=seed)
 
 
 def require_several(count: int) -> None:

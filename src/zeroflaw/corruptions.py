@@ -103,8 +103,9 @@ def _check(name: str, severity: int) -> None:
 
 
 def _check_name(name: str) -> None:
-    if name not in CORRUPTIONS:
-        known = f"{closest(name, CORRUPTIONS)} (known: {', '.join(CORRUPTIONS)})"
+    every = (*CORRUPTIONS, *SHIFTS)
+    if name not in every:
+        known = f"{closest(name, every)} (known: {', '.join(every)})"
         raise UsageError(f"there is no corruption '{printable(name)}'{known}")
 
 

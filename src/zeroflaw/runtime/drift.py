@@ -21,6 +21,7 @@ from zeroflaw.runtime.prediction import Prediction
 
 SIDE = 256  # pixels at which photos are measured
 FEWEST = 8  # photos that a change can be told from
+LOW, HALF_LOW = 0.15, 0.3  # p-values that most photos have only after a change; where it shows, too
 FAR = 4.0  # standard deviations of a mean that are too many
 NAMES = ("brightness", "contrast", "sharpness", "noise")
 
@@ -92,16 +93,17 @@ class Watch:
         """Say that light, lens, camera or product have changed, if most photos are unlike the good ones."""
         if len(self.p_values) < FEWEST:
             return None
-        floor = 1 / (len(self.calibration.good) + 1)
-        share = float(np.mean(np.array(self.p_values) <= floor + 1e-9))
+        changed = self.changes()
+        # Of photos like the good ones few have small p-values; flawed parts do, but most parts are good.
+        usual = LOW if not changed else HALF_LOW
+        share = float(np.mean(np.array(self.p_values) <= max(usual, 1 / (len(self.calibration.good) + 1))))
         if share <= 0.5:
             return None
-        changed = self.changes()
         what = f" ({', '.join(changed)})" if changed else ""
         return (
-            f"{share:.0%} of the photos are less like the good photos than any of these: light, lens, camera "
-            f"or product have changed{what}, or most parts are flawed; take new good photos, or compare the "
-            "photos with one another (--together)"
+            f"{share:.0%} of the photos are less like the good photos than these are like one another: light, "
+            f"lens, camera or product have changed{what}, or most parts are flawed; take new good photos, or "
+            "compare the photos with one another (--together)"
         )
 
     def changes(self) -> Sequence[str]:

@@ -101,9 +101,9 @@ class Watch:
             return None
         what = f" ({', '.join(changed)})" if changed else ""
         return (
-            f"{share:.0%} of the photos are less like the good photos than these are like one another: light, "
-            f"lens, camera or product have changed{what}, or most parts are flawed; take new good photos, or "
-            "compare the photos with one another (--together)"
+            f"{share:.0%} of the photos are unlike the good photos, more than those are unlike each other: "
+            f"light, lens, camera or product have changed{what}, or most parts are flawed; take new good "
+            "photos, or compare the photos with one another (--together)"
         )
 
     def changes(self) -> Sequence[str]:

@@ -279,7 +279,7 @@ def _given_threshold(score: float | None, logit: float | None) -> float | None:
         raise UsageError(
             f"--threshold wants a score from 0 to 1, got {score}; log-odds go to --threshold-logit"
         )
-    return float(log_odds(score))
+    return float(log_odds(min(max(score, 1e-300), 1 - 1e-16)))  # finite, as JSON wants it
 
 
 def _without_good(found: ImageList, good: ImageList, quiet: bool) -> ImageList:

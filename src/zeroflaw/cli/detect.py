@@ -238,7 +238,7 @@ def detect(
         maps = output is not None and not no_maps
         judged = ready.predict(found.paths, maps=maps, batch_size=batch_size, on_error=run.refuse)
         if given is not None:
-            judged = (prediction.with_threshold(given, GIVEN) for prediction in judged)
+            judged = (_with_given(prediction, given) for prediction in judged)
         run.write(found.paths, judged)
         lines = results.finish(output, alarm=None if watch is None else watch.alarm())
     say(run.summary(time.perf_counter() - start), quiet)
@@ -247,6 +247,13 @@ def detect(
     if run.unreadable:  # before anomalous ones: the answer is not complete
         return InputError.exit_code
     return ANOMALOUS if fail_on_anomaly and run.anomalous else 0
+
+
+def _with_given(prediction: Prediction, threshold: float) -> Prediction:
+    """Return a prediction with the threshold that was given, and all that is known beside it."""
+    return prediction.with_threshold(
+        threshold, GIVEN, p_value=prediction.p_value, map_threshold=prediction.map_threshold
+    )
 
 
 def _settings(good: bool, together: bool, **given: str | float | None) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from zeroflaw.runtime.drift import Watch
 from zeroflaw.runtime.prediction import Prediction
 
 ANOMALOUS = 1
+MOST_FLAWED = 0.3  # share of anomalous photos up to which their majority can be taken for good
 GIVEN = "given with --threshold"
 
 
@@ -46,19 +47,23 @@ class Run:
     Attributes:
         results: takes the rows.
         bar: progress, one step for each image.
+        together: the photos are compared with one another.
         watch: notices when photos are unlike the good ones, or None.
         images: how many were judged.
         anomalous: how many of them are anomalous.
         judged: how many of them got a verdict.
+        origin: where the threshold came from, in words.
         unreadable: how many could not be judged.
     """
 
     results: Results
     bar: Any
     watch: Watch | None = None
+    together: bool = False
     images: int = 0
     anomalous: int = 0
     judged: int = 0
+    origin: str = ""
     unreadable: int = 0
     _waiting: dict[str, ImageError] = field(default_factory=dict)
 
@@ -88,11 +93,19 @@ class Run:
         self.images += 1
         self.anomalous += bool(prediction.label)
         self.judged += prediction.label is not None
+        self.origin = prediction.threshold_from or ""
         if self.watch is not None:
             self.watch.add(prediction)
 
     def warnings(self) -> Iterator[str]:
         """Say what looks wrong, and what would give verdicts where there are none."""
+        if self.together and self.judged:
+            yield self.origin
+            if self.anomalous > MOST_FLAWED * self.images:
+                yield (
+                    f"zeroflaw: {self.anomalous} of {self.images} photos are called anomalous; comparing them "
+                    "with one another takes the majority for good: give good photos with --good"
+                )
         if self.watch is not None:
             alarm, changes = self.watch.alarm(), self.watch.changes()
             if alarm is not None:
@@ -234,7 +247,7 @@ def detect(
             wanted=Wanted(exports, save_maps),
         ) as results,
     ):
-        run = Run(results, bar, watch)
+        run = Run(results, bar, watch, ready.needs.whole_batch)
         maps = output is not None and not no_maps
         judged = ready.predict(found.paths, maps=maps, batch_size=batch_size, on_error=run.refuse)
         if given is not None:

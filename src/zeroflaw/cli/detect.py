@@ -103,8 +103,8 @@ class Run:
             yield self.origin
             if self.anomalous > MOST_FLAWED * self.images:
                 yield (
-                    f"zeroflaw: {self.anomalous} of {self.images} photos are called anomalous; comparing them "
-                    "with one another takes the majority for good: give good photos with --good"
+                    f"zeroflaw: {self.anomalous} of {self.images} photos are called anomalous; comparing "
+                    "them with one another takes the majority for good: give good photos with --good"
                 )
         if self.watch is not None:
             alarm, changes = self.watch.alarm(), self.watch.changes()

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from zeroflaw.detectors.contract import Detector as Detector
     from zeroflaw.detectors.contract import Needs as Needs
     from zeroflaw.detectors.maeday import MAEDAY as MAEDAY
+    from zeroflaw.detectors.memory import Memory as Memory
+    from zeroflaw.detectors.mutual import Mutual as Mutual
     from zeroflaw.detectors.presets import load as load
+    from zeroflaw.detectors.presets import register as register
     from zeroflaw.detectors.promptstyler import PromptStyler as PromptStyler
     from zeroflaw.detectors.rwda import RWDA as RWDA
     from zeroflaw.detectors.shift_words import ShiftWords as ShiftWords
@@ -40,18 +43,22 @@ if TYPE_CHECKING:
     from zeroflaw.images import find_images as find_images
     from zeroflaw.images import read_image as read_image
     from zeroflaw.lab.datasets import open_dataset as open_dataset
+    from zeroflaw.runtime.calibration import Calibration as Calibration
     from zeroflaw.runtime.prediction import Prediction as Prediction
     from zeroflaw.towers.weights import load_backbone as load_backbone
 
 _HOMES = {
     "api": "detect",
+    "corruptions": "corrupt",
     "detectors.acr": "ACR",
     "detectors.anomalyclip": "AnomalyCLIP",
     "detectors.check": "check_detector",
     "detectors.clip_pair": "ClipPair",
     "detectors.contract": "Detector Needs",
     "detectors.maeday": "MAEDAY",
-    "detectors.presets": "load",
+    "detectors.memory": "Memory",
+    "detectors.mutual": "Mutual",
+    "detectors.presets": "load register",
     "detectors.promptstyler": "PromptStyler",
     "detectors.rwda": "RWDA",
     "detectors.shift_words": "ShiftWords",
@@ -60,8 +67,8 @@ _HOMES = {
     "errors": "DatasetError DetectorError ImageError InputError NotFittedError OutputError UsageError "
     "WeightsError WordsError ZeroflawError",
     "images": "Limits find_images read_image",
-    "lab.corruptions": "corrupt",
     "lab.datasets": "open_dataset",
+    "runtime.calibration": "Calibration",
     "runtime.prediction": "Prediction",
     "towers.weights": "load_backbone",
 }

@@ -90,8 +90,8 @@ def test_score_and_map_follow_the_paper(error: str, normalised: bool, tmp_path: 
 
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     pixels = torch.from_numpy(((picture / 255 - mean) / std).transpose(2, 0, 1)[None]).float()
-    assert detector.visible_ is not None
-    slow = slow_map(model, pixels, detector.visible_, hidden_only=error == "hidden")
+    visible = torch.from_numpy(detector.scorer_.visible)  # type: ignore[attr-defined]
+    slow = slow_map(model, pixels, visible, hidden_only=error == "hidden")
     slow = ndimage.gaussian_filter(slow, 1.4, mode="mirror", radius=3)
     assert found.map is not None
     np.testing.assert_allclose(found.map, slow / (1 + slow), atol=1e-5)

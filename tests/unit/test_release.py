@@ -80,7 +80,7 @@ def wanted() -> set[str]:
     found = {path.relative_to(ROOT).as_posix() for path in _files(ROOT / "tests")}
     for path in (ROOT / "tests").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        for parts in re.findall(r"(?:parents\[2\]|\bROOT)((?: / \"[^\"]+\")+)", text):
+        for parts in re.findall(r"(?:__file__\)\.parents\[2\]|\bROOT)((?: / \"[^\"]+\")+)", text):
             found.add("/".join(re.findall(r"\"([^\"]+)\"", parts)))
         for name in _imported(ast.parse(text)):
             module = ROOT / name.replace(".", "/")

@@ -62,7 +62,8 @@ class Variant:
     multiple=True,
     required=True,
     metavar="NAME",
-    help="brightness, contrast, defocus_blur or gaussian_noise; may be repeated.",
+    help="brightness, contrast, defocus_blur, gaussian_noise; or one of our own: motion_blur, jpeg, warmer, "
+    "cooler, moved, darker, side_light, greyer. May be repeated.",
 )
 @click.option(
     "--severity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,7 @@ from zeroflaw.runtime.prediction import Prediction
 ANOMALOUS = 1
 MOST_FLAWED = 0.3  # share of anomalous photos up to which their majority can be taken for good
 GIVEN = "given with --threshold"
+BEYOND = 1e12  # no log-odds are
 
 
 @dataclass
@@ -292,6 +294,8 @@ def _given_threshold(score: float | None, logit: float | None) -> float | None:
         UsageError: it is no score, or both were given.
     """
     if score is None:
+        if logit is not None and not math.isfinite(logit):
+            raise UsageError(f"--threshold-logit wants a finite number, got {logit}")
         return logit
     if logit is not None:
         raise UsageError("--threshold and --threshold-logit are one threshold in two units; give one of them")
@@ -299,7 +303,7 @@ def _given_threshold(score: float | None, logit: float | None) -> float | None:
         raise UsageError(
             f"--threshold wants a score from 0 to 1, got {score}; log-odds go to --threshold-logit"
         )
-    return float(log_odds(min(max(score, 1e-300), 1 - 1e-16)))  # finite, as JSON wants it
+    return float(max(log_odds(min(score, 1 - 1e-16)), -BEYOND))  # finite, as JSON wants it
 
 
 def _without_good(found: ImageList, good: ImageList, quiet: bool) -> ImageList:

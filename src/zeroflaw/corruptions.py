@@ -103,8 +103,8 @@ def _check(name: str, severity: int) -> None:
 
 
 def _check_name(name: str) -> None:
-    if name not in CORRUPTIONS:
-        known = f"{closest(name, CORRUPTIONS)} (known: {', '.join(CORRUPTIONS)})"
+    if name not in (names := (*CORRUPTIONS, *SHIFTS)):
+        known = f"{closest(name, names)} (known: {', '.join(names)})"
         raise UsageError(f"there is no corruption '{printable(name)}'{known}")
 
 

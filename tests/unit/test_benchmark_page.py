@@ -163,7 +163,9 @@ def test_plots_are_drawn_the_same_each_time_and_bars_are_there() -> None:
     def draw() -> str:
         dots = [Dots("a", 0.7, 0.1, [0.5, 0.9], 0.4), Dots("b", None)]
         points = {"a": [(1.0, 0.5, 0.1), (3.0, 0.6, None)]}
-        lines = curves({"k": points, "l": points, "m": points}, dict.fromkeys("klm", "x"), "y", "t", log=True)
+        lines = curves(
+            {"k": points, "l": points, "m": points}, dict.fromkeys("klm", "x"), ("y",), "t", log=True
+        )
         return dot_chart(dots, "x", "a & b") + lines
 
     assert draw() == draw()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from zeroflaw.cli.output import prepare_output, say
 from zeroflaw.cli.progress import fit_bar, with_bar
 from zeroflaw.detectors import Detector, is_folder, make
 from zeroflaw.errors import InputError, UsageError
-from zeroflaw.lab.benchmark.grid import DetectorSpec, Grid
+from zeroflaw.lab.benchmark.grid import DetectorSpec, Grid, can_be_calibrated
 from zeroflaw.lab.benchmark.plan import Plan, units_of
 from zeroflaw.lab.benchmark.results import Results, json_of, listing, notes, write_whole
-from zeroflaw.lab.benchmark.run import Runner, Store, draw_reference
+from zeroflaw.lab.benchmark.run import Runner, Store
 from zeroflaw.lab.datasets import Dataset, open_dataset
+from zeroflaw.runtime.calibration import FEWEST
 
 RESULTS = "metrics.json"
 
@@ -43,7 +44,13 @@ RESULTS = "metrics.json"
     "--shots",
     type=click.IntRange(1, 1000),
     metavar="K",
-    help="Give detectors that need them K good images of each category's training set, drawn by the seed.",
+    help="Give detectors that need them K good images of each category, drawn by the seed.",
+)
+@click.option(
+    "--calibrate",
+    type=click.IntRange(FEWEST, 1000),
+    metavar="K",
+    help="Let K other good images of each category set the threshold of detectors that have none.",
 )
 @click.option(
     "--category", "wanted", multiple=True, metavar="NAME", help="Only this category; may be repeated."
@@ -73,6 +80,7 @@ def evaluate(
     names: tuple[str, ...],
     known_object: bool,
     shots: int | None,
+    calibrate: int | None,
     wanted: tuple[str, ...],
     seeds: tuple[int, ...],
     corruptions: tuple[str, ...],
@@ -92,23 +100,28 @@ def evaluate(
     chosen = take_options(options, None)
     _check(names, chosen, known_object, shots)
     dataset = _chosen(open_dataset(root, layout), wanted)
+    opened = {name: open_detector(name, chosen, quiet=quiet) for name in names if is_folder(name)}
+    photos = shots or 0, calibrate or 0
     grid = Grid(
-        detectors=tuple(_specs(names, chosen, seeds, shots, known_object, quiet)),
+        detectors=tuple(_specs(names, chosen, seeds, photos, known_object, opened, quiet)),
         corruptions=tuple(dict.fromkeys(corruptions)) or ("none",),
         bootstrap=bootstrap,
         batch_size=batch_size,
     )
-    if any(spec.shots for spec in grid.detectors):
-        for category in dataset:  # refused before the first fit, which takes time
-            draw_reference(category, shots or 0, 0)
-    elif shots is not None:
+    if shots is not None and not any(spec.shots for spec in grid.detectors):
         raise UsageError("--shots is for detectors that need reference images, and none of these does")
-    opened = {name: open_detector(name, chosen, quiet=quiet) for name in names if is_folder(name)}
+    if calibrate is not None and not any(spec.calibrate for spec in grid.detectors):
+        raise UsageError("--calibrate is for detectors without a threshold, and each of these sets its own")
+    units = units_of(grid, [(root, dataset)])
+    for unit in units:  # refused before the first fit, which takes time
+        for lacking in (unit.photos(cell).lacking for cell in unit.cells):
+            if lacking is not None:
+                raise UsageError(lacking)
     if output is not None:
         prepare_output(output, RESULTS, overwrite)
     for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
         say(f"zeroflaw: {problem}", quiet)
-    found = _run(Plan(grid, units_of(grid, [(root, dataset)])), opened, quiet)
+    found = _run(Plan(grid, units), opened, quiet)
     for line in (*listing(found).text(), *(f"note: {note}" for note in notes(found))):
         say(line, quiet)
     if any(row.is_partial("pixel_auroc") for row in found.rows):
@@ -152,28 +165,37 @@ def _specs(
     names: Sequence[str],
     chosen: DetectorOptions,
     seeds: tuple[int, ...],
-    shots: int | None,
+    photos: tuple[int, int],
     known_object: bool,
+    opened: Mapping[str, Detector],
     quiet: bool,
 ) -> Iterator[DetectorSpec]:
-    """Yield the detectors of the grid; each gets those of the options that it can use and no other needs."""
+    """Yield the detectors of the grid; each gets those of the options that it can use and no other needs.
+
+    ``photos`` are the numbers of shots and of photos to calibrate with.
+    """
+    shots, calibrate = photos
     for name, label in zip(names, _labels(names), strict=True):
         if is_folder(name):
-            yield DetectorSpec(name=name, label=label)
+            ready = opened[name]
+            needed = can_be_calibrated(ready) and getattr(ready, "calibration_", None) is None
+            yield DetectorSpec(name=name, label=label, calibrate=calibrate if needed else 0)
             continue
         mine = chosen.only_for(name, names)
         parameters, kind = mine.parameters(name), make(name)
         backbone = {"backbone": kind.get_params()["backbone"]} if "backbone" in kind.get_params() else {}
         seed = parameters.pop("seed", None)
-        photos = replace(mine, auxiliary=None).given(quiet=quiet).get("reference", ())
+        reference = replace(mine, auxiliary=None).given(quiet=quiet).get("reference", ())
         yield DetectorSpec(
             name=name,
             label=label,
             parameters={**backbone, **parameters},
             known_object=known_object and "object" in kind.get_params() and "object" not in parameters,
             seeds=(seed,) if seed is not None else tuple(dict.fromkeys(seeds)) or (0,),
-            shots=shots if shots is not None and kind.needs.reference_images else 0,
-            reference=tuple(photos),
+            shots=shots if kind.needs.reference_images else 0,
+            # Detectors with this parameter set a threshold when they are fitted, or when they judge.
+            calibrate=calibrate if can_be_calibrated(kind) and "false_alarms" not in kind.get_params() else 0,
+            reference=tuple(reference),
             auxiliary=None if mine.auxiliary is None else str(mine.auxiliary),
         )
 

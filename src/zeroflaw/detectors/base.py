@@ -143,6 +143,11 @@ class BackboneDetector(Detector):
         return {} if self.fitted_ is None else self.fitted_.words
 
     @property
+    def threshold_rule(self) -> str | None:
+        """How the threshold of its verdicts is found, or None where it gives none."""
+        return None if self.calibration_ is None else self.calibration_.rule
+
+    @property
     def feature_key(self) -> tuple[str, ...]:
         """What detectors have in common when they can share features of images."""
         tiles = ["tiles"] if self.request(False).tile else []
@@ -201,26 +206,14 @@ class BackboneDetector(Detector):
         return embed(self.backbone_, images, request)
 
     def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> list[Prediction]:
-        """Judge images whose features are known.
+        """Judge images whose features are known; a calibrated detector gives verdicts and p-values, too.
 
         ``sizes`` are heights and widths of the images in pixels. Detectors that need the whole batch are
         given all images at once.
         """
-        return self.scorer_.judge(features, sizes, maps=maps).predictions(sizes)
-
-    @override
-    def predict(
-        self,
-        images: Iterable[Any],
-        *,
-        maps: bool = False,
-        batch_size: int = 8,
-        on_error: OnError | None = None,
-    ) -> Iterator[Prediction]:
-        """Judge images; see `Detector.predict`. A calibrated detector gives verdicts and p-values, too."""
-        found = super().predict(images, maps=maps, batch_size=batch_size, on_error=on_error)
+        found = self.scorer_.judge(features, sizes, maps=maps).predictions(sizes)
         calibration = self.calibration_
-        return found if calibration is None else map(calibration.judged, found)
+        return found if calibration is None else [calibration.judged(one) for one in found]
 
     def calibrate(
         self,

@@ -27,7 +27,7 @@ from zeroflaw.runtime.calibration import Calibration, from_majority
 from zeroflaw.runtime.features import Floats, ImageFeatures
 from zeroflaw.runtime.memory import MutualScorer, require_several, rescored
 from zeroflaw.runtime.prediction import Prediction
-from zeroflaw.runtime.scorer import Scorer
+from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.scores import expit
 from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_numbered
 from zeroflaw.towers.backbone import Backbone
@@ -68,6 +68,20 @@ class Mutual(PatchDetector):
         choices = self._spec(backbone).model_copy(update=update)
         return Fitted(MutualScorer(choices, words, most_partners=self.partners, seed=self.seed), said)
 
+    @property
+    @override
+    def threshold_rule(self) -> str:
+        return super().threshold_rule or "robust"
+
+    @override
+    def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> list[Prediction]:
+        scorer = self.scorer_
+        assert isinstance(scorer, MutualScorer)
+        numbers = scorer.choose(len(features))
+        ready, calibration = self._among(features.rows(numbers), numbers, sizes[numbers[0]])
+        found = ready.judge(features, sizes, maps=maps).predictions(sizes)
+        return [calibration.judged(one) for one in self._smoothed(found, features.image)]
+
     @override
     def _predict_all(
         self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
@@ -93,10 +107,15 @@ class Mutual(PatchDetector):
             found += ready * bool(self.neighbours)
             wholes += [features.image] * bool(self.neighbours)
         if found:
-            smooth = rescored(np.array([p.logit for p in found]), np.concatenate(wholes), self.neighbours)
-            for prediction, value in zip(found, smooth, strict=True):
-                moved = dataclasses.replace(prediction, logit=float(value), score=float(expit(value)))
-                yield calibration.judged(moved)
+            yield from map(calibration.judged, self._smoothed(found, np.concatenate(wholes)))
+
+    def _smoothed(self, found: Sequence[Prediction], wholes: Floats) -> Sequence[Prediction]:
+        """Smooth scores over like images, whose embeddings are (N, E), where that is wanted."""
+        if not self.neighbours:
+            return found
+        values = rescored(np.array([one.logit for one in found]), wholes, self.neighbours).tolist()
+        pairs = zip(found, values, strict=True)
+        return [dataclasses.replace(one, logit=value, score=float(expit(value))) for one, value in pairs]
 
     def _among_partners(self, listed: Sequence[Any]) -> tuple[MutualScorer, Calibration]:
         """Draw the partners among photos that can be read, and take zero and threshold from them."""
@@ -117,13 +136,21 @@ class Mutual(PatchDetector):
             embed(self.backbone_, [pictures[n] for n in some], scorer.request(False))
             for some in batches(numbers, BATCH)
         ]
-        partners = ImageFeatures.join(parts)
-        inside = self._inside(self.backbone_, sized(pictures[numbers[0]]))
-        ready = replace(scorer, inside=inside).among(partners, numbers)
+        return self._among(ImageFeatures.join(parts), numbers, sized(pictures[numbers[0]]))
+
+    def _among(
+        self, partners: ImageFeatures, numbers: Sequence[int], size: Size
+    ) -> tuple[MutualScorer, Calibration]:
+        """Take zero and threshold from the partners, whose places among all photos are ``numbers``; ``size``
+        is that of one of them in pixels.
+        """
+        scorer = self.scorer_
+        assert isinstance(scorer, MutualScorer)
+        ready = replace(scorer, inside=self._inside(self.backbone_, size)).among(partners, numbers)
         own = replace(ready, numbers=tuple(numbers)).judge(partners, [(1, 1)] * len(numbers), maps=True)
         assert own.maps is not None
         peaks = [float(drawn.max()) for drawn in own.maps]
-        return ready, Calibration(
+        return ready, self.calibration_ or Calibration(
             detector="",
             rule="robust",
             threshold=from_majority(own.logits.tolist(), self.false_alarms),

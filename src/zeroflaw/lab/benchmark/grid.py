@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
-from zeroflaw.detectors import PRESETS, is_folder, make
+from zeroflaw.detectors import PRESETS, Detector, is_folder, make
 from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError, closest
 from zeroflaw.files import read_toml
 from zeroflaw.lab.datasets import LAYOUTS
 from zeroflaw.lab.evaluation import read_corruption
 from zeroflaw.parameters import Record, Seed
+from zeroflaw.runtime.calibration import FEWEST
 
 _MOST_BYTES = 1 << 20
 READY = Path(__file__).parent / "grids"
@@ -51,6 +52,11 @@ def _layout(name: str) -> str:
 Name = Annotated[str, AfterValidator(_filled)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_once)]
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(_once)]
+Shots = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=1000)], ...],
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
+    AfterValidator(_once),
+]
 
 
 class DataSpec(Record):
@@ -62,7 +68,9 @@ class DataSpec(Record):
 
 
 class _Detector(Record):
-    """A table ``[[detectors]]``: one detector for each combination of what ``sweep`` lists."""
+    """A table ``[[detectors]]``: one detector for each combination of what ``sweep`` and ``shots``
+    list.
+    """
 
     name: Name
     label: Name | None = None
@@ -70,7 +78,8 @@ class _Detector(Record):
     parameters: dict[str, Any] = Field(default_factory=dict)
     sweep: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     seeds: Seeds | None = None
-    shots: Annotated[int, Field(ge=1, le=1000)] | None = None
+    shots: Shots = ()
+    calibrate: Annotated[int, Field(ge=FEWEST, le=1000)] = 0
     auxiliary: Name | None = None
 
 
@@ -98,7 +107,8 @@ class DetectorSpec:
         known_object: whether it is told the name of each category.
         seeds: it is fitted with.
         shots: reference images it gets of each category; 0 for none.
-        reference: images that it gets instead, the same for all categories.
+        calibrate: other good images of each category that set its threshold; 0 for none.
+        reference: images that it gets instead of shots, the same for all categories.
         auxiliary: folder of the data set it learns from, or None.
     """
 
@@ -108,6 +118,7 @@ class DetectorSpec:
     known_object: bool = False
     seeds: tuple[int, ...] = (0,)
     shots: int = 0
+    calibrate: int = 0
     reference: tuple[Path, ...] = ()
     auxiliary: str | None = None
 
@@ -154,10 +165,17 @@ def _check_detector(spec: DetectorSpec, backbones: tuple[str, ...]) -> None:
     if spec.known_object and ("object" in spec.parameters or "object" not in kind.get_params()):
         why = "is given one by its parameters" if "object" in spec.parameters else "is never told a name"
         raise UsageError(f"detector '{spec.label}' {why}; leave out object = \"known\"")
+    if spec.calibrate and not can_be_calibrated(kind):
+        raise UsageError(f"detector '{spec.label}' finds its threshold by itself; leave out calibrate")
     has_reference = spec.shots > 0 or bool(spec.reference)
     require(spec.label, kind.needs, reference=has_reference, auxiliary=spec.auxiliary is not None)
     for backbone, seed in itertools.product(backbones, spec.seeds):
         make(spec.name, **cell_parameters(spec, backbone, seed))
+
+
+def can_be_calibrated(kind: Detector) -> bool:
+    """Whether good photos can set the threshold of a detector; what is judged by the batch has its own."""
+    return hasattr(kind, "calibrate") and not kind.needs.whole_batch
 
 
 def cell_parameters(spec: DetectorSpec, backbone: str, seed: int) -> dict[str, Any]:
@@ -213,29 +231,36 @@ def _specs(table: _Detector, seeds: tuple[int, ...], beside: Path) -> Iterator[D
     for key, values in table.sweep.items():
         if not values:
             raise UsageError(f"sweep of detector '{name}' must list at least one {key}")
-    for values in itertools.product(*table.sweep.values()):
-        setting = dict(zip(table.sweep, values, strict=True))
-        swept = ", ".join(f"{key} {_shown(value)}" for key, value in setting.items())
+    for *chosen, shots in itertools.product(*table.sweep.values(), table.shots or (0,)):
+        setting = dict(zip(table.sweep, chosen, strict=True))
+        swept = ", ".join(
+            [
+                *(f"{key} {_shown(value)}" for key, value in setting.items()),
+                *([f"{shots} shot{'s' * (shots > 1)}"] if len(table.shots) > 1 else []),
+            ]
+        )
         yield DetectorSpec(
             name=name,
             label=" ".join([table.label or name, *([swept] if swept else [])]),
             parameters={**table.parameters, **setting},
             known_object=table.object == "known",
             seeds=table.seeds or seeds,
-            shots=table.shots or 0,
+            shots=shots,
+            calibrate=table.calibrate,
             auxiliary=table.auxiliary,
         )
 
 
 def _saved(table: _Detector, beside: Path) -> DetectorSpec:
-    """Return a detector that was fitted and saved before: nothing about it can be chosen."""
-    if extra := sorted(table.model_fields_set - {"name", "label"}):
+    """Return a detector that was fitted and saved before: only its threshold can be chosen."""
+    if extra := sorted(table.model_fields_set - {"name", "label", "calibrate"}):
         raise UsageError(f"'{table.name}' is a saved detector and takes no '{extra[0]}'; leave it out")
     places = (Path(table.name), beside / table.name)
     folder = next((place for place in places if (place / "config.json").is_file()), None)
     if folder is None:
         raise UsageError(f"'{table.name}' is not a saved detector: it has no config.json; check the path")
-    return DetectorSpec(name=f"{folder.parent}/{folder.name}", label=table.label or table.name)
+    place = f"{folder.parent}/{folder.name}"
+    return DetectorSpec(name=place, label=table.label or table.name, calibrate=table.calibrate)
 
 
 def _shown(value: Any) -> str:

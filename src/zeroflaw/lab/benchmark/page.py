@@ -26,6 +26,7 @@ from zeroflaw.lab.benchmark.plan import Unit
 from zeroflaw.lab.benchmark.plots import Dots
 from zeroflaw.lab.benchmark.reproduce import Comparison, Setting, remark, table_of
 from zeroflaw.lab.benchmark.results import (
+    VERDICT_NAMES,
     Note,
     Results,
     Table,
@@ -48,6 +49,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _UP = "mean image AUROC"
+_BUT = ", except of false alarms (lower) and hot : flawed area (near 1)"
 _STARS = (
     "Bold is best. ± is the standard deviation between seeds. * computed on a part of the images, masks or "
     "categories only: see the notes."
@@ -97,7 +99,7 @@ def benchmark_page(found: Results, units: Sequence[Unit]) -> str:
     return _page(
         title=found.title,
         lead=f"{len(found.whole)} results, {sum(row.images for row in found.whole):,} judgements, zeroflaw "
-        f"{__version__}. Higher is better everywhere.",
+        f"{__version__}. Higher is better{_BUT if found.there(VERDICT_NAMES) else ' everywhere'}.",
         warning=", ".join(f"{count} {what}" for what, count in odd.items() if count),
         chart=_means_chart(found) if found.whole and plots.are_possible() else None,
         table=tables[0],
@@ -191,20 +193,33 @@ def _comparison_chart(measured: Sequence[Comparison]) -> Plot:
 
 
 def _severities(found: Results) -> Iterator[Section]:
-    """One plot per corruption that was measured at two severities or more; severity 0 is the clean image."""
+    """One plot per corruption that was measured at two severities or more; severity 0 is the clean image.
+
+    Where there are verdicts, false alarms stand at the right.
+    """
+    kinds = dict.fromkeys(line.corruption.partition(":")[0] for line in found.summary)
+    up = {"image_auroc": _UP} | dict.fromkeys(found.there(["false_alarms"]), "mean false alarms")
     figures: dict[str, _Points] = {}
-    for kind in dict.fromkeys(line.corruption.partition(":")[0] for line in found.summary):
-        for line in found.summary if kind != "none" else ():
-            name, _, severity = line.corruption.partition(":")
-            middle, std = line.means["image_auroc"]
-            if name in (kind, "none") and middle is not None:
-                points = figures.setdefault(kind, {}).setdefault(found.name(line), [])
-                points.append((float(severity or 0), middle, std))
-    steep = {kind: lines for kind, lines in figures.items() if max(map(len, lines.values())) > 2}
-    if steep:
-        across = {kind: f"severity of {kind.replace('_', ' ')}" for kind in steep}
-        svg = plots.curves(steep, across, _UP, "image AUROC by severity")
-        yield Section("Severity", [Plot(svg, "Severity 0 is the clean image.")])
+    across: dict[str, str] = {}
+    for kind in kinds:
+        drawn = {metric: _by_severity(found, kind, metric) for metric in up}
+        if kind != "none" and max(map(len, drawn["image_auroc"].values()), default=0) > 2:
+            figures |= {f"{kind} {metric}": lines for metric, lines in drawn.items()}
+            across |= {f"{kind} {metric}": f"severity of {kind.replace('_', ' ')}" for metric in up}
+    if figures:
+        svg = plots.curves(figures, across, tuple(up.values()), "by severity")
+        said = " Thresholds are those of clean images." if len(up) > 1 else ""
+        yield Section("Severity", [Plot(svg, f"Severity 0 is the clean image.{said}")])
+
+
+def _by_severity(found: Results, kind: str, metric: str) -> _Points:
+    lines: _Points = {}
+    for line in found.summary:
+        name, _, severity = line.corruption.partition(":")
+        middle, std = line.means[metric]
+        if name in (kind, "none") and middle is not None:
+            lines.setdefault(found.name(line), []).append((float(severity or 0), middle, std))
+    return lines
 
 
 def _sweeps(found: Results) -> Iterator[Section]:
@@ -213,10 +228,11 @@ def _sweeps(found: Results) -> Iterator[Section]:
     groups: dict[str, _Points] = {}
     for line in found.summary:
         spec, (middle, std) = specs[line.detector], line.means["image_auroc"]
-        same = {key: spec[key] for key in ("known_object", "shots", "auxiliary") if spec[key]}
-        for key, value in spec["parameters"].items():
+        same = {key: spec[key] for key in ("known_object", "calibrate", "auxiliary") if spec[key]}
+        values = spec["parameters"] | ({"shots": spec["shots"]} if spec["shots"] else {})
+        for key, value in values.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool) and middle is not None:
-                rest = {k: v for k, v in spec["parameters"].items() if k != key} | same
+                rest = {k: v for k, v in values.items() if k != key} | same
                 fixed = ", ".join([spec["name"], *(f"{k.replace('_', ' ')} {v}" for k, v in rest.items())])
                 name = f"{found.name(line).replace(line.detector, fixed, 1)}, {line.corruption}"
                 groups.setdefault(key, {}).setdefault(name, []).append((float(value), middle, std))
@@ -225,7 +241,7 @@ def _sweeps(found: Results) -> Iterator[Section]:
             xs = [x for points in lines.values() for x, *_ in points]
             log = min(xs) > 0 and max(xs) / min(xs) >= 20
             yield Section(
-                f"Sweep of {key}", [Plot(plots.curves({key: lines}, {key: key}, _UP, key, log=log))]
+                f"Sweep of {key}", [Plot(plots.curves({key: lines}, {key: key}, (_UP,), key, log=log))]
             )
 
 

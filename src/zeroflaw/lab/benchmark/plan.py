@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -45,6 +46,7 @@ class Cell:
             **asdict(self.spec),
             "seeds": None,
             "label": None,
+            "calibrate": None,  # the fit is that without
             "reference": [str(path) for path in self.spec.reference],
             "files": self.files,
             # Of a saved detector its content counts, not the place.
@@ -52,6 +54,24 @@ class Cell:
             "backbone": self.backbone,
             "seed": self.seed,
         }
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The good photos of a cell.
+
+    Attributes:
+        reference: that the detector is fitted on.
+        calibration: that set its threshold; none of them is a reference image.
+        left_out: those of the test that this detector or another one with its seed gets, so that all are
+            measured on the same images.
+        lacking: why there are none, or None.
+    """
+
+    reference: tuple[Record, ...] = ()
+    calibration: tuple[Record, ...] = ()
+    left_out: tuple[Record, ...] = ()
+    lacking: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,12 +85,47 @@ class Unit:
     @cached_property
     def images(self) -> str:
         """Fingerprint of the images that are judged."""
-        return _of_records(self.category.test)
+        return of_records(self.category.test)
+
+    def photos(self, cell: Cell) -> Photos:
+        """Return the good photos of a cell, drawn by its seed: fewer are the first ones of more.
+
+        They are training images, where there are enough for every detector with that seed; else good images
+        of the test, of which at least one stays.
+        """
+        mine, (drawn, of_test) = cell.spec.shots + cell.spec.calibrate, self._drawn[cell.seed]
+        left_out = drawn if of_test else ()
+        if mine > len(drawn):
+            good = sum(record.label == 0 for record in self.category.test)
+            return Photos(
+                left_out=left_out,
+                lacking=f"{mine} good photos were wanted, but there are {len(self.category.train)} training "
+                f"images of {self.category.name} and {good} good test images, one of which has to stay; take "
+                "fewer, or leave the category out",
+            )
+        return Photos(drawn[: cell.spec.shots], drawn[cell.spec.shots : mine], left_out)
 
     @cached_property
-    def references(self) -> str:
-        """Fingerprint of the images that reference images are drawn from."""
-        return _of_records(self.category.train)
+    def _drawn(self) -> dict[int, tuple[tuple[Record, ...], bool]]:
+        """Good photos by seed, in the order in which they are used, and whether they are of the test."""
+        needs: dict[int, set[int]] = {}
+        for cell in self.cells:
+            needs.setdefault(cell.seed, set()).add(cell.spec.shots + cell.spec.calibrate)
+        found: dict[int, tuple[tuple[Record, ...], bool]] = {}
+        for seed, wanted in needs.items():
+            if not any(wanted):
+                found[seed] = (), False
+                continue
+            pool, of_test = self.category.train, False
+            if max(wanted) > len(pool):
+                good = [record for record in self.category.test if record.label == 0]
+                if any(len(pool) < count < len(good) for count in wanted):
+                    pool, of_test = good, True
+            most = len(pool) - of_test
+            count = max((count for count in wanted if count <= most), default=0)
+            order = random.Random(f"{seed} {self.category.name}").sample(range(len(pool)), len(pool))
+            found[seed] = tuple(pool[number] for number in order[:count]), of_test
+        return found
 
     @property
     def name(self) -> str:
@@ -245,16 +300,18 @@ def find_root(name: str, places: Sequence[Path]) -> str:
 
 def fit_facts(unit: Unit, cell: Cell) -> dict[str, Any]:
     """Return all that decides a fitted detector; the category counts only where the detector sees it."""
+    name, spec = unit.category.name, cell.spec
     return {
         "version": __version__,
         "cell": cell.identity,
-        "object": unit.category.object_name if cell.spec.known_object else None,
-        "reference": [unit.category.name, unit.references] if cell.spec.shots else None,
+        "object": unit.category.object_name if spec.known_object else None,
+        "reference": [name, of_records(unit.photos(cell).reference)] if spec.shots else None,
     }
 
 
 def cell_key(unit: Unit, cell: Cell, grid: Grid) -> str:
     """Return a digest of all that decides a result; equal keys mean that it need not be computed again."""
+    photos = unit.photos(cell)
     facts = {
         "schema": SCHEMA,
         "images": unit.images,
@@ -262,6 +319,8 @@ def cell_key(unit: Unit, cell: Cell, grid: Grid) -> str:
         "category": unit.category.name,
         "corruption": unit.corruption,
         "fitted": fit_facts(unit, cell),
+        "calibrate": [cell.spec.calibrate, of_records(photos.calibration)],
+        "left_out": [record.key for record in photos.left_out],
         "bootstrap": grid.bootstrap,
         "batch_size": grid.batch_size,
     }
@@ -276,7 +335,8 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()
 
 
-def _of_records(records: Iterable[Record]) -> str:
+def of_records(records: Iterable[Record]) -> str:
+    """Return the fingerprint of images and their masks."""
     return digest(
         [[r.key, r.label, _of_file(r.image), None if r.mask is None else _of_path(r.mask)] for r in records]
     )

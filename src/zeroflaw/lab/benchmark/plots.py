@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -99,13 +99,21 @@ def dot_chart(lines: Sequence[Dots], across: str, title: str) -> Markup:
 
 
 def curves(
-    plots: Mapping[str, Lines], across: Mapping[str, str], up: str, title: str, *, log: bool = False
+    plots: Mapping[str, Lines],
+    across: Mapping[str, str],
+    up: Sequence[str],
+    title: str,
+    *,
+    log: bool = False,
 ) -> Markup:
-    """Draw a plot for each of ``plots`` on one scale, with one colour for each name in all of them."""
+    """Draw a plot for each of ``plots``, with one colour for each name in all of them.
+
+    ``up`` says what is drawn: one thing, on one scale, or two that take turns, each on a scale of its own.
+    """
     names = list(dict.fromkeys(name for lines in plots.values() for name in lines))
     # Names are below one another: in columns long ones would be cut off.
     height = 2.5 * -(-len(plots) // 2) + 0.19 * len(names) + 0.3
-    figure, all_axes = _figure(len(plots), 7.4, height, share=True)
+    figure, all_axes = _figure(len(plots), 7.4, height, share="all" if len(up) == 1 else "col")
     handles: dict[object, Any] = {}
     for axes, (kind, lines) in zip(all_axes, plots.items(), strict=True):
         for name, points in lines.items():
@@ -120,8 +128,9 @@ def curves(
         axes.minorticks_off()
         axes.set_xlabel(across[kind])
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    for axes in all_axes[::2]:
-        axes.set_ylabel(up)
+    for number, axes in enumerate(all_axes):
+        if number % 2 < len(up):
+            axes.set_ylabel(up[number % 2])
     figure.legend(
         [handles[name] for name in names], names, loc="outside lower left", frameon=False, labelcolor=_INK
     )
@@ -177,7 +186,9 @@ def _look(number: int) -> dict[str, Any]:
     return {"color": _SERIES[number % len(_SERIES)], "linestyle": dash, "linewidth": 1.6}
 
 
-def _figure(plots: int, width: float, height: float, *, share: bool = False) -> tuple[Figure, list[Axes]]:
+def _figure(
+    plots: int, width: float, height: float, *, share: Literal["none", "all", "col"] = "none"
+) -> tuple[Figure, list[Axes]]:
     import matplotlib as mpl  # an extra, and slow to import: only where something is drawn
     from matplotlib.figure import Figure
 

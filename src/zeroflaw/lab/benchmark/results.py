@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from zeroflaw._version import __version__
 from zeroflaw.files import write_bytes
 from zeroflaw.lab.benchmark.plan import Missing
-from zeroflaw.lab.evaluation import SCHEMA, Result, Row, Summary, mean_of, summary_of
+from zeroflaw.lab.evaluation import SCHEMA, VERDICTS, Result, Row, Summary, mean_of, summary_of
 from zeroflaw.lab.evaluation.rows import mean, writable
 
 NAMES = {  # short and long
@@ -26,6 +26,16 @@ NAMES = {  # short and long
     "pixel_auroc": ("P-AUROC", "Pixel AUROC"),
     "pixel_pro": ("PRO", "PRO (to FPR 0.3)"),
 }
+VERDICT_NAMES = {
+    "false_alarms": ("false alarms", "False alarms"),
+    "recall": ("recall", "Recall"),
+    "map_false_alarms": ("map false alarms", "Good images with a hot place"),
+    "iou": ("IoU", "IoU of hot places and masks"),
+    "hot_area_ratio": ("hot : flawed", "Hot area : flawed area"),
+}
+"""Short and long names of figures that only detectors with a threshold have; none is good by itself."""
+_ALL_NAMES = NAMES | VERDICT_NAMES
+_ONLY_WITH_VERDICTS = (*VERDICTS, "threshold_logit", "threshold_rule")
 _MOST_PLACES = 4  # that a note names; of others it gives the number
 
 
@@ -128,6 +138,10 @@ class Results:
         """Means over categories by detector, backbone and corruption."""
         return summary_of(self.results, incomplete=bool(self.missing))
 
+    def there(self, metrics: Iterable[str]) -> list[str]:
+        """Return those of the metrics that have a mean."""
+        return [m for m in metrics if any(line.means[m].mean is not None for line in self.summary)]
+
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing, has failed, or could not be read at all."""
@@ -179,16 +193,17 @@ def plain(text: str) -> str:
 def listing(found: Results) -> Table:
     """Return a line for each row and then for each mean; a star marks what lacks images or masks."""
     lines: list[list[str]] = []
+    names = NAMES | {key: VERDICT_NAMES[key] for key in found.there(("false_alarms", "recall"))}
     for row in found.with_means:
         star = "*" if row.is_partial("pixel_auroc") else " "
         facts = [row.detector, row.place, row.corruption, str(row.seed), f"{row.images}{star}"]
-        lines.append([*facts, *(cell(row.metric(key)) for key in NAMES)])
+        lines.append([*facts, *(cell(row.metric(key)) for key in names)])
     for line in found.summary:
         seeds = f"{len(line.seeds)} seed{'s' * (len(line.seeds) > 1)}"
         star = "*" if line.incomplete or line.incomplete_pixels else " "
         facts = [line.detector, "mean", line.corruption, seeds, star]
-        lines.append([*facts, *(cell(*line.means[key]) for key in NAMES)])
-    head = ["detector", "category", "corruption", "seed", "images", *(name for name, _ in NAMES.values())]
+        lines.append([*facts, *(cell(*line.means[key]) for key in names)])
+    head = ["detector", "category", "corruption", "seed", "images", *(name for name, _ in names.values())]
     if any(line[2] != "none" for line in lines):
         return Table("", head, lines, 3)
     return Table("", [*head[:2], *head[3:]], [[*line[:2], *line[3:]] for line in lines], 2)
@@ -196,17 +211,16 @@ def listing(found: Results) -> Table:
 
 def mean_tables(found: Results) -> Iterator[Table]:
     """Yield a table for each metric that has a value: means over categories, detectors by corruptions."""
-    for metric, (_, title) in NAMES.items():
-        if any(line.means[metric].mean is not None for line in found.summary):
-            columns = {corruption: (corruption, metric) for corruption in found.lines()[1]}
-            yield _means(found, f"{title}, mean over categories", columns).longer_down()
+    for metric in found.there(_ALL_NAMES):
+        columns = {corruption: (corruption, metric) for corruption in found.lines()[1]}
+        yield _means(found, f"{_ALL_NAMES[metric][1]}, mean over categories", columns).longer_down()
 
 
 def metric_table(found: Results) -> Table:
     """Return the means of all metrics that have a value, detectors by metrics, under the first corruption."""
     first = found.lines()[1][:1]
-    there = [m for m in NAMES if any(line.means[m].mean is not None for line in found.summary)]
-    return _means(found, "Mean over categories", {NAMES[m][1]: (c, m) for c in first for m in there})
+    columns = {_ALL_NAMES[m][1]: (c, m) for c in first for m in found.there(_ALL_NAMES)}
+    return _means(found, "Mean over categories", columns)
 
 
 def _means(found: Results, title: str, columns: Mapping[str, tuple[str, str]]) -> Table:
@@ -218,7 +232,12 @@ def _means(found: Results, title: str, columns: Mapping[str, tuple[str, str]]) -
         for head, (corruption, metric) in columns.items():
             line = by.get((row[0], corruption))
             row.append("–" if line is None else cell(*line.means[metric], star=line.is_incomplete(metric)))
-            if line is not None and (mean := line.means[metric].mean) is not None and mean >= best[head][0]:
+            if (
+                line is not None
+                and metric in NAMES
+                and (mean := line.means[metric].mean) is not None
+                and mean >= best[head][0]
+            ):
                 others = best[head][1] if mean == best[head][0] else set()
                 best[head] = mean, others | {number}
     stand_out = {(row, 1 + n) for n, (_, rows_) in enumerate(best.values()) for row in rows_}
@@ -234,9 +253,9 @@ def category_tables(found: Results) -> Iterator[Table]:
         for row in mine:
             place = f"{row.dataset} / {row.place}"
             places.setdefault(place, {}).setdefault(found.name(row), []).append(row)
-        for metric in ("image_auroc", "pixel_auroc"):
+        for metric in ("image_auroc", "pixel_auroc", "false_alarms", "recall"):
             if any(row.metric(metric) is not None for row in mine):
-                title = f"{NAMES[metric][1]} of each category, corruption: {corruption}"
+                title = f"{_ALL_NAMES[metric][1]} of each category, corruption: {corruption}"
                 rows = [
                     [place, *(_over_seeds(by.get(name, []), metric) for name in detectors)]
                     for place, by in places.items()
@@ -294,7 +313,9 @@ def _json(value: Any) -> Any:
 def csv_of(found: Results) -> str:
     """Return all rows as CSV, one a line, the means of domains among them; undefined metrics are empty."""
     stream = io.StringIO()
-    columns = [name for name in Row.model_fields if name not in ("error", "notes", "mean_of_domains")]
+    left_out = {"error", "notes", "mean_of_domains"}
+    left_out |= {name for name in _ONLY_WITH_VERDICTS if all(getattr(r, name) is None for r in found.rows)}
+    columns = [name for name in Row.model_fields if name not in left_out]
     at = columns.index("image_auroc_interval")
     columns[at : at + 1] = ["image_auroc_low", "image_auroc_high"]
     writer = csv.DictWriter(stream, [*columns, "error", "notes"], extrasaction="ignore", lineterminator="\n")

@@ -5,7 +5,7 @@ Each image is decoded once per unit, and embedded once per backbone, for all cel
 
 from __future__ import annotations
 
-import random
+import copy
 import shutil
 import tempfile
 import time
@@ -19,8 +19,18 @@ from pydantic import TypeAdapter, ValidationError
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted
 from zeroflaw.errors import DetectorError, InputError, UsageError
 from zeroflaw.files import read_bytes, write_bytes
-from zeroflaw.lab.benchmark.grid import cell_parameters
-from zeroflaw.lab.benchmark.plan import Cell, Plan, Unit, cell_key, digest, find_root, fit_facts
+from zeroflaw.lab.benchmark.grid import can_be_calibrated, cell_parameters
+from zeroflaw.lab.benchmark.plan import (
+    Cell,
+    Photos,
+    Plan,
+    Unit,
+    cell_key,
+    digest,
+    find_root,
+    fit_facts,
+    of_records,
+)
 from zeroflaw.lab.datasets import Category, open_auxiliary
 from zeroflaw.lab.evaluation import NamedDetector, Result, evaluate_category, read_corruption, reason_of
 from zeroflaw.lab.evaluation.rows import writable
@@ -113,6 +123,7 @@ class Runner:
     retry_failed: bool = False
     opened: Mapping[str, Detector] = field(default_factory=dict)
     _fitted: dict[str, NamedDetector] = field(default_factory=dict)
+    _of_category: dict[str, NamedDetector] = field(default_factory=dict)  # memories of photos are large
 
     def run(self) -> list[Result]:
         """Do what has not been done yet, and return all results in the order of the plan."""
@@ -121,7 +132,11 @@ class Runner:
         images = sum(len(unit.category.test) for unit, _ in todo)
         if done := self.plan.cells - sum(len(cells) for _, cells in todo):
             self.say(f"{done} of {self.plan.cells} results are there already")
+        category = None
         for number, (unit, cells) in enumerate(todo, 1):
+            if unit.category is not category:
+                self._of_category.clear()
+            category = unit.category
             detectors = [self._detector(cell, unit) for cell in cells]  # fits are once only: not timed
             before = time.perf_counter()
             failed = self._measure(unit, cells, detectors)
@@ -168,25 +183,37 @@ class Runner:
 
     def _detector(self, cell: Cell, unit: Unit) -> NamedDetector:
         """Return the fitted detector of a cell, or why there is none; both are remembered."""
-        key = digest(fit_facts(unit, cell))
-        if key not in self._fitted:
+        photos, spec = unit.photos(cell), cell.spec
+        fit = digest(fit_facts(unit, cell))
+        known = self._of_category if spec.shots else self._fitted
+        found = self._once(known, fit, cell, lambda: self._fit(cell, unit.category, photos, fit))
+        if spec.calibrate and (fitted := found.detector) is not None:
+            key = digest([fit, spec.calibrate, of_records(photos.calibration)])
+            found = self._once(self._of_category, key, cell, lambda: _calibrated(fitted, photos))
+        left_out = frozenset(record.image for record in photos.left_out)
+        return replace(found, name=spec.label, left_out=left_out)
+
+    def _once(
+        self, known: dict[str, NamedDetector], key: str, cell: Cell, make: Callable[[], Detector]
+    ) -> NamedDetector:
+        if key not in known:
             try:
-                detector = self._fit(cell, unit.category, key)
+                detector = make()
                 seed = getattr(detector, "seed", cell.seed)
-                self._fitted[key] = NamedDetector(cell.spec.label, seed, detector)
+                known[key] = NamedDetector(cell.spec.label, seed, detector)
             except Exception as error:  # whatever it is, it is that cell's; the others go on
                 if self.store.folder is None:
                     raise
                 failed = NamedDetector(cell.spec.label, cell.seed, None, reason_of(error), cell.backbone)
-                self._fitted[key] = failed
-        return replace(self._fitted[key], name=cell.spec.label)
+                known[key] = failed
+        return known[key]
 
-    def _fit(self, cell: Cell, category: Category, key: str) -> Detector:
+    def _fit(self, cell: Cell, category: Category, photos: Photos, key: str) -> Detector:
         """Fit a detector, or take the one that was fitted before the process ended."""
         spec = cell.spec
         if is_folder(spec.name):
             return self.opened[spec.name] if spec.name in self.opened else load(spec.name)
-        parameters, given = cell_parameters(spec, cell.backbone, cell.seed), self._given(cell, category)
+        parameters, given = cell_parameters(spec, cell.backbone, cell.seed), self._given(cell, photos)
         if spec.known_object:
             parameters["object"] = category.object_name
         if self.store.folder is None:
@@ -194,7 +221,9 @@ class Runner:
         plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in spec.name)
         folder = self.store.folder / "detectors" / f"{plain}-{key[:16]}"
         detector = make(spec.name, **parameters)
-        kept = hasattr(detector, "from_saved")  # of a class of one's own it may not be known how it is loaded
+        # Of a class of one's own it may not be known how it is loaded; what learned from photos of a category
+        # is large, and soon fitted again.
+        kept = hasattr(detector, "from_saved") and not spec.shots
         if kept and folder.is_dir():
             try:
                 return load(folder)
@@ -212,11 +241,13 @@ class Runner:
         checkpoint.unlink(missing_ok=True)
         return detector
 
-    def _given(self, cell: Cell, category: Category) -> dict[str, Any]:
+    def _given(self, cell: Cell, photos: Photos) -> dict[str, Any]:
         spec = cell.spec
         given: dict[str, Any] = {}
         if spec.shots:
-            given["reference"] = draw_reference(category, spec.shots, cell.seed)
+            if photos.lacking:
+                raise UsageError(photos.lacking)
+            given["reference"] = sorted(record.image for record in photos.reference)
         elif spec.reference:
             given["reference"] = spec.reference
         if spec.auxiliary is not None:
@@ -224,19 +255,19 @@ class Runner:
         return given
 
 
-def draw_reference(category: Category, shots: int, seed: int) -> list[Path]:
-    """Draw good training images of a category; the same seed draws the same ones.
+def _calibrated(detector: Detector, photos: Photos) -> Detector:
+    """Return a copy of a detector whose threshold is set by good photos.
 
     Raises:
-        UsageError: the category has fewer than ``shots``.
+        UsageError: there are too few photos, or the detector finds its threshold by itself.
     """
-    images = [record.image for record in category.train]
-    if len(images) < shots:
-        raise UsageError(
-            f"{shots} good training images of {category.name} were wanted as reference, it has "
-            f"{len(images)}; choose other categories, or fewer shots"
-        )
-    return sorted(random.Random(f"{seed} {category.name}").sample(images, shots))
+    if photos.lacking:
+        raise UsageError(photos.lacking)
+    if not can_be_calibrated(detector):
+        raise UsageError(f"{detector.name} finds its threshold by itself; leave out calibrate")
+    own: Any = copy.copy(detector)
+    calibrated: Detector = own.calibrate(sorted(record.image for record in photos.calibration))
+    return calibrated
 
 
 def _duration(seconds: float) -> str:

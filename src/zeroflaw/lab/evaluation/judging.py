@@ -37,10 +37,10 @@ from zeroflaw.runtime.features import ImageFeatures
 from zeroflaw.runtime.stream import batches
 
 from .rows import METRICS, Result, Row, Scored, mean_of, writable
+from .verdicts import Mask, Verdicts
 
 Corruption = tuple[str, int]  # name and severity
 CLEAN = "none"  # what rows say in the place of a corruption
-Mask = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -52,6 +52,7 @@ class NamedDetector:
         detector: None where it could not be made.
         error: why.
         backbone: that of a detector which could not be made.
+        left_out: images that it is not measured on: it learned from them, or another one did.
     """
 
     name: str
@@ -59,6 +60,7 @@ class NamedDetector:
     detector: Detector | None
     error: str | None = None
     backbone: str | None = None
+    left_out: frozenset[Path] = frozenset()
 
 
 class _Seen(NamedTuple):
@@ -79,6 +81,7 @@ class Accumulator:
     pixels: PixelMetrics | None
     failed: str | None = None
     scored: list[Scored] = field(default_factory=list)
+    verdicts: Verdicts = field(default_factory=Verdicts)
     waiting: list[ImageFeatures] = field(default_factory=list)  # of a detector that judges all images at once
 
     def count(self, seen: Sequence[_Seen], found: Iterable[Prediction]) -> None:
@@ -87,8 +90,11 @@ class Accumulator:
             if not math.isfinite(prediction.logit):
                 raise DetectorError(f"the score of {record.key} is not a finite number")
             self.scored.append((writable(record.key), record.label, prediction.logit))
+            drawn = None
             if self.pixels is not None and mask is not None:
-                self.pixels.update(prediction.resized_map(), mask)
+                drawn = prediction.resized_map()
+                self.pixels.update(drawn, mask)
+            self.verdicts.add(record.label, prediction, drawn, mask)
 
     def merge(self, other: Accumulator) -> None:
         """Take over what another pass counted."""
@@ -96,12 +102,14 @@ class Accumulator:
             self.fail(failed)
             return
         self.scored += other.scored
+        self.verdicts.merge(other.verdicts)
         if self.pixels is not None and other.pixels is not None:
             self.pixels.merge(other.pixels)
 
     def fail(self, reason: str) -> None:
         """Give the detector up."""
         self.failed, self.scored, self.pixels, self.waiting = reason, [], None, []
+        self.verdicts = Verdicts()
 
 
 @dataclass
@@ -130,6 +138,8 @@ class _Pass:
             with self._catch(number):
                 groups.setdefault(getattr(named.detector, "feature_key", number), []).append(number)
         self._groups = list(groups.values())
+        sets = [named.left_out for named in self.detectors]
+        self._unused = frozenset.intersection(*sets) if sets else frozenset()
 
     def run(self, records: Iterable[Record]) -> None:
         """Judge all records."""
@@ -157,7 +167,8 @@ class _Pass:
     def _images(self, records: Iterable[Record]) -> Iterator[tuple[Record, Pixels]]:
         for record in records:
             try:
-                yield record, self._pixels(record)
+                if record.image not in self._unused:
+                    yield record, self._pixels(record)
             except ImageError as error:
                 self.images_left_out.append(f"{writable(record.key)}: {error.reason}")
             if self.on_image is not None:
@@ -212,18 +223,31 @@ class _Pass:
             features = detectors[0].embed(images, functools.reduce(operator.or_, requests))
         for number, detector in zip(members, detectors, strict=True):
             accumulator = self.accumulators[number]
+            rows = self._measured(number, seen)
+            mine = [seen[row] for row in rows]
+            if not mine:
+                continue
             with self._catch(number):
                 if self._waits[number]:
-                    accumulator.waiting += [features.only(detector.request(self.maps))] if shares else []
+                    asked = features.only(detector.request(self.maps)) if shares else None
+                    accumulator.waiting += [asked.rows(rows)] if asked is not None else []
                 elif shares:
-                    accumulator.count(seen, detector.judge(features, [s.size for s in seen], maps=self.maps))
+                    found = detector.judge(features, [one.size for one in seen], maps=self.maps)
+                    accumulator.count(mine, [found[row] for row in rows])
                 else:
-                    accumulator.count(seen, detector.predict(images, maps=self.maps, batch_size=len(images)))
+                    pictures = [images[row] for row in rows]
+                    accumulator.count(mine, detector.predict(pictures, maps=self.maps, batch_size=len(rows)))
+
+    def _measured(self, number: int, seen: Sequence[_Seen]) -> list[int]:
+        """Return which of the images a detector is measured on."""
+        left_out = self.detectors[number].left_out
+        return [row for row, one in enumerate(seen) if one.record.image not in left_out]
 
     def _judge_all(self, number: int) -> None:
         """Judge all images at once; without features to keep they are read a second time, one by one."""
         detector: Any = self.detectors[number].detector
-        seen = [one._replace(mask=self._mask(one.record, one.size, [])) for one in self._seen]
+        mine = [self._seen[row] for row in self._measured(number, self._seen)]
+        seen = [one._replace(mask=self._mask(one.record, one.size, [])) for one in mine]
         accumulator = self.accumulators[number]
         if accumulator.waiting:
             features, accumulator.waiting = ImageFeatures.join(accumulator.waiting), []
@@ -268,6 +292,9 @@ class _Pass:
             found = _metrics(labels, logits, accumulator.pixels)
             facts |= {name: metric.value for name, metric in found.items()}
             facts["f1max_threshold_logit"] = found["image_f1max"].threshold
+            facts |= accumulator.verdicts.figures(len(labels))
+            if accumulator.verdicts.called:
+                facts["threshold_rule"] = getattr(named.detector, "threshold_rule", None) or "own"
             facts["notes"] = tuple(self._notes(named, found))
             if draws and facts["image_auroc"] is not None:
                 interval = bootstrap_interval(labels, logits, image_auroc, n=draws, seed=named.seed)
@@ -280,6 +307,11 @@ class _Pass:
             yield f"undefined are {names}: {reason}"
         yield from (f"left out, not readable: {said}" for said in self.images_left_out)
         yield from (f"left out of pixel metrics: {said}" for said in self.masks_left_out)
+        if named.left_out:
+            yield (
+                f"set aside are {len(named.left_out)} good test images, for detectors that need good photos; "
+                "none of the detectors is measured on them"
+            )
         yield from self.category.problems
         learned_from = getattr(getattr(named.detector, "seen_", None), "auxiliary", None)
         if learned_from is not None and self.category.name in learned_from.categories:

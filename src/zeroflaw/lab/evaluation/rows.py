@@ -13,7 +13,7 @@ from zeroflaw.errors import printable
 from zeroflaw.lab.metrics import image_auroc
 from zeroflaw.parameters import Record
 
-SCHEMA = 3
+SCHEMA = 4
 METRICS = (
     "image_auroc",
     "image_aupr",
@@ -24,6 +24,9 @@ METRICS = (
     "pixel_f1max",
     "pixel_pro",
 )
+VERDICTS = ("false_alarms", "recall", "map_false_alarms", "iou", "hot_area_ratio")
+FIGURES = (*METRICS, *VERDICTS)
+_OF_MAPS = ("pixel", "map", "iou", "hot")  # how figures begin for which masks are needed
 
 
 def writable(text: str) -> str:
@@ -51,6 +54,13 @@ class Row(Record):
         error: why there are no figures, or None.
         image_auroc_interval: 95 % bootstrap interval.
         f1max_threshold_logit: where F1 of images is highest, as log-odds.
+        false_alarms: share of the good images that are called anomalous; None where there are no verdicts.
+        recall: share of the flawed images that are called anomalous.
+        map_false_alarms: share of the good images in which any place passes the threshold of the map.
+        iou: of the places that pass it and the mask, intersection over union, the mean over flawed images.
+        hot_area_ratio: median share of a flawed image that passes it, by the median share that is flawed.
+        threshold_logit: of the verdicts, as log-odds; None where images had different ones.
+        threshold_rule: how it was found (`zeroflaw.runtime.calibration`); "own" where that is not known.
         mean_of_domains: the unweighted mean of each metric over the domains, where there are some; the
             metrics of the row are over all images of all domains.
         notes: what is undefined and why, and what was left out.
@@ -80,18 +90,25 @@ class Row(Record):
     pixel_pro: float | None = None
     image_auroc_interval: tuple[float, float] | None = None
     f1max_threshold_logit: float | None = None
+    false_alarms: float | None = None
+    recall: float | None = None
+    map_false_alarms: float | None = None
+    iou: float | None = None
+    hot_area_ratio: float | None = None
+    threshold_logit: float | None = None
+    threshold_rule: Text | None = None
     mean_of_domains: dict[str, float | None] | None = None
     notes: tuple[Text, ...] = ()
 
     def metric(self, name: str) -> float | None:
-        """Return one of `METRICS`, None where it is undefined."""
+        """Return one of `FIGURES`, None where it is undefined."""
         value: float | None = getattr(self, name)
         return value
 
     def is_partial(self, metric: str = "image_auroc") -> bool:
         """Whether a metric was computed on a part of the images, or not at all."""
         left_out = self.unreadable or self.missing or self.error
-        return bool(left_out or (metric.startswith("pixel") and self.without_mask))
+        return bool(left_out or (metric.startswith(_OF_MAPS) and self.without_mask))
 
     @property
     def is_lost(self) -> bool:
@@ -136,7 +153,7 @@ class Summary:
         incomplete: images or whole categories are missing from the means of image metrics, be it because
             these are undefined there.
         incomplete_pixels: the same of pixel metrics, for which masks may be missing, too.
-        means: the mean over categories of each metric, mean over the seeds and their standard deviation
+        means: the mean over categories of each figure, mean over the seeds and their standard deviation
             (divisor n - 1; None with one seed).
         image_auroc_pooled: over all images of all categories as one set, mean over the seeds.
         image_auroc_mean_of_domains: mean over all domains of all categories and seeds.
@@ -155,7 +172,7 @@ class Summary:
 
     def is_incomplete(self, metric: str) -> bool:
         """Whether a mean lacks images, masks or categories."""
-        return self.incomplete_pixels if metric.startswith("pixel") else self.incomplete
+        return self.incomplete_pixels if metric.startswith(_OF_MAPS) else self.incomplete
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values, a key for each metric."""
@@ -174,7 +191,7 @@ def mean(values: Iterable[float | None]) -> float | None:
 def mean_of(rows: Iterable[Row]) -> dict[str, float | None]:
     """Return the unweighted mean of every metric over the rows that have it; None where none has."""
     rows = list(rows)
-    return {name: mean(row.metric(name) for row in rows) for name in METRICS}
+    return {name: mean(row.metric(name) for row in rows) for name in FIGURES}
 
 
 def summary_of(results: Sequence[Result], *, incomplete: bool = False) -> list[Summary]:
@@ -205,7 +222,7 @@ def _summary(key: tuple[str, str | None, str], results: list[Result], incomplete
         categories=len({(row.dataset, row.category) for row in rows}),
         incomplete=incomplete or _is_lacking(rows, "image_auroc"),
         incomplete_pixels=incomplete or _is_lacking(rows, "pixel_auroc"),
-        means={name: _spread([means[name] for means in by_seed]) for name in METRICS},
+        means={name: _spread([means[name] for means in by_seed]) for name in FIGURES},
         image_auroc_pooled=mean(pooled),
         image_auroc_mean_of_domains=mean(row.image_auroc for result in results for row in result.domains),
     )

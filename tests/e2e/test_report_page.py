@@ -142,7 +142,7 @@ def slide(page: Any, value: float) -> float:
 
 def test_the_slider_judges_again_and_says_what_it_would_cost(opened: Any) -> None:
     said = opened.locator(".readout").nth(1)
-    assert "about 5.0 % of good parts (1 in 20)" in said.inner_text()
+    assert "on average no more than 5.0 % of good parts do (1 in 20)" in said.inner_text()
     slide(opened, -3)
     assert count(opened, "nut") == "90 of 90 photos flawed"
     assert count(opened, "cap") == "2 of 10 photos flawed"

@@ -49,7 +49,7 @@ def test_pictures_may_come_from_anything_that_can_be_walked_through() -> None:
         (SET, {}, "mine needs a data set of other products .* --auxiliary"),
         (SET, {"auxiliary": "products"}, "auxiliary wants a data set, got str; write .*open_auxiliary"),
         (PHOTOS, {"reference": [picture(1)], "auxiliary": DATA}, "mine does not use auxiliary images; drop"),
-        (Needs(), {"reference": [picture(1)]}, "drop --reference, or take --detector winclip-plus"),
+        (Needs(), {"reference": [picture(1)]}, "drop --reference, or take --detector memory"),
     ],
 )
 def test_what_is_missing_or_of_no_use_is_told(needs: Needs, given: dict[str, Any], says: str) -> None:

@@ -79,7 +79,7 @@ def calibrate(
         raise UsageError("calibrate wants photos, either --good PATH or --labelled ROOT; give one of them")
     if rule != "auto" and labelled is None:
         raise UsageError(f"--rule {rule} needs photos of both kinds; give them with --labelled ROOT")
-    loaded = load(detector)
+    loaded = load(detector, calibrated=False)
     if not isinstance(loaded, BackboneDetector):
         raise UsageError(f"a detector of kind {loaded.name} cannot be calibrated here; use --threshold")
     if good:

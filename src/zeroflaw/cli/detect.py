@@ -223,8 +223,12 @@ def detect(
         ready = _open_with_good(name, chosen, photos, more, quiet)
     else:
         ready = open_detector(name, replace(chosen, settings=(*settings, *chosen.settings)), quiet=quiet)
+    if together and not ready.needs.whole_batch:
+        raise UsageError(
+            f"{ready.name} judges every photo by itself; drop --together, or take --detector mutual"
+        )
     calibration = getattr(ready, "calibration_", None)
-    if fail_on_anomaly and given is None and calibration is None and not ready.needs.whole_batch:
+    if fail_on_anomaly and given is None and getattr(ready, "threshold_rule", None) is None:
         raise UsageError(
             "--fail-on-anomaly needs a verdict, and there is no threshold; give good photos with --good, a "
             "calibrated detector, or --threshold"
@@ -318,7 +322,8 @@ def _without_good(found: ImageList, good: ImageList, quiet: bool) -> ImageList:
     if same:
         count = f"{len(same)} photo{'s' * (len(same) != 1)}"
         say(f"zeroflaw: {count} left out that are given as good ones, {same[0]} for example", quiet)
-    rest = tuple(path for path in found.paths if path not in set(same))
+    left_out = set(same)
+    rest = tuple(path for path in found.paths if path not in left_out)
     if not rest:
         raise InputError("all photos to judge are given as good ones, too; give others")
     return ImageList(rest, found.skipped)
@@ -329,18 +334,19 @@ def _open_with_good(
 ) -> Detector:
     """Return a detector that remembers good photos, or any other with a threshold that they set."""
     if not is_folder(name) and make(name).needs.reference_images:
-        known = make(name).get_params()
-        mine = tuple(setting for setting in settings if setting.partition("=")[0] in known)
         paths = tuple(map(str, good.paths))
         ready = open_detector(
-            name, replace(options, reference=paths, settings=(*mine, *options.settings)), quiet=quiet
+            name, replace(options, reference=paths, settings=(*settings, *options.settings)), quiet=quiet
         )
         tell_fit(ready, paths, quiet)
         return ready
+    said = dict(setting.split("=", 1) for setting in settings)
+    share = float(said.pop("false_alarms", 0.05))
+    for flag in said:
+        raise UsageError(f"--{flag} is for detectors that remember good photos; take --detector memory")
     ready = open_detector(name, options, quiet=quiet)
     if not isinstance(ready, BackboneDetector):
         raise UsageError(f"{ready.name} does not use good photos; drop --good, or take --detector memory")
-    share = next((float(s.partition("=")[2]) for s in settings if s.startswith("false_alarms=")), 0.05)
     with fit_bar(quiet) as progress:
         ready.calibrate(good.paths, false_alarms=share, progress=progress)
     assert ready.calibration_ is not None

@@ -114,7 +114,7 @@ def tell_fit(detector: Detector, reference: Sequence[str], quiet: bool) -> None:
     calibration = getattr(detector, "calibration_", None)
     if calibration is not None:
         say(calibration.sentence(), quiet)
-    elif reference:
+    elif reference and "false_alarms" in detector.get_params():
         say(
             "too few good photos for a threshold: photos are ranked, without verdicts; from 4 on there are "
             "verdicts, from 20 on they come with a promise",

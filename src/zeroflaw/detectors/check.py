@@ -107,7 +107,9 @@ def _check_predictions(detector: Detector, images: Sequence[Array], found: Seque
         _require(all(0 <= value <= 1 for value in parts), "scores, named ones too, must lie in [0, 1]")
         _require(np.isfinite(prediction.logit), "log-odds must be finite")
         _require(abs(prediction.score - expit(prediction.logit)) < 1e-9, "the score must be sigmoid(logit)")
-        _require(prediction.label is None, "there must be no verdict without a threshold")
+        line = prediction.threshold_logit
+        verdict = None if line is None else prediction.logit >= line
+        _require(prediction.label == verdict, "there must be no verdict without a threshold, and one with it")
         drawn = prediction.map
         _require(drawn is not None, "a map must be computed where it is asked for")
         assert drawn is not None

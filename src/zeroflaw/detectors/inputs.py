@@ -31,7 +31,7 @@ def require(detector: str, needs: Needs, *, reference: bool, auxiliary: bool) ->
     """
     present = {"reference": reference, "auxiliary": auxiliary}
     wanted = {"reference": needs.reference_images, "auxiliary": needs.auxiliary_set}
-    other = {"reference": "winclip-plus", "auxiliary": "anomalyclip"}
+    other = {"reference": "memory", "auxiliary": "anomalyclip"}
     for name, need in wanted.items():
         if need and not present[name]:
             raise UsageError(f"{detector} needs {_MISSING[name]}")

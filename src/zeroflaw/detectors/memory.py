@@ -6,7 +6,7 @@ The good photos also set the threshold: each is judged by what the others left i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -22,6 +22,7 @@ from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs, digest
 from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
 from zeroflaw.detectors.training import stage
+from zeroflaw.errors import DetectorError
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good
 from zeroflaw.runtime.drift import describe_photos
@@ -36,6 +37,7 @@ from zeroflaw.runtime.scorer import Scorer
 from zeroflaw.runtime.scores import Doubles
 from zeroflaw.runtime.stream import Array, Progress, batches
 from zeroflaw.towers.backbone import Backbone
+from zeroflaw.towers.patches import feature_width
 
 ODD = 6.0  # robust standard deviations above the others at which a good photo looks like no good one
 USUAL = 0.15  # distance of a patch from the nearest one of another good photo, where there is no other
@@ -96,6 +98,7 @@ class Memory(PatchDetector):
     def _fit(
         self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
     ) -> Fitted:
+        self.notes_, self.outliers_ = [], []
         words, said = self._word_scorer(progress)
         inside = self._inside(backbone, sized(inputs.reference[0]))
         empty = MemoryScorer(self._spec(backbone), words, inside)
@@ -104,14 +107,19 @@ class Memory(PatchDetector):
         shown: list[ImageFeatures] = []  # features of the photos and their shifted copies
         photos: list[int] = []
         conditions: list[str] = []
-        distinct = {digest(photo): photo for photo in inputs.reference}
+        distinct: dict[str, Array] = {}
+        places: list[int] = []  # of the distinct photos among those given
+        for place, photo in enumerate(inputs.reference):
+            if (key := digest(photo)) not in distinct:
+                distinct[key] = photo
+                places.append(place)
         if twice := len(inputs.reference) - len(distinct):
             self.notes_.append(f"{twice} of the good photos are the same as others and count once")
-        pictures = [
+        pictures = (
             (number, picture, condition)
-            for number, photo in enumerate(distinct.values())
-            for picture, condition in self._pictures(photo)
-        ]
+            for number, (key, photo) in enumerate(distinct.items())
+            for picture, condition in self._pictures(photo, key)
+        )
         for batch in batches(pictures, BATCH):
             features = embed(backbone, [picture for _, picture, _ in batch], empty.request(False))
             for size, part in features.patch_features.items():
@@ -123,27 +131,30 @@ class Memory(PatchDetector):
                 photos += [batch[row][0] for row in judged]
                 conditions += [batch[row][2] for row in judged]
             if progress is not None:
-                progress("good photos", len(owners), len(pictures))
+                progress("good photos", owners[-1] + 1, len(distinct))
         scorer = self._remember(empty, rows, np.array(owners), progress)
         fitted = self._calibrated(scorer, ImageFeatures.join(shown), photos, conditions, said)
+        self.outliers_ = [places[number] for number in self.outliers_]
         if fitted.calibration is None:
             return fitted
         facts = {"photos": describe_photos(distinct.values())}
         return replace(fitted, calibration=fitted.calibration.model_copy(update=facts))
 
-    def _pictures(self, photo: Array) -> list[tuple[Array, str]]:
-        """Return a photo and its copies, with the condition that each shows; "" is only remembered."""
-        found = [(photo, "clean")]
+    def _pictures(self, photo: Array, key: str) -> Iterator[tuple[Array, str]]:
+        """Yield a photo and its copies, with the condition that each shows; "" is only remembered.
+
+        ``key`` tells the photo's noise from that of others.
+        """
+        yield photo, "clean"
         if "mirrored" in self.copies:
-            found.append((np.ascontiguousarray(photo[:, ::-1]), ""))
+            yield np.ascontiguousarray(photo[:, ::-1]), ""
         if "turned" in self.copies:
-            found += [(np.ascontiguousarray(np.rot90(photo, turns)), "") for turns in (1, 2, 3)]
+            yield from ((np.ascontiguousarray(np.rot90(photo, turns)), "") for turns in (1, 2, 3))
         if "brightened" in self.copies:
-            found += [(_brighter(photo, factor), "") for factor in (0.9, 1.1)]
+            yield from ((_brighter(photo, factor), "") for factor in (0.9, 1.1))
         for name in self.shift_names:
             kind, severity = parse_corruption(name)
-            found.append((corrupt(photo, kind, severity, key=name), name))
-        return found
+            yield corrupt(photo, kind, severity, key=key), name
 
     def _remember(
         self,
@@ -215,8 +226,19 @@ class Memory(PatchDetector):
         )
 
     @override
+    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
+        super()._check_scorer(scorer, backbone)
+        assert isinstance(scorer, MemoryScorer)
+        width = feature_width(backbone)
+        if any(memory.shape[1] != width for memory in scorer.memories.values()):
+            raise DetectorError(
+                f"the memory in head.safetensors is not of patches of '{self.backbone}', which have {width} "
+                "numbers; save the detector again"
+            )
+
+    @override
     def _card(self, words: Mapping[str, Any]) -> str:
-        count = 0 if self.seen_.reference is None else self.seen_.reference.images
+        count = 0 if self.seen_.reference is None else len(set(self.seen_.reference.sha256_of_pixels))
         scorer = self.scorer_
         assert isinstance(scorer, MemoryScorer)
         kept = ", ".join(f"{len(memory):,} at {size} px" for size, memory in scorer.memories.items())

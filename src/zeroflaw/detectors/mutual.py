@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -20,12 +21,12 @@ from zeroflaw.detectors.base import Fitted, embed, sized
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
-from zeroflaw.errors import ImageError
+from zeroflaw.errors import DetectorError, ImageError
 from zeroflaw.images import read_image
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import Calibration, from_majority
 from zeroflaw.runtime.features import Floats, ImageFeatures
-from zeroflaw.runtime.memory import MutualScorer, require_several, rescored
+from zeroflaw.runtime.memory import MutualScorer, PatchSpec, require_several, rescored
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.scores import expit
@@ -64,9 +65,22 @@ class Mutual(PatchDetector):
     ) -> Fitted:
         """Nothing is learned but what the words need; photos are compared when they are judged."""
         words, said = self._word_scorer(progress)
+        scorer = MutualScorer(self._spec(backbone), words, most_partners=self.partners, seed=self.seed)
+        return Fitted(scorer, said)
+
+    @override
+    def _spec(self, backbone: Backbone) -> PatchSpec:
         update = {"share": self.share, "degrees": self.degrees}
-        choices = self._spec(backbone).model_copy(update=update)
-        return Fitted(MutualScorer(choices, words, most_partners=self.partners, seed=self.seed), said)
+        return super()._spec(backbone).model_copy(update=update)
+
+    @override
+    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
+        super()._check_scorer(scorer, backbone)
+        assert isinstance(scorer, MutualScorer)
+        if (scorer.most_partners, scorer.seed) != (self.partners, self.seed):
+            raise DetectorError(
+                "'scorer' in config.json does not fit the parameters; save the detector again"
+            )
 
     @property
     @override
@@ -121,22 +135,24 @@ class Mutual(PatchDetector):
         """Draw the partners among photos that can be read, and take zero and threshold from them."""
         scorer = self.scorer_
         assert isinstance(scorer, MutualScorer)
-        order = np.random.default_rng(self.seed).permutation(len(listed)).tolist()
-        pictures: dict[int, Array] = {}
-        for number in order:
+        sizes: dict[int, Size] = {}
+        parts = []
+        for batch in batches(islice(self._readable(listed), self.partners), BATCH):
+            parts.append(embed(self.backbone_, [pixels for _, pixels in batch], scorer.request(False)))
+            sizes |= {number: sized(pixels) for number, pixels in batch}
+        require_several(len(sizes))
+        numbers = list(sizes)
+        rising = np.argsort(numbers).tolist()
+        partners = ImageFeatures.join(parts).rows(rising)
+        return self._among(partners, sorted(numbers), sizes[min(numbers)])
+
+    def _readable(self, listed: Sequence[Any]) -> Iterator[tuple[int, Array]]:
+        """Yield places and pixels of the photos that can be read, drawn by the seed."""
+        for number in np.random.default_rng(self.seed).permutation(len(listed)).tolist():
             try:
-                pictures[number] = read_image(listed[number])
+                yield number, read_image(listed[number])
             except ImageError:  # it is reported when its turn comes
                 continue
-            if len(pictures) == self.partners:
-                break
-        require_several(len(pictures))
-        numbers = sorted(pictures)
-        parts = [
-            embed(self.backbone_, [pictures[n] for n in some], scorer.request(False))
-            for some in batches(numbers, BATCH)
-        ]
-        return self._among(ImageFeatures.join(parts), numbers, sized(pictures[numbers[0]]))
 
     def _among(
         self, partners: ImageFeatures, numbers: Sequence[int], size: Size

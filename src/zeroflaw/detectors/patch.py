@@ -12,11 +12,11 @@ from typing_extensions import override
 
 from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.detectors.presets import open_fitted
-from zeroflaw.errors import UsageError
+from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import parameters
-from zeroflaw.runtime.memory import PatchSpec
+from zeroflaw.runtime.memory import PatchScorer, PatchSpec
 from zeroflaw.runtime.regions import patch_mask, region_of_interest
-from zeroflaw.runtime.scorer import Size, TextScorer
+from zeroflaw.runtime.scorer import Scorer, Size, TextScorer
 from zeroflaw.runtime.stream import Progress
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.towers.patches import check_sizes, default_sizes
@@ -78,6 +78,19 @@ class PatchDetector(BackboneDetector):
         return PatchSpec(
             sizes=sizes, top=self.top, words_weight=self.words_weight, scale=tuple(1.0 for _ in sizes)
         )
+
+    @override
+    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
+        assert isinstance(scorer, PatchScorer)
+        found = {"scale", "centre", "words_centre"}  # by the fit
+        choices = [spec.model_dump(exclude=found) for spec in (scorer.choices, self._spec(backbone))]
+        side = max(self._sizes(backbone)) // backbone.model.config.vision.patch_size
+        heads = {} if scorer.words is None else scorer.words.heads
+        fits = all(head.width == backbone.embed_dim for head in heads.values())
+        if not fits or choices[0] != choices[1] or len(scorer.inside) not in (0, side * side):
+            raise DetectorError(
+                f"the saved scorer does not fit the parameters and '{self.backbone}'; save the detector again"
+            )
 
     def _word_scorer(self, progress: Progress | None) -> tuple[TextScorer | None, Mapping[str, Any]]:
         """Return the scorer of words, and the words that it was made of."""

@@ -168,11 +168,12 @@ def open_fitted(
     return detector.fit(progress=progress, **given)
 
 
-def load(folder: str | Path, **overrides: Any) -> Detector:
+def load(folder: str | Path, *, calibrated: bool = True, **overrides: Any) -> Detector:
     """Load a saved detector, or a bundled one by its name.
 
     Args:
         folder: what `Detector.save` wrote, or the name of a bundled detector such as ``"rwda"``.
+        calibrated: take its threshold, too, where there is one; not where another is to be set.
         overrides: ``backbone`` (the same weights elsewhere), ``device``, ``dtype``.
 
     Raises:
@@ -196,7 +197,7 @@ def load(folder: str | Path, **overrides: Any) -> Detector:
     elif isinstance(folder, str) and not root.exists() and (near := closest(folder, PRESETS)):
         raise UsageError(f"there is no saved detector '{folder}'{near}")
     try:
-        saved = read_folder(root)
+        saved = read_folder(root, calibrated=calibrated)
     except OldSchemaError as error:
         raise DetectorError(f"{error}; renew it with: {_renewal(error.config, root)}") from error
     detector_class = _saved_class(saved.detector)

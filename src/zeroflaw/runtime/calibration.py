@@ -41,8 +41,8 @@ class Promise(Record):
         below: with 95 % confidence it is lower than this; None as before.
     """
 
-    mean: float | None = None
-    below: float | None = None
+    mean: Share | None = None
+    below: Share | None = None
 
 
 class PhotoFacts(Record):
@@ -130,7 +130,9 @@ class Calibration(Record):
                 f"{_percent(self.false_alarms)} false alarms, likely 0 to {_percent(_likely(self))}; "
                 "photos of one minute are fewer photos than they seem."
             )
-        mean, below = self.promise.mean or 0.0, self.promise.below or 1.0
+        mean, below = self.promise.mean, self.promise.below
+        if mean is None or below is None:
+            return f"Threshold from {photos}."
         about = ", approximately, since the detector was made from the same photos" if self.left_out else ""
         return (
             f"Threshold from {photos}: expect about 1 false alarm in {1 / mean:.0f} good parts, with 95 % "
@@ -245,8 +247,13 @@ def from_labelled(
         seed: of the bootstrap.
 
     Raises:
-        UsageError: a kind is missing, or there are too few flawed photos for the recall.
+        UsageError: a kind is missing, there are too few flawed photos for the recall, or recall or cost are
+            no share and no prices.
     """
+    if not 0 < recall < 1:
+        raise UsageError(f"recall must be a share between 0 and 1, such as 0.95, got {recall}")
+    if not all(0 <= price < math.inf for price in cost) or not any(cost):
+        raise UsageError(f"cost wants two numbers from 0, such as 1 20, got {cost[0]:g} {cost[1]:g}")
     g, f = np.asarray(good, np.float64), np.asarray(flawed, np.float64)
     if not len(g) or not len(f):
         raise UsageError(
@@ -327,6 +334,7 @@ def _finder(rule: str, cost: tuple[float, float], recall: float) -> Callable[[Do
             "youden": found / len(flawed) - false / len(good),
             "cost": -(cost[0] * false + cost[1] * missed),
         }[rule]
-        return float(cuts[np.flatnonzero(value == value.max())].mean())
+        highest = np.flatnonzero(value == value.max())  # several, perhaps far apart: the middle one of them
+        return float(cuts[highest[len(highest) // 2]])
 
     return at_recall if rule == "recall" else best

@@ -122,7 +122,9 @@ class Watch:
         for name in NAMES:
             mean, spread = getattr(facts, name)
             moved = float(np.median([m[name] for m in self.measured])) - mean
-            if abs(moved) > max(least[name], FAR * spread / np.sqrt(len(self.measured))):
+            # Both means are of few photos.
+            usual = spread * np.sqrt(1 / len(self.measured) + 1 / max(1, len(self.calibration.good)))
+            if abs(moved) > max(least[name], FAR * usual):
                 found.append(words[name][moved > 0])
         if self.sizes and not {*self.sizes} & {*facts.sizes}:
             found.append("another size")

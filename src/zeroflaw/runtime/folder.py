@@ -206,8 +206,8 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_folder(folder: str | Path) -> SavedDetector:
-    """Read and verify a detector folder.
+def read_folder(folder: str | Path, *, calibrated: bool = True) -> SavedDetector:
+    """Read and verify a detector folder; without its calibration where that is to be made anew.
 
     Raises:
         DetectorError: a file is missing, damaged or of another schema; the message names the file.
@@ -245,7 +245,7 @@ def read_folder(folder: str | Path) -> SavedDetector:
         words,
         config.seen,
         text,
-        _read_calibration(root, config),
+        _read_calibration(root, config) if calibrated else None,
     )
 
 

@@ -50,7 +50,7 @@ class PatchSpec(Record):
 
     sizes: Annotated[tuple[PatchSize, ...], Field(min_length=1)]
     top: Annotated[int, Field(ge=1, le=1000)] = 5
-    scale: tuple[float, ...] = ()
+    scale: tuple[Annotated[float, Field(gt=0)], ...] = ()
     centre: float = 0.0
     words_weight: Annotated[float, Field(ge=0, le=100)] = 0.3
     words_centre: float = 0.0

@@ -40,6 +40,19 @@ def check_sizes(backbone: Backbone, sizes: Sequence[int]) -> None:
         raise UsageError(f"sizes must give at least 4 x 4 patches, got {list(sizes)}; use larger ones")
 
 
+def feature_width(backbone: Backbone) -> int:
+    """Return how many numbers the features of a patch have."""
+    vision = backbone.model.vision
+    if isinstance(vision.patch_embedding, Stem):
+        sizes = vision.patch_embedding.config.sizes
+        return sum(size for weight, size in zip(WEIGHTS, sizes, strict=True) if weight)
+    return len(_blocks(vision.config.layers)) * vision.config.width
+
+
+def _blocks(depth: int) -> list[int]:
+    return sorted({max(1, depth // 2), max(1, round(0.75 * depth))})
+
+
 def patch_features(backbone: Backbone, images: Sequence[Pixels], size: int) -> Floats:
     """Return features of all patches at an input size, float32 (B, P, C) of length one.
 
@@ -58,8 +71,7 @@ def patch_features(backbone: Backbone, images: Sequence[Pixels], size: int) -> F
             groups = zip(WEIGHTS, maps.split(list(stem.config.sizes), -1), strict=True)
             parts = [weight * F.normalize(part, dim=-1) for weight, part in groups if weight]
         else:
-            depth = vision.config.layers
-            blocks = sorted({max(1, depth // 2), max(1, round(0.75 * depth))})
+            blocks = _blocks(vision.config.layers)
             kept = vision(pixels, layers=blocks).layers
             parts = [F.normalize(kept[block].float(), dim=-1) for block in blocks]
     joined: Tensor = F.normalize(torch.cat(parts, -1), dim=-1)

@@ -28,7 +28,7 @@ from zeroflaw.runtime.features import Floats, ImageFeatures
 from zeroflaw.runtime.memory import MutualScorer, require_several, rescored
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scorer import Scorer, Size
-from zeroflaw.runtime.scores import expit
+from zeroflaw.runtime.scores import Doubles, expit
 from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_numbered
 from zeroflaw.towers.backbone import Backbone
 
@@ -78,8 +78,12 @@ class Mutual(PatchDetector):
         scorer = self.scorer_
         assert isinstance(scorer, MutualScorer)
         numbers = scorer.choose(len(features))
-        ready, calibration = self._among(features.rows(numbers), numbers)
-        found = ready.judge(features, sizes, maps=maps).predictions(sizes)
+        partners = features.rows(numbers)
+        ready = scorer.among(partners, numbers)
+        distances = ready.distances(features)
+        own = {size: distance[numbers] for size, distance in distances.items()}
+        ready, calibration = self._centred(ready, partners, own)
+        found = ready.judge_distances(distances, features, sizes, maps=maps).predictions(sizes)
         return [calibration.judged(one) for one in self._smoothed(found, features.image)]
 
     @override
@@ -136,14 +140,16 @@ class Mutual(PatchDetector):
             embed(self.backbone_, [pictures[n] for n in some], scorer.request(False))
             for some in batches(numbers, BATCH)
         ]
-        return self._among(ImageFeatures.join(parts), numbers)
-
-    def _among(self, partners: ImageFeatures, numbers: Sequence[int]) -> tuple[MutualScorer, Calibration]:
-        """Take zero and threshold from the partners, whose places among all photos are ``numbers``."""
-        scorer = self.scorer_
-        assert isinstance(scorer, MutualScorer)
+        partners = ImageFeatures.join(parts)
         ready = scorer.among(partners, numbers)
-        own = replace(ready, numbers=tuple(numbers)).judge(partners, [(1, 1)] * len(numbers), maps=True)
+        return self._centred(ready, partners, ready.distances_from(partners, numbers))
+
+    def _centred(
+        self, scorer: MutualScorer, partners: ImageFeatures, distances: Mapping[int, Doubles]
+    ) -> tuple[MutualScorer, Calibration]:
+        """Take zero and threshold from the partners, whose distances (n, P) by input size are known."""
+        ready = scorer.centred(partners, distances)
+        own = ready.judge_distances(distances, partners, [(1, 1)] * len(partners), maps=True)
         assert own.maps is not None
         peaks = [float(drawn.max()) for drawn in own.maps]
         return ready, self.calibration_ or Calibration(
@@ -151,7 +157,7 @@ class Mutual(PatchDetector):
             rule="robust",
             threshold=from_majority(own.logits.tolist(), self.false_alarms),
             good=(),
-            judged_photos=len(numbers),
+            judged_photos=len(partners),
             false_alarms=self.false_alarms,
             map_threshold=from_majority(peaks, self.false_alarms),
         )

@@ -141,12 +141,16 @@ def test_reference_images_are_those_of_the_data_set(data: Path, write: Any, tmp_
     for name, level in (("set", 60), ("two", 220)):
         folder = data / name / "cup" / "train" / "good"
         folder.mkdir(parents=True)
-        picture = np.random.default_rng(level).integers(level - 30, level + 30, (40, 32, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(folder / "0.png")
+        for number in range(2):
+            random = np.random.default_rng(level + number)
+            picture = random.integers(level - 30, level + 30, (40, 32, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / f"{number}.png")
     out = tmp_path / "out"
-    grid = write('[[detectors]]\nname = "winclip-plus"\nshots = 1\n')
-    assert run(grid, "--root", data, "-o", out, "-q") == 3  # there are none of the lids
-    assert len(list((out / "detectors").iterdir())) == 2
+    grid = write('[[detectors]]\nname = "winclip-plus"\nshots = 2\n')
+    assert run(grid, "--root", data, "-o", out, "-q") == 3  # of the two good lids one has to stay
+    one, other = (json.loads(path.read_text()) for path in sorted((out / "cells").glob("*cup*")))
+    scores = [[logit for *_, logit in next(iter(cells.values()))["scored"]] for cells in (one, other)]
+    assert not np.allclose(*scores, atol=1e-3)
     found = {(row["dataset"], row["category"]): row["error"] for row in rows(out)}
     assert found["set", "cup"] is None
     assert found["two", "cup"] is None

@@ -29,7 +29,7 @@ from zeroflaw.runtime.features import Floats, ImageFeatures
 from zeroflaw.runtime.memory import MutualScorer, PatchSpec, require_several, rescored
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scorer import Scorer, Size
-from zeroflaw.runtime.scores import expit
+from zeroflaw.runtime.scores import Doubles, expit
 from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_numbered
 from zeroflaw.towers.backbone import Backbone
 
@@ -92,8 +92,13 @@ class Mutual(PatchDetector):
         scorer = self.scorer_
         assert isinstance(scorer, MutualScorer)
         numbers = scorer.choose(len(features))
-        ready, calibration = self._among(features.rows(numbers), numbers, sizes[numbers[0]])
-        found = ready.judge(features, sizes, maps=maps).predictions(sizes)
+        partners = features.rows(numbers)
+        inside = self._inside(self.backbone_, sizes[numbers[0]])
+        ready = replace(scorer, inside=inside).among(partners, numbers)
+        distances = ready.distances(features)
+        own = {size: distance[numbers] for size, distance in distances.items()}
+        ready, calibration = self._centred(ready, partners, own)
+        found = ready.judge_distances(distances, features, sizes, maps=maps).predictions(sizes)
         return [calibration.judged(one) for one in self._smoothed(found, features.image)]
 
     @override
@@ -144,7 +149,9 @@ class Mutual(PatchDetector):
         numbers = list(sizes)
         rising = np.argsort(numbers).tolist()
         partners = ImageFeatures.join(parts).rows(rising)
-        return self._among(partners, sorted(numbers), sizes[min(numbers)])
+        inside = self._inside(self.backbone_, sizes[min(numbers)])
+        ready = replace(scorer, inside=inside).among(partners, sorted(numbers))
+        return self._centred(ready, partners, ready.distances_from(partners, sorted(numbers)))
 
     def _readable(self, listed: Sequence[Any]) -> Iterator[tuple[int, Array]]:
         """Yield places and pixels of the photos that can be read, drawn by the seed."""
@@ -154,16 +161,12 @@ class Mutual(PatchDetector):
             except ImageError:  # it is reported when its turn comes
                 continue
 
-    def _among(
-        self, partners: ImageFeatures, numbers: Sequence[int], size: Size
+    def _centred(
+        self, scorer: MutualScorer, partners: ImageFeatures, distances: Mapping[int, Doubles]
     ) -> tuple[MutualScorer, Calibration]:
-        """Take zero and threshold from the partners, whose places among all photos are ``numbers``; ``size``
-        is that of one of them in pixels.
-        """
-        scorer = self.scorer_
-        assert isinstance(scorer, MutualScorer)
-        ready = replace(scorer, inside=self._inside(self.backbone_, size)).among(partners, numbers)
-        own = replace(ready, numbers=tuple(numbers)).judge(partners, [(1, 1)] * len(numbers), maps=True)
+        """Take zero and threshold from the partners, whose distances (n, P) by input size are known."""
+        ready = scorer.centred(partners, distances)
+        own = ready.judge_distances(distances, partners, [(1, 1)] * len(partners), maps=True)
         assert own.maps is not None
         peaks = [float(drawn.max()) for drawn in own.maps]
         return ready, self.calibration_ or Calibration(
@@ -171,7 +174,7 @@ class Mutual(PatchDetector):
             rule="robust",
             threshold=from_majority(own.logits.tolist(), self.false_alarms),
             good=(),
-            judged_photos=len(numbers),
+            judged_photos=len(partners),
             false_alarms=self.false_alarms,
             map_threshold=from_majority(peaks, self.false_alarms),
         )

@@ -87,7 +87,13 @@ class PatchScorer(Scorer):
 
     @override
     def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> Judgement:
-        combined = self.combined(self.distances(features))
+        return self.judge_distances(self.distances(features), features, sizes, maps=maps)
+
+    def judge_distances(
+        self, distances: Mapping[int, Doubles], features: ImageFeatures, sizes: Sequence[Size], *, maps: bool
+    ) -> Judgement:
+        """Judge images whose distances are known, (B, P) by input size."""
+        combined = self.combined(distances)
         found = (np.log(top_mean(combined, self.choices.top)) - self.choices.centre) / SPREAD
         scores = {self.own_name: found}
         logits = found
@@ -304,9 +310,11 @@ class MutualScorer(PatchScorer):
     def among(self, partners: ImageFeatures, numbers: Sequence[int]) -> MutualScorer:
         """Return the scorer that compares with these photos, whose places among all are ``numbers``."""
         features = {size: partners.patch_features[size] for size in self.choices.sizes}
-        ready = replace(self, partners=features, partner_numbers=tuple(numbers))
-        found = ready.distances_from(partners, numbers)
-        ready = ready.with_choices(scale=tuple(float(found[size].mean()) for size in self.choices.sizes))
+        return replace(self, partners=features, partner_numbers=tuple(numbers))
+
+    def centred(self, partners: ImageFeatures, found: Mapping[int, Doubles]) -> MutualScorer:
+        """Return the scorer with scale and zero of the partners, whose distances are known."""
+        ready = self.with_choices(scale=tuple(float(found[size].mean()) for size in self.choices.sizes))
         logs = np.log(top_mean(ready.combined(found), self.choices.top))
         words = 0.0
         if self.words is not None:
@@ -320,7 +328,11 @@ class MutualScorer(PatchScorer):
         if self.partners:
             return super().judge(features, sizes, maps=maps)
         numbers = self.choose(len(features))
-        return self.among(features.rows(numbers), numbers).judge(features, sizes, maps=maps)
+        partners = features.rows(numbers)
+        ready = self.among(partners, numbers)
+        found = ready.distances(features)
+        own = {size: distance[numbers] for size, distance in found.items()}
+        return ready.centred(partners, own).judge_distances(found, features, sizes, maps=maps)
 
     @override
     def distances(self, features: ImageFeatures) -> dict[int, Doubles]:

@@ -232,12 +232,8 @@ def _means(found: Results, title: str, columns: Mapping[str, tuple[str, str]]) -
         for head, (corruption, metric) in columns.items():
             line = by.get((row[0], corruption))
             row.append("–" if line is None else cell(*line.means[metric], star=line.is_incomplete(metric)))
-            if (
-                line is not None
-                and metric in NAMES
-                and (mean := line.means[metric].mean) is not None
-                and mean >= best[head][0]
-            ):
+            mean = None if line is None or metric in VERDICT_NAMES else line.means[metric].mean
+            if mean is not None and mean >= best[head][0]:
                 others = best[head][1] if mean == best[head][0] else set()
                 best[head] = mean, others | {number}
     stand_out = {(row, 1 + n) for n, (_, rows_) in enumerate(best.values()) for row in rows_}

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelled_set import write_holed_category
+from labelled_set import write_holed_category, write_labelled_set
 from zeroflaw.cli.main import main
+from zeroflaw.detectors import make
 from zeroflaw.lab.benchmark.grid import ready_names
 
 GRID = """
@@ -145,7 +146,13 @@ def test_new_detectors_are_added_without_measuring_the_old_ones_again(grid: Path
             "detectors.1.object must be 'known' or 'unknown', got 'nut'",
         ),
         (('object = "known"', "shots = 4"), "does not use reference"),
-        (('object = "known"', "shots = -4"), "detectors.1.shots must be greater than or equal to 1, got -4"),
+        (('object = "known"', "shots = -4"), "shots.0 must be greater than or equal to 1, got -4"),
+        (('object = "known"', "shots = []"), "shots must list at least one"),
+        (('object = "known"', "calibrate = 3"), "detectors.1.calibrate must be greater than or equal to 4"),
+        (
+            ('name = "clip"\nobject = "known"', 'name = "mutual"\ncalibrate = 8'),
+            "finds its threshold by itself",
+        ),
         (
             ("bootstrap = 50", "bootstrap = 10_000_000"),
             "bootstrap must be a whole number from 0 to 1,000,000",
@@ -185,8 +192,67 @@ def test_a_wrong_grid_is_refused(
     assert str(grid) in error
 
 
+VERDICTS = """
+backbones = ["local-dir:{backbone}"]
+corruptions = ["none", "contrast:1", "contrast:5", "darker:3"]
+
+[[detectors]]
+name = "clip"
+calibrate = 4
+
+[[detectors]]
+name = "memory-only"
+shots = [1, 2, 4]
+"""
+
+
+def test_verdicts_under_shifts_and_the_number_of_good_photos(tmp_path: Path, tiny_backbone: Path) -> None:
+    root, out, grid = write_labelled_set(tmp_path / "set", good=9), tmp_path / "out", tmp_path / "grid.toml"
+    grid.write_text(VERDICTS.format(backbone=tiny_backbone))
+    assert run("benchmark", grid, "--root", root, "-o", out, "-q") == 0
+    rows = json.loads((out / "metrics.json").read_text())["rows"]
+    assert {row["images"] for row in rows} == {5 + 2}
+    known = {(row["category"], row["detector"], row["threshold_logit"]) for row in rows}
+    assert len(known) == 2 * 4  # the threshold of clean photos stays
+    few = {row["detector"] for row in rows if row["false_alarms"] is None}
+    assert few == {"memory-only 1 shot", "memory-only 2 shots"}  # too few for a threshold
+    page = (out / "index.html").read_text()
+    severity = page[page.index("<h2>Severity") : page.index("<h2>Sweep of shots")]
+    assert severity.count(">severity of contrast<") == 2
+    assert severity.index(">mean image AUROC<") < severity.index(">mean false alarms<")
+    assert "darker" not in severity  # one severity is no curve
+    assert "except of false alarms" in page
+    assert "## False alarms, mean over categories" in (out / "table.md").read_text()
+    head = (out / "metrics.csv").read_text().splitlines()[0]
+    assert ",false_alarms,recall,map_false_alarms,iou,hot_area_ratio,threshold_logit,threshold_rule," in head
+    before = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert run("benchmark", grid, "--root", root, "-o", out, "-q") == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()} == before
+
+
+def test_a_cell_that_lacks_good_photos_fails_alone(tmp_path: Path, tiny_backbone: Path) -> None:
+    root, out, grid = write_labelled_set(tmp_path / "set", good=4), tmp_path / "out", tmp_path / "grid.toml"
+    grid.write_text(VERDICTS.format(backbone=tiny_backbone).replace("[1, 2, 4]", "[1, 2]"))
+    assert run("benchmark", grid, "--root", root, "-o", out, "-q") == 3
+    rows = json.loads((out / "metrics.json").read_text())["rows"]
+    assert {row["detector"] for row in rows if row["error"]} == {"clip"}
+    assert {row["images"] for row in rows if not row["error"]} == {2 + 2}
+
+
+def test_a_saved_detector_gets_a_threshold(tmp_path: Path, tiny_backbone: Path) -> None:
+    root, grid = write_labelled_set(tmp_path / "set", good=6), tmp_path / "grid.toml"
+    for name, code in (("clip", 0), ("mutual", 3)):  # the other finds its threshold by itself
+        make(name, backbone=f"local-dir:{tiny_backbone}").fit().save(tmp_path / f"my-{name}")
+        grid.write_text(f'[[detectors]]\nname = "my-{name}"\ncalibrate = 4\n')
+        out = tmp_path / f"out-{name}"
+        assert run("benchmark", grid, "--root", root, "-o", out, "-q") == code
+        rules = {row["threshold_rule"] for row in json.loads((out / "metrics.json").read_text())["rows"]}
+        assert rules == ({"t"} if code == 0 else {None})
+
+
 def test_the_ready_grids_can_be_read(tmp_path: Path, grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"pairs", "random-words", "network", "fusion", "objects", "controls"} <= set(ready_names())
+    assert {"shift", "anchors"} <= set(ready_names())
     for name in ready_names():
         assert run("benchmark", name, "--root", tmp_path / "set", "--plan") == 0, name
     assert "data set set: cloth, nut" in capsys.readouterr().err

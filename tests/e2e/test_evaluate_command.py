@@ -13,6 +13,7 @@ from PIL import Image
 
 from labelled_set import write_labelled_set
 from zeroflaw.cli.main import main
+from zeroflaw.detectors import make
 
 
 @pytest.fixture
@@ -72,6 +73,48 @@ def test_known_objects_shots_and_one_category(data: Path, measure: Any, tmp_path
     assert measure(data, "--detector", "winclip-plus", "--shots", "3")[0] == 2
     assert measure(data, "--detector", "clip", "--shots", "1")[0] == 2
     assert measure(data, "--detector", "clip", "--category", "nut")[0] == 2
+
+
+def test_good_photos_are_set_aside_where_there_is_no_training_set(
+    tmp_path: Path, measure: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_labelled_set(tmp_path / "many", products=("cup",), good=14)
+    names = ("clip", "memory", "winclip-plus", "mutual")
+    detectors = [word for name in names for word in ("--detector", name)]
+    few = ["--set", "words_weight=0.0", "--set", "partners=6"]
+    few += ["--shots", "4", "--calibrate", "5", "--corruption", "darker:3"]
+    code, found = measure(root, *detectors, *few)
+    assert code == 0
+    rows = {row["detector"]: row for row in found["rows"]}
+    # The most that one of them gets is nine: all are measured on the same five good images.
+    assert {(row["images"], row["anomalous"]) for row in rows.values()} == {(7, 2)}
+    rules = {"clip": "t", "memory": "t", "winclip-plus": "t", "mutual": "robust"}
+    assert {name: row["threshold_rule"] for name, row in rows.items()} == rules
+    assert all(0 <= row[name] <= 1 for row in rows.values() for name in ("false_alarms", "recall", "iou"))
+    said = capsys.readouterr().err
+    assert "false alarms  recall" in said
+    assert said.count("set aside are 9 good test images") == 1
+    code, found = measure(root, "--detector", "clip")
+    assert (code, found["rows"][0]["images"], found["rows"][0]["recall"]) == (0, 16, None)
+    assert "false alarms" not in capsys.readouterr().err
+
+
+def test_a_saved_detector_is_calibrated_where_it_has_no_threshold(
+    tmp_path: Path, measure: Any, tiny_backbone: Path
+) -> None:
+    root = write_labelled_set(tmp_path / "many", good=8)
+    detector = make("clip", backbone=f"local-dir:{tiny_backbone}").fit()
+    detector.save(tmp_path / "saved")
+    saved = str(tmp_path / "saved")
+    _, found = measure(root, "--detector", saved, "--calibrate", "5")
+    assert len({row["threshold_logit"] for row in found["rows"]}) == 2  # each category has its own
+    detector.calibrate([Image.new("RGB", (40, 40), (shade, 90, 90)) for shade in range(40, 240, 40)])
+    detector.save(saved)
+    assert measure(root, "--detector", saved, "--calibrate", "5")[0] == 2
+    assert measure(root, "--detector", "mutual", "--calibrate", "5")[0] == 2
+    assert measure(root, "--detector", "clip", "--calibrate", "8")[0] == 2  # one has to stay
+    _, found = measure(root, "--detector", saved)
+    assert {row["threshold_logit"] for row in found["rows"]} == {detector.calibration_.threshold}
 
 
 def test_one_detector_has_a_mean(data: Path, measure: Any) -> None:

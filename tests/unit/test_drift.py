@@ -1,0 +1,96 @@
+"""Whether photos are noticed that are unlike the good ones, and only those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from zeroflaw import Calibration, Memory, corrupt
+from zeroflaw.lab.samples import render
+from zeroflaw.runtime.drift import FEWEST, Watch, describe_photos, measure
+
+Pictures = list[np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def detector() -> Memory:
+    """The bundled model, with eight good washers."""
+    return Memory().fit(reference=[render("washer", index=index)[0] for index in range(8)])
+
+
+@pytest.fixture(scope="module")
+def others() -> Pictures:
+    """Other good washers."""
+    return [render("washer", seed=1, index=index)[0] for index in range(FEWEST + 2)]
+
+
+def watched(detector: Memory, pictures: Sequence[np.ndarray]) -> Watch:
+    assert detector.calibration_ is not None
+    watch = Watch(detector.calibration_)
+    for prediction in detector.predict(pictures):
+        watch.add(prediction)
+    return watch
+
+
+def test_photos_like_the_good_ones_raise_no_alarm(detector: Memory, others: Pictures) -> None:
+    watch = watched(detector, others)
+    assert watch.alarm() is None
+    assert watch.changes() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda picture: corrupt(picture, "darker", 3), {"darker", "less contrast"}),
+        (lambda picture: corrupt(picture, "brightness", 3), {"brighter"}),
+        (lambda picture: corrupt(picture, "defocus_blur", 3), {"less sharp", "less noise"}),
+        (lambda picture: corrupt(picture, "gaussian_noise", 2), {"more noise", "sharper"}),
+        (lambda picture: np.ascontiguousarray(picture[:300, :280]), {"another size"}),
+    ],
+)
+def test_a_change_raises_an_alarm_that_names_it(
+    change: Callable[[np.ndarray], np.ndarray], named: set[str], detector: Memory, others: Pictures
+) -> None:
+    watch = watched(detector, [change(picture) for picture in others])
+    assert named <= set(watch.changes())
+    alarm = watch.alarm()
+    assert alarm is not None
+    assert ", ".join(watch.changes()) in alarm
+    few = watched(detector, [change(picture) for picture in others[: FEWEST - 1]])
+    assert few.alarm() is None
+
+
+def test_another_product_raises_an_alarm(detector: Memory) -> None:
+    alarm = watched(detector, [render("cloth", index=index)[0] for index in range(FEWEST)]).alarm()
+    assert alarm is not None
+    assert alarm.startswith("100% of the photos are unlike the good photos")
+
+
+def test_many_photos_are_not_told_from_few_good_ones_by_chance() -> None:
+    """The mean of four good photos is not exact, however many are judged."""
+    random = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(60):
+        good = [np.full((32, 32, 3), grey, np.uint8) for grey in random.normal(128, 20, 4)]
+        watch = Watch(
+            Calibration(detector="", rule="t", threshold=0.0, good=(0.0,) * 4, photos=describe_photos(good))
+        )
+        watch.measured = [
+            measure(np.full((32, 32, 3), grey, np.uint8)) for grey in random.normal(128, 20, 60)
+        ]
+        alarms += "darker" in watch.changes() or "brighter" in watch.changes()
+    assert alarms <= 6
+
+
+def test_figures_of_photos_are_those_of_their_grey_levels() -> None:
+    steps = np.zeros((512, 512, 3), np.uint8)
+    steps[:, 256:] = 200
+    found = measure(steps)
+    assert found["brightness"] == pytest.approx(100 / 255, abs=1e-3)
+    assert found["contrast"] == pytest.approx(100 / 255, abs=1e-3)
+    assert found["noise"] == pytest.approx(np.log(1e-4))
+    facts = describe_photos([steps, steps[:100], steps])
+    assert facts.sizes == ((512, 512), (100, 512))
+    assert facts.brightness == (pytest.approx(100 / 255, abs=1e-3), pytest.approx(0, abs=1e-3))

@@ -49,6 +49,9 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _UP = "mean image AUROC"
+_CLEAN = (
+    "Thresholds are those of clean images, or of the judged ones where these are compared with one another."
+)
 _BUT = ", except of false alarms (lower) and hot : flawed area (near 1)"
 _STARS = (
     "Bold is best. ± is the standard deviation between seeds. * computed on a part of the images, masks or "
@@ -208,7 +211,7 @@ def _severities(found: Results) -> Iterator[Section]:
             across |= {f"{kind} {metric}": f"severity of {kind.replace('_', ' ')}" for metric in up}
     if figures:
         svg = plots.curves(figures, across, tuple(up.values()), "by severity")
-        said = " Thresholds are those of clean images." if len(up) > 1 else ""
+        said = f" {_CLEAN}" if len(up) > 1 else ""
         yield Section("Severity", [Plot(svg, f"Severity 0 is the clean image.{said}")])
 
 

@@ -49,9 +49,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _UP = "mean image AUROC"
-_CLEAN = (
-    "Thresholds are those of clean images, or of the judged ones where these are compared with one another."
-)
+_CLEAN = "Thresholds are those of clean images, or of the judged ones that are compared with one another."
 _BUT = ", except of false alarms (lower) and hot : flawed area (near 1)"
 _STARS = (
     "Bold is best. ± is the standard deviation between seeds. * computed on a part of the images, masks or "

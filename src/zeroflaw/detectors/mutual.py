@@ -26,7 +26,7 @@ from zeroflaw.images import read_image
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import Calibration, from_majority
 from zeroflaw.runtime.features import Floats, ImageFeatures
-from zeroflaw.runtime.memory import MutualScorer, PatchSpec, require_several, rescored
+from zeroflaw.runtime.memory import FEWEST, MutualScorer, PatchSpec, require_several, rescored
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.scores import Doubles, expit
@@ -53,7 +53,7 @@ class Mutual(PatchDetector):
     scorer_class: ClassVar[type[Scorer]] = MutualScorer
 
     words_weight: Annotated[float, Field(ge=0, le=100)] = 0.0
-    partners: Annotated[int, Field(ge=3, le=1000)] = 30
+    partners: Annotated[int, Field(ge=FEWEST, le=1000)] = 30
     share: Annotated[float, Field(gt=0, le=1)] = 0.3
     degrees: tuple[Annotated[int, Field(ge=1, le=15)], ...] = (1,)
     neighbours: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()

@@ -27,6 +27,7 @@ from zeroflaw.runtime.scorer import Judgement, Scorer, Size, TextScorer
 from zeroflaw.runtime.scores import Doubles, upsample
 
 NEAR = 1e-6  # smallest distance: an exact copy still has finite log-odds
+TWIN = 1e-5  # distance of the same patch of a photo and its copy, at most
 SPREAD = 0.15  # of the logarithm of distances among good photos of one product: one unit of log-odds
 FEWEST = 4  # photos that can be compared with one another
 
@@ -283,7 +284,8 @@ class MutualScorer(PatchScorer):
 
     Attributes:
         partners: patch features (n, P, C) by input size, of the photos that all are compared with.
-        partner_numbers: place of each partner among the judged photos: none is its own partner.
+        partner_numbers: place of each partner among the judged photos: none is its own partner, nor is its
+            copy.
         numbers: places of the photos of the next batch among all; () are all photos.
     """
 
@@ -351,7 +353,13 @@ class MutualScorer(PatchScorer):
         return found
 
     def _one(self, image: Floats, number: int, known: Floats) -> Doubles:
-        others = [row for row, partner in enumerate(self.partner_numbers) if partner != number]
+        others = [
+            row
+            for row, partner in enumerate(self.partner_numbers)
+            if partner != number and not _same(image, known[row])
+        ]
+        if not others:
+            return np.full(len(image), NEAR)
         best = np.stack([(image @ known[row].T).max(1) for row in others], 1)  # (P, partners)
         distance = np.sort(1 - best.astype(np.float64), axis=1)
         kept = max(1, round(self.choices.share * len(others)))
@@ -378,6 +386,11 @@ class MutualScorer(PatchScorer):
                 "'scorer' in config.json must hold 'most_partners' and 'seed'; save the detector again"
             )
         return cls(choices, words, read_region(arrays), most_partners=most, seed=seed)
+
+
+def _same(one: Floats, other: Floats) -> bool:
+    """Whether patch features (P, C) are those of one photo, which may lie in a folder twice."""
+    return bool(((one * other).sum(-1) > 1 - TWIN).all())
 
 
 def require_several(count: int) -> None:

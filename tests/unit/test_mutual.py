@@ -1,0 +1,217 @@
+"""Photos compared with one another: who is compared with whom, what is kept, and what is said."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zeroflaw import DetectorError, ImageError, Mutual, UsageError, load
+from zeroflaw.detectors import mutual
+from zeroflaw.lab.metrics import image_auroc
+from zeroflaw.lab.samples import PRODUCTS, render
+from zeroflaw.runtime.features import ImageFeatures
+from zeroflaw.runtime.folder import read_folder, write_folder
+from zeroflaw.runtime.memory import MutualScorer, PatchSpec, rescored, smoothed
+from zeroflaw.runtime.prediction import Prediction
+
+
+def noise(count: int, seed: int = 0) -> list[np.ndarray]:
+    return list(np.random.default_rng(seed).integers(0, 256, (count, 40, 44, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def tiny(tiny_backbone: Path) -> dict[str, Any]:
+    return {"backbone": f"local-dir:{tiny_backbone}", "words": "clip"}
+
+
+def logits(found: Sequence[Prediction]) -> list[float]:
+    return [prediction.logit for prediction in found]
+
+
+def test_flawed_parts_stand_out_among_the_others() -> None:
+    normal = [render("cloth", index=index)[0] for index in range(9)]
+    anomalous = [render("cloth", flaw)[0] for flaw in PRODUCTS["cloth"].flaws]
+    found = list(Mutual(sizes=(240,)).fit().predict([*normal, *anomalous], maps=True))
+    assert (image_auroc([0] * 9 + [1] * 3, logits(found)).value or 0) > 0.95
+    assert all(prediction.label for prediction in found[9:])
+    assert sum(bool(prediction.label) for prediction in found[:9]) <= 2
+    assert found[9].regions()
+    said = found[0].threshold_from or ""
+    assert said.startswith("Threshold from 12 of the judged photos, most of which must be good: about 5 %")
+
+
+@pytest.mark.parametrize("neighbours", [(), (1, 2, 3)])
+@pytest.mark.parametrize("words_weight", [0.0, 0.3])
+def test_neither_order_nor_batches_matter(
+    neighbours: tuple[int, ...], words_weight: float, tiny: dict[str, Any]
+) -> None:
+    detector = Mutual(**tiny, neighbours=neighbours, words_weight=words_weight).fit()
+    photos = noise(8)
+    first = list(detector.predict(photos, maps=True))
+    order = [5, 2, 7, 0, 3, 6, 1, 4]
+    for size in (1, 3, 8):
+        again = list(detector.predict([photos[number] for number in order], maps=True, batch_size=size))
+        np.testing.assert_allclose(logits(again), [first[number].logit for number in order], atol=1e-3)
+        maps = [(prediction.map, first[number].map) for prediction, number in zip(again, order, strict=True)]
+        for one, other in maps:
+            np.testing.assert_allclose(one, other, atol=1e-3)
+        assert [p.label for p in again] == [first[number].label for number in order]
+    features = detector.embed(photos, detector.request(True))
+    whole = detector.judge(features, [(40, 44)] * 8, maps=True)
+    np.testing.assert_allclose(logits(whole), logits(first), atol=1e-3)
+    assert [p.threshold_logit for p in whole] == pytest.approx([p.threshold_logit for p in first], abs=1e-3)
+
+
+@pytest.mark.parametrize("photos", [noise(1), noise(3), [*noise(3), b"no picture"]])
+def test_fewer_than_four_photos_are_refused(photos: list[Any], tiny: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=rf"from 4 on, got {min(3, len(photos))}; give more"):
+        list(Mutual(**tiny).fit().predict(photos, on_error=lambda error: None))
+    assert list(Mutual(**tiny).fit().predict([])) == []
+
+
+def test_photos_that_cannot_be_read_are_reported_once_and_the_others_go_on(
+    tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(7)]
+    for path, photo in zip(paths, noise(7), strict=True):
+        Image.fromarray(photo).save(path)
+    detector = Mutual(**tiny).fit()
+    without = list(detector.predict([path for path in paths if path.stem not in "03"]))
+    for number in (0, 3):
+        paths[number].write_bytes(b"no picture")
+    errors: list[ImageError] = []
+    found = list(detector.predict(paths, on_error=errors.append))
+    assert [error.source for error in errors] == [str(paths[0]), str(paths[3])]
+    assert [p.source for p in found] == [str(path) for path in paths if path.stem not in "03"]
+    np.testing.assert_allclose(logits(found), logits(without), atol=1e-3)
+    with pytest.raises(ImageError, match=r"0\.png"):
+        list(detector.predict(paths))
+
+
+def test_no_more_than_partners_and_a_batch_are_held(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+    most: dict[int, int] = {}
+    alive: list[weakref.ref[ImageFeatures]] = []
+    embed = mutual.embed
+
+    def counted(backbone: Any, images: Any, request: Any) -> ImageFeatures:
+        nonlocal looked
+        looked += len(images)
+        found = embed(backbone, images, request)
+        alive.append(weakref.ref(found))
+        held = sum(len(features) for reference in alive if (features := reference()) is not None)
+        most[count] = max(most.get(count, 0), held)
+        return found
+
+    monkeypatch.setattr(mutual, "embed", counted)
+    detector = Mutual(**tiny, partners=5).fit()
+    for count in (12, 30):
+        looked = 0
+        assert sum(1 for _ in detector.predict(iter(noise(count)), batch_size=3)) == count
+        assert looked == 5 + count
+    assert most[12] == most[30] <= 5 + 2 * 3
+
+
+def test_partners_are_drawn_by_the_seed(tiny: dict[str, Any]) -> None:
+    found = {
+        seed: logits(list(Mutual(**tiny, partners=4, seed=seed).fit().predict(noise(10)))) for seed in (0, 1)
+    }
+    again = list(Mutual(**tiny, partners=4).fit().predict(noise(10), batch_size=4))
+    np.testing.assert_allclose(logits(again), found[0], atol=1e-3)
+    assert np.abs(np.subtract(found[0], found[1])).max() > 0.01
+
+
+def test_a_copy_of_a_photo_does_not_vouch_for_it(tiny: dict[str, Any]) -> None:
+    photos = noise(9)
+    for partners in (4, 30):
+        detector = Mutual(**tiny, partners=partners).fit()
+        found = logits(list(detector.predict([*photos, *photos[:3]])))
+        np.testing.assert_allclose(found[:3], found[9:], atol=1e-3)
+    assert np.isfinite(logits(list(detector.predict([photos[0]] * 5)))).all()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 1.0])
+def test_distances_are_means_over_the_nearest_partners(share: float) -> None:
+    features = np.random.default_rng(0).normal(size=(6, 16, 5)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=-1, keepdims=True)
+    choices = PatchSpec(sizes=(48,), scale=(1.0,), share=share, degrees=(1, 3))
+    one = MutualScorer(choices, partners={48: features[[0, 2, 3, 5]]}, partner_numbers=(0, 2, 3, 5))
+    found = one.distances_from(
+        ImageFeatures(features[:, 0], (4, 4), patch_features={48: features}), range(6)
+    )[48]
+    for number in range(6):
+        others = [partner for partner in (0, 2, 3, 5) if partner != number]
+        for patch in range(16):
+            values = []
+            for degree in (1, 3):
+                smooth = smoothed(features, degree)
+                near = sorted(1 - (smooth[number, patch] @ smooth[partner].T).max() for partner in others)
+                values.append(np.mean(near[: max(1, round(share * len(others)))]))
+            assert found[number, patch] == pytest.approx(np.mean(values), abs=1e-5)
+
+
+def test_neighbourhoods_are_means_with_the_border_repeated() -> None:
+    features = np.random.default_rng(0).normal(size=(2, 25, 3)).astype(np.float32)
+    found = smoothed(features, 3).reshape(2, 5, 5, 3)
+    square = features.reshape(2, 5, 5, 3)
+    near = [min(max(y, 0), 4) for y in (-1, 0, 1)]
+    for y, x, rows, columns in ((2, 3, [1, 2, 3], [2, 3, 4]), (0, 0, near, near)):
+        mean = np.mean([square[:, i, j] for i in rows for j in columns], axis=0)
+        np.testing.assert_allclose(
+            found[:, y, x], mean / np.linalg.norm(mean, axis=1, keepdims=True), rtol=1e-5
+        )
+    np.testing.assert_array_equal(smoothed(features, 1), features)
+
+
+def test_scores_are_smoothed_over_like_images() -> None:
+    random = np.random.default_rng(0)
+    embeddings = random.uniform(size=(6, 3)).astype(np.float32)
+    scores = random.normal(size=6)
+    wanted = []
+    for image in embeddings:
+        alike = embeddings @ image
+        order = np.argsort(-alike)
+        means = [np.average(scores[order[:k]], weights=alike[order[:k]]) for k in (1, 2, 4)]
+        wanted.append(np.mean(means))
+    np.testing.assert_allclose(rescored(scores, embeddings, (1, 2, 4)), wanted, rtol=1e-6)
+    np.testing.assert_array_equal(rescored(scores, embeddings, ()), scores)
+    assert np.isfinite(rescored(scores, embeddings, (50,))).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"most_partners": 7},
+        {"most_partners": "30"},
+        {"seed": -1},
+        {"seed": None},
+        {"share": 2.0},
+        {"share": 0.9},
+        {"degrees": [1, 3]},
+        {"degrees": []},
+        {"sizes": [48, 8000]},
+    ],
+)
+def test_hostile_specifications_are_refused(
+    wrong: dict[str, Any], tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    Mutual(**tiny).fit().save(tmp_path / "saved")
+    saved = read_folder(tmp_path / "saved")
+    spec = dict(saved.scorer)
+    (name,) = wrong
+    if name in spec:
+        spec |= wrong
+    else:
+        spec["choices"] = {**spec["choices"], **wrong}  # type: ignore[dict-item]
+    write_folder(tmp_path / "damaged", replace(saved, scorer=spec))
+    with pytest.raises(DetectorError, match=r"save the detector again$|'scorer' in config.json"):
+        load(tmp_path / "damaged")

@@ -24,11 +24,12 @@ demo: $(VENV)/.ready
 	$(BIN)/zeroflaw samples demo/samples --overwrite
 	$(BIN)/zeroflaw detect 'demo/samples/*/test' -o demo/results --overwrite
 	$(BIN)/zeroflaw evaluate demo/samples
-	@echo "Look at demo/results/contact-sheet-01.png. The samples are rendered; try photos with: make demo IMAGES=folder"
+	@echo "Look at demo/results/report.html. The samples are rendered; try photos with: make demo IMAGES=folder, or"
+	@echo "$(BIN)/zeroflaw detect PHOTOS --good GOOD-PHOTOS -o results"
 else
 demo: $(VENV)/.ready
 	$(BIN)/zeroflaw detect '$(IMAGES)' -o demo/results --overwrite || [ $$? -eq 3 ]  # 3: some could not be read
-	@echo "Look at demo/results/contact-sheet-01.png, most anomalous first."
+	@echo "Look at demo/results/report.html. Good photos give verdicts: $(BIN)/zeroflaw detect PHOTOS --good GOOD-PHOTOS -o results"
 endif
 
 test: lint

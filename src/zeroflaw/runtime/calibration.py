@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy.special import betaincinv, stdtrit
+from scipy.special import betaincinv, ndtri, stdtrit
 
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import Record
@@ -27,6 +27,8 @@ from zeroflaw.runtime.scores import Doubles, expit
 SCHEMA = 1
 FEWEST = 4  # good photos of which a spread can be had at all
 ABOVE = 1e-6  # how far above a good photo's log-odds a threshold lies: processors differ by less
+CORE = 0.4  # share of photos from which place and spread of the good ones are taken, if most are good
+LEAST_SPREAD = 0.3  # of log-odds of good photos: even copies of one part differ by noise
 DRAWS = 1000  # of a bootstrap interval
 
 Rule = Literal["conformal", "maximum", "t", "f1", "youden", "cost", "recall", "robust", "given"]
@@ -213,18 +215,20 @@ def t_bound(values: npt.ArrayLike, false_alarms: float) -> float:
 
 
 def from_majority(logits: Sequence[float], false_alarms: float) -> float:
-    """Return a threshold from photos of which most are good, by their median and the spread below it.
+    """Return a threshold from photos of which many are good and alike, and flawed ones scattered above them.
 
-    Log-odds of good photos are taken for normally distributed around the median; flawed ones lie above and
-    do not touch the lower half, from which the spread is taken.
+    Place and spread are those of the shortest interval that holds `CORE` of the log-odds, which even half of
+    the photos, if they are flawed, hardly move; good photos are taken for normally distributed around it.
     """
-    values = np.asarray(logits, np.float64)
-    middle = float(np.median(values))
-    below = middle - values[values < middle]
-    spread = float(np.median(below)) / 0.6745 if len(below) else 0.0  # median of a halved normal distribution
-    # A median of half the photos knows as much of the spread as the deviation of a quarter of them would.
-    quantile = float(stdtrit(max(len(values) / 4, 1), 1 - false_alarms))
-    return middle + quantile * max(spread, 1e-6) * math.sqrt(1 + math.pi / 2 / len(values))
+    values = np.sort(np.asarray(logits, np.float64))
+    count = max(3, math.ceil(CORE * len(values)))
+    widths = values[count - 1 :] - values[: len(values) - count + 1]
+    first = int(widths.argmin())
+    middle = float(values[first] + values[first + count - 1]) / 2
+    # Of a normal distribution, this many standard deviations hold that share of the values.
+    spread = float(widths[first]) / (2 * float(ndtri(0.5 + (count - 1) / len(values) / 2)))
+    quantile = float(stdtrit(max(len(values) - 1, 1), 1 - false_alarms))
+    return middle + quantile * max(spread, LEAST_SPREAD)
 
 
 def from_labelled(

@@ -83,11 +83,13 @@ def test_a_majority_of_good_photos_sets_a_threshold() -> None:
     random = np.random.default_rng(2)
     for n in (8, 30):
         clean = [from_majority(random.normal(3, 2, n).tolist(), 0.05) for _ in range(3000)]
-        assert stats.norm.sf(clean, 3, 2).mean() == pytest.approx(0.05, abs=0.015)
-    for _ in range(20):
-        mixed = [*random.normal(0, 1, 24), *random.normal(9, 1, 8)]
-        assert 0.5 < from_majority(mixed, 0.05) < 7
-    assert from_majority([2.0] * 9, 0.05) == pytest.approx(2, abs=1e-4)
+        assert 0.03 < stats.norm.sf(clean, 3, 2).mean() < 0.1  # it promises nothing
+    for flawed in (0, 8, 24):  # even half of the photos hardly move it
+        mixed = [
+            from_majority([*random.normal(0, 1, 24), *random.uniform(6, 20, flawed)], 0.05) for _ in range(50)
+        ]
+        assert 1 < np.mean(mixed) < 3.5
+    assert 2 < from_majority([2.0] * 9, 0.05) < 4
 
 
 # Photos of both kinds

@@ -28,7 +28,6 @@ SCHEMA = 1
 FEWEST = 4  # good photos of which a spread can be had at all
 ABOVE = 1e-6  # how far above a good photo's log-odds a threshold lies: processors differ by less
 CORE = 0.4  # share of photos from which place and spread of the good ones are taken, if most are good
-ENOUGH = 20  # photos whose core says enough of their spread
 LEAST_SPREAD = 0.3  # of log-odds of good photos: even copies of one part differ by noise
 DRAWS = 1000  # of a bootstrap interval
 
@@ -230,7 +229,7 @@ def from_majority(logits: Sequence[float], false_alarms: float) -> float:
     spread = float(widths[first]) / (2 * float(ndtri(0.5 + (count - 1) / len(values) / 2)))
     quantile = float(stdtrit(max(len(values) - 1, 1), 1 - false_alarms))
     # The shortest of many intervals is too short, the more so the fewer photos there are.
-    quantile *= 1 + max(0, ENOUGH - len(values)) / 8
+    quantile *= 1 + 10 / len(values)
     return middle + quantile * max(spread, LEAST_SPREAD)
 
 

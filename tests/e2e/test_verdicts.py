@@ -15,6 +15,7 @@ from PIL import Image
 from zeroflaw.cli.main import main
 from zeroflaw.lab.samples import render
 
+COARSE = ("--set", "sizes=240")  # one input size is faster
 FLAWS = ("stained", "torn", "snagged")
 
 
@@ -50,7 +51,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def saved(photos: Path) -> Path:
     """A memory of the good cloths."""
-    assert run("fit", photos / "good", "-o", photos / "detectors/cloth", "-q") == 0
+    assert run("fit", photos / "good", "-o", photos / "detectors/cloth", *COARSE, "-q") == 0
     return photos / "detectors/cloth"
 
 
@@ -87,7 +88,10 @@ def test_good_photos_give_verdicts(photos: Path, capsys: pytest.CaptureFixture[s
 def test_photos_are_compared_with_one_another(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("detect", photos / "line", "--together", "--fail-on-anomaly", "-o", tmp_path / "out") == 1
+    assert (
+        run("detect", photos / "line", "--together", *COARSE, "--fail-on-anomaly", "-o", tmp_path / "out")
+        == 1
+    )
     _, err = capsys.readouterr()
     calls_the_flawed(found := rows((tmp_path / "out/predictions.jsonl").read_text()))
     assert found["torn-0"]["p_value"] is None
@@ -117,7 +121,7 @@ def test_a_saved_memory_gives_exit_codes(
 def test_one_good_photo_ranks_without_verdicts(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("fit", photos / "good/0.png", "-o", tmp_path / "one") == 0
+    assert run("fit", photos / "good/0.png", "-o", tmp_path / "one", *COARSE) == 0
     assert "too few good photos for a threshold" in capsys.readouterr().err
     assert run("detect", photos / "line", "--detector", tmp_path / "one") == 0
     out, err = capsys.readouterr()
@@ -129,26 +133,10 @@ def test_one_good_photo_ranks_without_verdicts(
     assert "--fail-on-anomaly needs a verdict" in capsys.readouterr().err
 
 
-def test_other_good_photos_set_the_threshold_again(
-    photos: Path, mine: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = (mine / "calibration.json").read_bytes()
-    assert run("calibrate", mine, "--good", photos / "sorted/good", "--false-alarms", "0.2", "-q") == 0
-    assert (
-        "Threshold from 6 good photos: expect about 1 false alarm in 7 good parts" in capsys.readouterr().out
-    )
-    assert (mine / "calibration.json").read_bytes() != before
-    assert run("detect", photos / "line", "--detector", mine, "-q") == 0
-    found = rows(capsys.readouterr().out)
-    calls_the_flawed(found)
-    assert "1 false alarm in 7 good parts" in found["torn-0"]["threshold_from"]
-
-
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
         (["--rule", "f1"], "6 good photos and 6 flawed ones by the best F1"),
-        (["--rule", "youden"], "by the best sum of recall and specificity"),
         (["--rule", "cost", "--cost", "1", "20"], "by the lowest cost"),
         (["--rule", "recall", "--recall", "0.85"], "by the recall asked for"),
         ([], "Threshold from 6 good photos, too few for a guarantee"),
@@ -187,7 +175,7 @@ def test_good_photos_are_not_judged(photos: Path, capsys: pytest.CaptureFixture[
 def test_good_photos_of_another_product_raise_an_alarm(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("detect", photos / "line", "--good", photos / "washers") == 0
+    assert run("detect", photos / "line", "--good", photos / "washers", *COARSE) == 0
     out, err = capsys.readouterr()
     assert all(row["p_value"] == pytest.approx(1 / 6) for row in rows(out).values())
     assert "100% of the photos are unlike the good photos" in err
@@ -206,62 +194,38 @@ def test_the_threshold_of_another_detector_is_refused_and_the_command_mends_it(
     words = [
         str(photos / "sorted/good") if word == "GOOD-PHOTOS" else word for word in shlex.split(command[1])
     ]
-    assert run(*words) == 0
-    assert run("detect", photos / "line", "--detector", mine) == 0
+    capsys.readouterr()
+    assert run(*words, "--false-alarms", "0.2", "-q") == 0
+    sentence = capsys.readouterr().out.strip()
+    assert sentence.startswith("Threshold from 6 good photos: expect about 1 false alarm in 7 good parts")
+    assert run("detect", photos / "line", "--detector", mine, "-q") == 0
+    found = rows(capsys.readouterr().out)
+    calls_the_flawed(found)
+    assert {row["threshold_from"] for row in found.values()} == {sentence}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("command", "says"),
     [
-        (["detect", "{line}", "--good", "{good}", "--together"], "use only one"),
-        (["detect", "{line}", "--shifts"], "give them with --good"),
-        (["detect", "{line}", "--false-alarms", "0.1"], "with --good or --together"),
-        (["detect", "{line}", "--together", "--detector", "clip"], "clip judges every photo by itself"),
-        (["detect", "{line}", "--together", "--detector", "{saved}"], "memory judges every photo by itself"),
-        (
-            ["detect", "{line}", "--detector", "clip", "--good", "{good}", "--shifts"],
-            "--shifts is for detectors",
-        ),
-        (["detect", "{line}", "--good", "{good}", "--false-alarms", "5"], "false_alarms"),
-        (
-            ["detect", "{line}", "--good", "{good}/0.png", "--fail-on-anomaly"],
-            "--fail-on-anomaly needs a verdict",
-        ),
-        (["detect", "{line}", "--threshold", "0.5", "--threshold-logit", "0"], "one threshold in two units"),
-        (["detect", "{line}", "--threshold", "7"], "a score from 0 to 1, got 7"),
-        (["detect", "{line}", "--threshold-logit", "inf"], "a finite number"),
-        (["calibrate", "{saved}"], "either --good PATH or --labelled ROOT"),
-        (["calibrate", "{saved}", "--good", "{good}", "--labelled", "{sorted}"], "give one of them"),
-        (["calibrate", "{saved}", "--good", "{sorted}/good", "--rule", "f1"], "photos of both kinds"),
-        (
-            ["calibrate", "{saved}", "--good", "{good}"],
-            "6 of the 6 good photos are those that the detector was made",
-        ),
-        (["calibrate", "{saved}", "--good", "{sorted}/good/0.png"], "at least 4 good photos, got 1"),
-        (
-            ["calibrate", "{saved}", "--labelled", "{sorted}", "--rule", "recall"],
-            "from 6 flawed photos, it takes 19",
-        ),
-        (
-            ["calibrate", "{saved}", "--labelled", "{sorted}", "--rule", "recall", "--recall", "1"],
-            "recall must be",
-        ),
-        (
-            ["calibrate", "{saved}", "--labelled", "{sorted}", "--rule", "cost", "--cost", "0", "0"],
-            "cost wants two",
-        ),
-        (
-            ["calibrate", "{saved}", "--good", "{sorted}/good", "--false-alarms", "0"],
-            "false_alarms must be a share",
-        ),
+        ("detect {line} --shifts", "give them with --good"),
+        ("detect {line} --together --detector clip", "clip judges every photo by itself"),
+        ("detect {line} --detector clip --good {good} --shifts", "--shifts is for detectors"),
+        ("detect {line} --good {good}/0.png --fail-on-anomaly", "--fail-on-anomaly needs a verdict"),
+        ("detect {line} --threshold 0.5 --threshold-logit 0", "one threshold in two units"),
+        ("detect {line} --threshold-logit inf", "a finite number"),
+        ("calibrate {saved}", "either --good PATH or --labelled ROOT"),
+        ("calibrate {saved} --good {good} --rule f1", "photos of both kinds"),
+        ("calibrate {saved} --good {good}", "6 of the 6 good photos are those that the detector was made"),
+        ("calibrate {saved} --good {sorted}/good/0.png", "at least 4 good photos, got 1"),
+        ("calibrate {saved} --labelled {sorted} --rule recall", "from 6 flawed photos, it takes 19"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_sentence(
-    arguments: list[str], says: str, photos: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+    command: str, says: str, photos: Path, saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (saved / "calibration.json").read_bytes()
     named = {name: str(photos / name) for name in ("line", "good", "sorted")}
-    assert run(*(argument.format(saved=saved, **named) for argument in arguments), *["-q"]) == 2
+    assert run(*(word.format(saved=saved, **named) for word in command.split()), "-q") == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert says in err

@@ -36,20 +36,10 @@ def test_the_conformal_threshold_keeps_its_promise_on_any_distribution(n: int, s
     rates = stats.expon.sf(np.sqrt([threshold for _, threshold, _ in found]))
     promised = found[0][2]
     assert promised.mean is not None
-    assert promised.below is not None
-    assert (
-        0 <= a - Fraction(promised.mean).limit_denominator(10_000) < Fraction(1, n + 1)
-    )  # no lower k would do
+    slack = a - Fraction(promised.mean).limit_denominator(10_000)
+    assert 0 <= slack < Fraction(1, n + 1)  # no lower k would do
     assert rates.mean() == pytest.approx(promised.mean, rel=0.05)
     assert np.quantile(rates, 0.95) == pytest.approx(promised.below, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("n", "mean", "below"), [(8, 11.1, 31.2), (20, 4.8, 13.9), (50, 2.0, 5.8), (100, 1.0, 3.0)]
-)
-def test_what_the_documentation_says_of_the_highest_photo(n: int, mean: float, below: float) -> None:
-    found = promise(n, n)
-    assert (round(100 * (found.mean or 0), 1), round(100 * (found.below or 0), 1)) == (mean, below)
 
 
 @pytest.mark.parametrize("denominator", [2, 3, 4, 5, 10, 20, 50, 100, 1000])
@@ -150,25 +140,12 @@ def calibration(**changed: Any) -> Calibration:
     [
         (
             {},
-            "20 good photos: expect about 1 false alarm in 21 good parts, with 95 % confidence fewer than 14",
+            "expect about 1 false alarm in 21 good parts, with 95 % confidence fewer than 14 in 100",
         ),
         ({"left_out": True}, "in 100, approximately, since the detector was made from the same photos"),
-        (
-            {"rule": "t", "good": (1.0,) * 8},
-            "from 8 good photos, too few for a guarantee: expect about 5 % false",
-        ),
-        (
-            {"rule": "recall", "flawed": (2.0,), "interval": (1.0, 2.5)},
-            "20 good photos and 1 flawed ones by the recall",
-        ),
-        (
-            {"rule": "cost", "flawed": (2.0, 3.0), "interval": (1.0, 2.5)},
-            "lie between 1.00 and 2.50 (95 %). Figures on",
-        ),
-        (
-            {"rule": "robust", "good": (), "judged_photos": 30},
-            "from 30 of the judged photos, most of which must be",
-        ),
+        ({"rule": "t", "good": (1.0,) * 8}, "8 good photos, too few for a guarantee: expect about 5 % false"),
+        ({"rule": "cost", "flawed": (2.0,), "interval": (1.0, 2.5)}, "lie between 1.00 and 2.50 (95 %)"),
+        ({"rule": "robust", "judged_photos": 30}, "from 30 of the judged photos, most of which must be"),
         ({"rule": "given"}, "given by hand"),
         ({"promise": Promise()}, "Threshold from 20 good photos."),
     ],
@@ -192,12 +169,9 @@ def test_a_prediction_gets_verdict_p_value_and_the_threshold_of_its_map() -> Non
         ([[1.0, 2.0, 3.0], []], {}, "needs at least 4 good photos, got 3"),
         ([[2.0] * 6, []], {}, "all 6 good photos have the same score"),
         ([[], [1.0]], {"rule": "f1"}, "needs good and flawed photos, got 0 and 1"),
-        ([[1.0], []], {"rule": "cost"}, "needs good and flawed photos, got 1 and 0"),
         ([[0.0], [1.0] * 18], {"rule": "recall"}, "cannot be promised from 18 flawed photos, it takes 19"),
         ([[0.0], [1.0] * 9], {"rule": "recall", "recall": 1.0}, "recall must be a share between 0 and 1"),
-        ([[0.0], [1.0] * 9], {"rule": "cost", "cost": (0.0, 0.0)}, "cost wants two numbers from 0"),
-        ([[0.0], [1.0] * 9], {"rule": "cost", "cost": (1.0, -2.0)}, "got 1 -2"),
-        ([[0.0, 1.0, 2.0, 3.0], []], {"false_alarms": 0.0}, "false_alarms must be a share"),
+        ([[0.0], [1.0] * 9], {"rule": "cost", "cost": (1.0, -2.0)}, "cost wants two numbers .* got 1 -2"),
         ([[0.0, 1.0, 2.0, 3.0], []], {"false_alarms": math.nan}, "false_alarms must be a share"),
     ],
 )
@@ -206,20 +180,9 @@ def test_what_gives_no_threshold_is_refused(logits: Any, options: dict[str, Any]
         calibration_of(logits, [], **options)
 
 
-def test_maps_get_a_threshold_of_their_own_where_their_peaks_differ() -> None:
-    good = [[0.0, 1.0, 2.0, 3.0, 4.0], []]
-    peaks = [7.0, 8.0, 9.0, 9.5, 8.5]
-    assert calibration_of(good, peaks).map_threshold == pytest.approx(t_bound(peaks, 0.05))
-    assert calibration_of(good, [1.0] * 5).map_threshold is None
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"threshold": "1e999"}, {"schema": "2"}, {"promise": '{"mean": 7}'}, {"rule": '"best"'}, {"odd": "1"}],
-)
-def test_a_file_that_is_wrong_is_refused(wrong: dict[str, str]) -> None:
+@pytest.mark.parametrize("wrong", ['{"threshold": 1e999}', '{"promise": {"mean": 7}}', '{"rule": "best"}'])
+def test_a_file_that_is_wrong_is_refused(wrong: str) -> None:
     made = json.loads(calibration().model_dump_json(by_alias=True, exclude_none=True))
     assert Calibration.read(made, "calibration.json", DetectorError) == calibration()
     with pytest.raises(DetectorError, match=r"^calibration.json: "):
-        changed = {name: json.loads(text) for name, text in wrong.items()}
-        Calibration.read({**made, **changed}, "calibration.json", DetectorError)
+        Calibration.read({**made, **json.loads(wrong)}, "calibration.json", DetectorError)

@@ -26,16 +26,18 @@ def others() -> Pictures:
     return [render("washer", seed=1, index=index)[0] for index in range(FEWEST + 2)]
 
 
-def watched(detector: Memory, pictures: Sequence[np.ndarray]) -> Watch:
+def watched(detector: Memory, pictures: Sequence[np.ndarray]) -> tuple[Watch, str | None]:
+    """What was watched, and the alarm one photo too early."""
     assert detector.calibration_ is not None
-    watch = Watch(detector.calibration_)
+    watch, early = Watch(detector.calibration_), None
     for prediction in detector.predict(pictures):
+        early = watch.alarm() if len(watch.p_values) < FEWEST else early
         watch.add(prediction)
-    return watch
+    return watch, early
 
 
 def test_photos_like_the_good_ones_raise_no_alarm(detector: Memory, others: Pictures) -> None:
-    watch = watched(detector, others)
+    watch, _ = watched(detector, others)
     assert watch.alarm() is None
     assert watch.changes() == []
 
@@ -53,19 +55,12 @@ def test_photos_like_the_good_ones_raise_no_alarm(detector: Memory, others: Pict
 def test_a_change_raises_an_alarm_that_names_it(
     change: Callable[[np.ndarray], np.ndarray], named: set[str], detector: Memory, others: Pictures
 ) -> None:
-    watch = watched(detector, [change(picture) for picture in others])
+    watch, early = watched(detector, [change(picture) for picture in others])
+    assert early is None
     assert named <= set(watch.changes())
     alarm = watch.alarm()
     assert alarm is not None
     assert ", ".join(watch.changes()) in alarm
-    few = watched(detector, [change(picture) for picture in others[: FEWEST - 1]])
-    assert few.alarm() is None
-
-
-def test_another_product_raises_an_alarm(detector: Memory) -> None:
-    alarm = watched(detector, [render("cloth", index=index)[0] for index in range(FEWEST)]).alarm()
-    assert alarm is not None
-    assert alarm.startswith("100% of the photos are unlike the good photos")
 
 
 def test_many_photos_are_not_told_from_few_good_ones_by_chance() -> None:
@@ -82,15 +77,3 @@ def test_many_photos_are_not_told_from_few_good_ones_by_chance() -> None:
         ]
         alarms += "darker" in watch.changes() or "brighter" in watch.changes()
     assert alarms <= 6
-
-
-def test_figures_of_photos_are_those_of_their_grey_levels() -> None:
-    steps = np.zeros((512, 512, 3), np.uint8)
-    steps[:, 256:] = 200
-    found = measure(steps)
-    assert found["brightness"] == pytest.approx(100 / 255, abs=1e-3)
-    assert found["contrast"] == pytest.approx(100 / 255, abs=1e-3)
-    assert found["noise"] == pytest.approx(np.log(1e-4))
-    facts = describe_photos([steps, steps[:100], steps])
-    assert facts.sizes == ((512, 512), (100, 512))
-    assert facts.brightness == (pytest.approx(100 / 255, abs=1e-3), pytest.approx(0, abs=1e-3))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zeroflaw.corruptions import corrupt, parse_corruption
-from zeroflaw.detectors.memory import SHIFTS as SHOWN
+from zeroflaw.corruptions import corrupt
 from zeroflaw.lab.samples import render
 from zeroflaw.shifts import SHIFTS
 
@@ -30,13 +29,7 @@ def test_a_shift_changes_the_picture_and_the_severer_the_more(name: str, picture
     assert moved[0] > 0.2
     assert moved == sorted(set(moved))
     np.testing.assert_array_equal(picture, before)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 2)])
-@pytest.mark.parametrize("name", SHIFTS)
-def test_tiny_pictures_are_shifted_too(name: str, shape: tuple[int, int]) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    assert corrupt(picture, name, 5).shape == picture.shape
+    assert corrupt(picture[:1, :2], name, 5).shape == (1, 2, 3)
 
 
 def test_light_goes_where_the_name_says(picture: np.ndarray) -> None:
@@ -47,7 +40,3 @@ def test_light_goes_where_the_name_says(picture: np.ndarray) -> None:
     side = corrupt(picture, "side_light", 3) / np.maximum(picture, 1)
     assert side[:, -9:].mean() < 0.7 * side[:, :9].mean()
     assert np.ptp(corrupt(picture, "greyer", 5), axis=2).max() <= 1
-
-
-def test_those_that_memories_are_shown_exist() -> None:
-    assert len({parse_corruption(name) for name in SHOWN}) == len(SHOWN) == 9

@@ -170,7 +170,7 @@ def test_evaluate_writes_a_table_and_a_file(
     detectors = ["--detector", "rwda", "--detector", "rwda-lda", "--seed", "0", "--seed", "1"]
     assert run("evaluate", tree, *backbone[:4], *detectors, "-o", out) == 0
     metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["schema"] == 3
+    assert metrics["schema"] == 4
     assert len(metrics["rows"]) == 2 * 2 * 2
     nut = next(row for row in metrics["rows"] if row["category"] == "metal_nut")
     assert (nut["images"], nut["anomalous"], nut["dataset"]) == (6, 3, "set")

@@ -147,7 +147,7 @@ def test_the_slider_judges_again_and_says_what_it_would_cost(opened: Any) -> Non
     assert count(opened, "nut") == "90 of 90 photos flawed"
     assert count(opened, "cap") == "2 of 10 photos flawed"
     above = sum(value >= -3 for value in GOOD)
-    assert f"about {100 * (1 + above) / 20:.0f} % of good parts" in said.inner_text()
+    assert f"no more than {100 * (1 + above) / 20:.0f} % of good parts" in said.inner_text()
     assert opened.locator("section:nth-of-type(2) .card.flawed").count() == 90
     opened.locator("#verdict").select_option("good")
     assert opened.locator(f"section:nth-of-type(2) {SHOWN}").count() == 0

@@ -179,7 +179,8 @@ def test_a_killed_run_leaves_the_old_results(
     assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q") == 0
     before = content(out)
     script = (
-        "import time\nfrom zeroflaw.cli import main, results\n"
+        "import signal, time\nfrom zeroflaw.cli import main, results\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background ignore it
         "def slow(*_, **__):\n    print('drawing', flush=True)\n    time.sleep(60)\n"
         "results.draw_heatmap = slow\nmain.main()\n"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.common import say
+from zeroflaw.cli.output import say
 from zeroflaw.errors import UsageError
 
 

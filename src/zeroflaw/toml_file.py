@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from zeroflaw.errors import WordsError
+from zeroflaw.files import has_deep_key
 
 MAX_BYTES = 4 << 20
 """Largest file; a dictionary of 100,000 words of usual length needs about 1.5 MB."""
@@ -59,8 +61,8 @@ def _decoded(data: bytes) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    import tomllib
-
+    if has_deep_key(text):
+        raise WordsError("a flat TOML file was wanted, got a key of more than 64 parts; write plain lists.")
     try:
         return tomllib.loads(text)
     except RecursionError as error:

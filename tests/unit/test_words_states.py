@@ -255,6 +255,7 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "json": ('{"normal": ["intact"]}', "TOML was wanted, got in line 1"),
     "huge number": ("object = " + "9" * 5000, "words file"),
     "deep": ("normal = " + "[" * 200_000, "words file"),
+    "key of many parts": (".".join("a" * 20_000) + " = 1", "a key of more than 64 parts"),
     "empty": ("", "must hold one of normal, anomalous, templates, dictionary, object, got none"),
     "latin-1": (
         b'normal = ["ok"]\nobject = "M\xfctter"',

@@ -20,8 +20,23 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+
+EXTRAS = {
+    "torch": "fit",
+    "tokenizers": "fit",
+    "huggingface_hub": "fit",
+    "onnx": "export",
+    "onnxscript": "export",
+    "openvino": "openvino",
+    "matplotlib": "lab",
+    "elpv_dataset": "elpv",
+    "pandas": "table",
+    "pyarrow": "table",
+}
+"""Packages that come with an extra, and which one."""
 
 
 class ZeroflawError(Exception):
@@ -82,6 +97,33 @@ class OutputError(ZeroflawError):
     """Results cannot be written: a full disk, for example."""
 
     exit_code = 74
+
+
+@contextmanager
+def needing(what: str) -> Iterator[None]:
+    """Say in a sentence which extra is missing where an import inside fails.
+
+    Args:
+        what: that needs it, at the start of the sentence.
+
+    Raises:
+        UsageError: a package of `EXTRAS` is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error, what)
+        if sentence is None:
+            raise
+        raise UsageError(sentence) from error
+
+
+def missing_extra(error: ModuleNotFoundError, what: str) -> str | None:
+    """Return what to do about a package that is not installed; None where it comes with no extra."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    return f"{what} needs {package}, which is not installed; pip install 'zeroflaw[{EXTRAS[package]}]'"
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -78,4 +78,5 @@ def test_rooms_without_torch_import_none(room: str) -> None:
 
 
 def test_a_torch_import_would_be_noticed() -> None:
-    assert loaded("detect").torch  # until the ONNX engine is there
+    assert loaded("fit rwda").torch
+    assert not loaded("detect").torch

@@ -142,5 +142,5 @@ def test_tables_of_pandas_and_arrow() -> None:
 @pytest.mark.parametrize(("call", "module"), [(to_pandas, "pandas"), (to_arrow, "pyarrow")])
 def test_a_missing_library_is_named(call: object, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UsageError, match=f"pip install {module}"):
+    with pytest.raises(UsageError, match=rf"needs {module}, .*pip install 'zeroflaw\[table\]'"):
         call(predictions())  # type: ignore[operator]

@@ -13,7 +13,6 @@ from zeroflaw import DetectorError, Memory, UsageError, corrupt, load
 from zeroflaw.lab.samples import PRODUCTS, render
 from zeroflaw.runtime.folder import read_folder, write_folder
 from zeroflaw.runtime.memory import MemoryScorer, PatchSpec, coreset
-from zeroflaw.towers.patches import feature_width
 
 Pictures = list[np.ndarray]
 
@@ -133,7 +132,7 @@ def test_a_backbone_without_a_stem_is_compared_at_sizes_of_its_own(tiny: dict[st
     detector = load(saved)
     assert isinstance(detector, Memory)
     widths = {size: memory.shape[1] for size, memory in remembered(detector).memories.items()}
-    assert widths == dict.fromkeys((48, 80), feature_width(detector.backbone_))
+    assert widths == dict.fromkeys((48, 80), detector.backbone_.patch_width)
     (found,) = detector.predict(noise(1, 1), maps=True)
     assert found.map is not None
     assert found.map.shape == (10, 10)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from scipy.special import expit
-from scipy.special import logit as log_odds
 
 from zeroflaw.cli.options import (
     DetectorOptions,
@@ -35,6 +33,8 @@ from zeroflaw.images import ImageList, find_images
 from zeroflaw.report.exports import Format
 from zeroflaw.runtime.drift import Watch
 from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.scores import expit
+from zeroflaw.runtime.scores import logit as log_odds
 
 ANOMALOUS = 1
 MOST_FLAWED = 0.3  # share of anomalous photos up to which their majority can be taken for good
@@ -307,7 +307,7 @@ def _given_threshold(score: float | None, logit: float | None) -> float | None:
         raise UsageError(
             f"--threshold wants a score from 0 to 1, got {score}; log-odds go to --threshold-logit"
         )
-    return float(max(log_odds(min(score, 1 - 1e-16)), -BEYOND))  # finite, as JSON wants it
+    return max(float(log_odds(min(score, 1 - 1e-16))), -BEYOND)  # finite, as JSON wants it
 
 
 def _without_good(found: ImageList, good: ImageList, quiet: bool) -> ImageList:

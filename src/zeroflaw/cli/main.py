@@ -33,7 +33,15 @@ from typing_extensions import override
 
 from zeroflaw._version import __version__
 from zeroflaw.cli.output import say
-from zeroflaw.errors import InputError, OutputError, UsageError, ZeroflawError, closest, printable
+from zeroflaw.errors import (
+    InputError,
+    OutputError,
+    UsageError,
+    ZeroflawError,
+    closest,
+    missing_extra,
+    printable,
+)
 
 FAULT, INTERRUPTED, TERMINATED = 70, 130, 143
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF}
@@ -48,6 +56,8 @@ VERBS = {
     "datasets": "List the data sets and the layouts that can be read.",
     "detectors": "List the detectors, what they need, and published numbers.",
     "models": "List the weights that can be used as a backbone.",
+    "export": "Write a detector or a backbone as ONNX graphs, shown to agree.",
+    "doctor": "Say what runs on this machine, how fast, and what is missing.",
     "convert": "Turn published CLIP weights into a weights folder.",
     "corrupt": "Copy images under another light, focus or noise.",
     "samples": "Render a small set of products to try the tool on.",
@@ -157,6 +167,8 @@ def _in_words(error: BaseException, arguments: Sequence[str]) -> tuple[int, str]
             return OutputError.exit_code, f"zeroflaw: results could not be written to {where} ({reason})"
         where = f"{error.filename}: " if error.filename else ""
         return InputError.exit_code, f"zeroflaw: {where}{reason}; check the path and its permissions"
+    if isinstance(error, ModuleNotFoundError) and (said := missing_extra(error, "this command")):
+        return UsageError.exit_code, f"zeroflaw: {said}"
     if isinstance(error, MemoryError) or "memory" in f"{type(error).__name__} {error}".lower():  # or torch's
         return UsageError.exit_code, "zeroflaw: there is not enough memory; use a smaller --batch-size"
     kind = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

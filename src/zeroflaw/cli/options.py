@@ -15,10 +15,10 @@ from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, par
 from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError, closest
 from zeroflaw.images import find_images
-from zeroflaw.lab.datasets import open_auxiliary
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEVICES = ("auto", "cpu", "cuda", "mps")
+ENGINES = ("auto", "onnx", "openvino", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class DetectorOptions:
     backbone: str | None = None
     object: str | None = None
     device: str | None = None
+    engine: str | None = None
     words: Path | None = None
     normal: tuple[str, ...] = ()
     anomalous: tuple[str, ...] = ()
@@ -49,7 +50,7 @@ class DetectorOptions:
             WordsError: the words file is wrong.
         """
         found: dict[str, Any] = read_words(detector, self.words) if self.words else {}
-        found |= self.flags("backbone", "object", "device", "normal", "anomalous", "seed")
+        found |= self.flags("backbone", "object", "device", "engine", "normal", "anomalous", "seed")
         return found | parse_settings(detector, self.settings)
 
     def only_for(self, detector: str, others: Sequence[str]) -> DetectorOptions:
@@ -98,6 +99,8 @@ class DetectorOptions:
             photos = f"{len(images)} photo{'s' * (len(images) != 1)}"
             say(f"{photos} taken for good products; flawed ones would spoil it", quiet)
         if self.auxiliary is not None:
+            from zeroflaw.lab.datasets import open_auxiliary  # the laboratory, which a line does without
+
             found["auxiliary"] = open_auxiliary(self.auxiliary)
         return found
 
@@ -138,6 +141,11 @@ _OPTIONS = (
     click.option("--object", metavar="NAME", help="Name of the product; unknown by default."),
     click.option(
         "--device", callback=_known_device, metavar="DEVICE", help="auto (default), cpu, cuda or mps."
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        help="What runs the image tower: auto (default) takes onnx where it can.",
     ),
     click.option("--words", type=_PATH, metavar="FILE", help="TOML file with your own words."),
     click.option("--normal", multiple=True, metavar="WORD", help="Word for a good product; may be repeated."),
@@ -191,7 +199,7 @@ def open_detector(name: str, options: DetectorOptions, *, quiet: bool = False, *
                 f"--{'set' if flag == 'settings' else flag} cannot change the saved detector {name}, "
                 "which is fitted; fit a new one"
             )
-        return load(name, **options.flags("backbone", "device"))
+        return load(name, **options.flags("backbone", "device", "engine"))
     parameters = options.parameters(name)
     options.check_given(name, reference="reference" in given)
     with fit_bar(quiet) as progress:

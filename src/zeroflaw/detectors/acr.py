@@ -27,14 +27,14 @@ from zeroflaw.detectors.base import BackboneDetector, Fitted
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs
-from zeroflaw.detectors.training import Learning, stage
+from zeroflaw.detectors.training import Learning
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Record, Seed, parameters
 from zeroflaw.records import Category, Dataset
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.heads import Arrays
 from zeroflaw.runtime.scorer import Judgement, Scorer, Size
-from zeroflaw.runtime.stream import Progress, batches, read_ahead
+from zeroflaw.runtime.stream import Progress, batches, read_ahead, stage
 from zeroflaw.towers.backbone import Backbone
 
 USUAL = 0.95  # share of the patches of a batch that lie below one half in maps
@@ -174,6 +174,7 @@ class ACR(BackboneDetector):
     source: ClassVar[str] = "Li et al., NeurIPS 2023, arXiv 2302.07849"
 
     scorer_class: ClassVar[type[Scorer]] = ACRScorer
+    needs_torch: ClassVar[bool] = True
 
     layer: Annotated[int, Field(ge=0, le=1000)] = 0
     standardize: Literal["channel", "none"] = "channel"

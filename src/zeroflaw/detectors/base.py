@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.inputs import FitInputs, digest
-from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.errors import DetectorError, UsageError, needing
 from zeroflaw.images import read_image
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
@@ -27,22 +27,65 @@ from zeroflaw.runtime.calibration import Calibration, calibration_of
 from zeroflaw.runtime.drift import describe_photos, measure
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.folder import Identity, SavedDetector, Seen, write_folder
+from zeroflaw.runtime.onnx_engine import BUNDLED, RECORD, shared_tower
 from zeroflaw.runtime.prediction import Prediction, peak
 from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_ahead
-from zeroflaw.runtime.tiles import Tiles
-from zeroflaw.towers.backbone import Backbone, DeviceName, DtypeName
-from zeroflaw.towers.patches import patch_features
-from zeroflaw.towers.weights import load_backbone
+from zeroflaw.runtime.tower import ImageTower, embed, sized
+
+if TYPE_CHECKING:
+    from zeroflaw.towers.backbone import Backbone
 
 Learned = Mapping[str, npt.NDArray[np.generic]]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["float32", "bfloat16"]
+Engine = Literal["auto", "onnx", "openvino", "torch"]
+LOCAL = "local-dir:"
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
 
 
 @lru_cache(maxsize=2)
-def shared_backbone(name: str, device: DeviceName, dtype: DtypeName) -> Backbone:
-    """Load a backbone once for all detectors of a process that use it."""
+def shared_backbone(name: str, device: Device, dtype: Dtype) -> Backbone:
+    """Load a backbone once for all detectors of a process that use it.
+
+    Raises:
+        UsageError: torch is not installed.
+        WeightsError: the weights cannot be had.
+    """
+    with needing(f"the text tower of '{name}', or its image tower on torch,"):
+        from zeroflaw.towers.weights import load_backbone
     return load_backbone(name, device=device, dtype=dtype)
+
+
+def exported(name: str) -> Path | None:
+    """Return the folder of an exported image tower that goes by the name of a backbone, or None."""
+    folder = Path(name.removeprefix(LOCAL)).expanduser() if name.startswith(LOCAL) else None
+    if folder is None and name == "mini":
+        folder = BUNDLED
+    return folder if folder is not None and (folder / RECORD).is_file() else None
+
+
+def open_tower(name: str, engine: Engine, device: Device, dtype: Dtype) -> ImageTower:
+    """Open the image tower of a backbone: exported and without torch where that can be, else on torch.
+
+    Raises:
+        UsageError: the tower was not exported for the engine that was asked for, or torch is missing.
+        WeightsError: it cannot be had, or is damaged.
+    """
+    folder = exported(name)
+    if engine == "auto":
+        plain = device in ("auto", "cpu") and dtype == "float32"
+        engine = "onnx" if folder is not None and plain else "torch"
+    if engine == "torch":
+        return shared_backbone(name, device, dtype)
+    if folder is None:
+        raise UsageError(
+            f"the image tower of '{name}' was not exported, which the engine {engine} needs; make it with: "
+            f"zeroflaw export {name} -o DIR, and use local-dir:DIR"
+        )
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"the engine {engine} runs on processors, not on {device}; use the engine torch")
+    return shared_tower(folder, engine, dtype)
 
 
 @dataclass(frozen=True)
@@ -71,17 +114,23 @@ class BackboneDetector(Detector):
         seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
         dtype: "float32" or "bfloat16".
+        engine: of the image tower: "onnx", "openvino" or "torch"; "auto" is onnx where the tower was exported
+            (the bundled one is), on processors in float32, and torch elsewhere.
     """
 
     scorer_class: ClassVar[type[Scorer]]
+    needs_torch: ClassVar[bool] = False  # judging runs torch modules, not exported graphs
 
     backbone: str = "mini"
     seed: Seed = 0
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Device = "auto"
+    dtype: Dtype = "float32"
+    engine: Engine = "auto"
 
     def __post_init__(self) -> None:
         """Nothing is learned yet; subclasses check here what concerns several parameters."""
+        if self.needs_torch and self.engine not in ("auto", "torch"):
+            raise UsageError(f"{self.name} runs on torch alone, not on {self.engine}; leave the engine out")
         self.backbone_: Any = None
         self.fitted_: Fitted | None = None
         self.seen_ = Seen()
@@ -104,8 +153,16 @@ class BackboneDetector(Detector):
         return {}
 
     def _load_backbone(self) -> Any:
-        """Return the network: anything with ``sha256``, ``fingerprint``, ``licence`` and ``revision``."""
+        """Return the network that `_fit` needs: anything with ``sha256``, ``fingerprint``, ``licence`` and
+        ``revision``.
+        """
         return shared_backbone(self.backbone, self.device, self.dtype)
+
+    def _load_tower(self) -> Any:
+        """Return what prediction needs of the network."""
+        if self.needs_torch:
+            return self._load_backbone()
+        return open_tower(self.backbone, self.engine, self.device, self.dtype)
 
     def _check_backbone(self, backbone: Any) -> None:
         """Refuse a network that this detector cannot work with, before anything is fitted or loaded.
@@ -151,7 +208,7 @@ class BackboneDetector(Detector):
     def feature_key(self) -> tuple[str, ...]:
         """What detectors have in common when they can share features of images."""
         tiles = ["tiles"] if self.request(False).tile else []
-        return ("clip", self.backbone, self.device, self.dtype, *tiles)
+        return ("clip", self.backbone, self.device, self.dtype, self.engine, *tiles)
 
     @override
     def fit(
@@ -328,14 +385,14 @@ class BackboneDetector(Detector):
 
     @classmethod
     def from_saved(cls, saved: SavedDetector, **overrides: Any) -> Self:
-        """Rebuild a detector from its folder's content; ``overrides`` may change backbone, device and dtype.
+        """Rebuild a detector from its folder's content; ``overrides`` may change where it runs.
 
         Raises:
             DetectorError: parameters, arrays and backbone do not fit together.
         """
         try:
             detector = cls(**{**saved.parameters, **overrides})
-            backbone = detector._load_backbone()
+            backbone = detector._load_tower()
             check_identity(saved.backbone, detector.backbone, backbone)
             detector._check_backbone(backbone)
         except UsageError as error:
@@ -381,28 +438,3 @@ def check_identity(wanted: Identity, name: str, backbone: Any) -> None:
             f"backbone '{name}' has the weights the detector was fitted on, but not its configuration, "
             "preprocessing and tokenizer; restore its folder, or fit the detector again"
         )
-
-
-def embed(backbone: Backbone, images: Sequence[Array], request: FeatureRequest) -> ImageFeatures:
-    """Embed pictures, or all their tiles one after the other, as ``request`` says."""
-    if request.patch_sizes:
-        found = embed(backbone, images, replace(request, patch_sizes=()))
-        found.patch_features = {size: patch_features(backbone, images, size) for size in request.patch_sizes}
-        return found
-    pieces = list(images)
-    if request.tile:
-        pieces = [tile for image in images for tile in Tiles.of(sized(image), tile=True).cut(image)]
-    # No more at a time than the caller found good for his memory.
-    return ImageFeatures.join(
-        [
-            backbone.embed_images(
-                part, windows=request.windows, patches=request.patches, layers=request.layers
-            )
-            for part in batches(pieces, len(images))
-        ]
-    )
-
-
-def sized(image: Array) -> Size:
-    """Return height and width of a picture."""
-    return int(image.shape[0]), int(image.shape[1])

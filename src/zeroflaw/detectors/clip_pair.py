@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
 from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.fusion import parse_fusion
-from zeroflaw.detectors.heads import prototype_pair
 from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.text_head import EmbeddingDetector
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.stream import Progress
-from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, Vocabulary, sentences
 from zeroflaw.words.phrases import Placeholder
+
+if TYPE_CHECKING:
+    from zeroflaw.towers.backbone import Backbone
 
 
 @parameters
@@ -67,6 +68,8 @@ class ClipPair(EmbeddingDetector):
     def _fit(
         self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
     ) -> Fitted:
+        from zeroflaw.detectors.heads import prototype_pair  # torch, which prediction does without
+
         normal, anomalous = sentences(self.vocabulary_, articles=self.articles, placeholder=self.placeholder)
         embeddings = backbone.embed_texts(normal), backbone.embed_texts(anomalous)
         head = prototype_pair(*embeddings, backbone.logit_scale)

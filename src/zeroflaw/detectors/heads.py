@@ -9,19 +9,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zeroflaw.detectors.training import Learning, Step, epoch
+from zeroflaw.detectors.text_head import Normalization
+from zeroflaw.detectors.training import Learning, epoch
 from zeroflaw.runtime.heads import FNNHead, Layer, LinearHead, rounded
 from zeroflaw.runtime.scores import Doubles
+from zeroflaw.runtime.stream import Step
 
-HeadName = Literal["fnn", "mean-difference", "logistic", "lda"]
-Normalization = Literal["none", "layer", "batch"]
 MEAN_LOGIT = 5.0
 
 

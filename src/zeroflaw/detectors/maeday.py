@@ -124,6 +124,7 @@ class MAEDAY(BackboneDetector):
     source: ClassVar[str] = "Schwartz et al., MAEDAY, arXiv 2211.14307, zero-shot"
 
     scorer_class: ClassVar[type[Scorer]] = MAEDAYScorer
+    needs_torch: ClassVar[bool] = True
 
     masks: Annotated[int, Field(ge=1, le=4096)] = 32
     mask_ratio: Annotated[float, Field(ge=0.01, le=0.99)] = 0.75

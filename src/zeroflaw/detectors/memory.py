@@ -17,11 +17,10 @@ from pydantic import Field
 from typing_extensions import override
 
 from zeroflaw.corruptions import corrupt, parse_corruption
-from zeroflaw.detectors.base import Fitted, embed, sized
+from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs, digest
 from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
-from zeroflaw.detectors.training import stage
 from zeroflaw.errors import DetectorError
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good
@@ -35,9 +34,8 @@ from zeroflaw.runtime.memory import (
 )
 from zeroflaw.runtime.scorer import Scorer
 from zeroflaw.runtime.scores import Doubles
-from zeroflaw.runtime.stream import Array, Progress, batches
-from zeroflaw.towers.backbone import Backbone
-from zeroflaw.towers.patches import feature_width
+from zeroflaw.runtime.stream import Array, Progress, batches, stage
+from zeroflaw.runtime.tower import ImageTower, embed, sized
 
 ODD = 6.0  # robust standard deviations above the others at which a good photo looks like no good one
 USUAL = 0.15  # distance of a patch from the nearest one of another good photo, where there is no other
@@ -96,7 +94,7 @@ class Memory(PatchDetector):
 
     @override
     def _fit(
-        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+        self, backbone: ImageTower, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
     ) -> Fitted:
         self.notes_, self.outliers_ = [], []
         words, said = self._word_scorer(progress)
@@ -226,10 +224,10 @@ class Memory(PatchDetector):
         )
 
     @override
-    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
+    def _check_scorer(self, scorer: Scorer, backbone: ImageTower) -> None:
         super()._check_scorer(scorer, backbone)
         assert isinstance(scorer, MemoryScorer)
-        width = feature_width(backbone)
+        width = backbone.patch_width
         if any(memory.shape[1] != width for memory in scorer.memories.values()):
             raise DetectorError(
                 f"the memory in head.safetensors is not of patches of '{self.backbone}', which have {width} "

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
-from zeroflaw.detectors.base import Fitted, embed, sized
+from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
@@ -31,7 +31,7 @@ from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.scores import Doubles, expit
 from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_numbered
-from zeroflaw.towers.backbone import Backbone
+from zeroflaw.runtime.tower import ImageTower, embed, sized
 
 
 @parameters
@@ -61,7 +61,7 @@ class Mutual(PatchDetector):
 
     @override
     def _fit(
-        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
+        self, backbone: ImageTower, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
     ) -> Fitted:
         """Nothing is learned but what the words need; photos are compared when they are judged."""
         words, said = self._word_scorer(progress)
@@ -69,12 +69,12 @@ class Mutual(PatchDetector):
         return Fitted(scorer, said)
 
     @override
-    def _spec(self, backbone: Backbone) -> PatchSpec:
+    def _spec(self, backbone: ImageTower) -> PatchSpec:
         update = {"share": self.share, "degrees": self.degrees}
         return super()._spec(backbone).model_copy(update=update)
 
     @override
-    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
+    def _check_scorer(self, scorer: Scorer, backbone: ImageTower) -> None:
         super()._check_scorer(scorer, backbone)
         assert isinstance(scorer, MutualScorer)
         if (scorer.most_partners, scorer.seed) != (self.partners, self.seed):

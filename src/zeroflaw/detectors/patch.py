@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 from typing_extensions import override
 
-from zeroflaw.detectors.base import BackboneDetector
+from zeroflaw.detectors.base import BackboneDetector, open_tower
 from zeroflaw.detectors.presets import open_fitted
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import parameters
@@ -18,8 +18,7 @@ from zeroflaw.runtime.memory import PatchScorer, PatchSpec
 from zeroflaw.runtime.regions import patch_mask, region_of_interest
 from zeroflaw.runtime.scorer import Scorer, Size, TextScorer
 from zeroflaw.runtime.stream import Progress
-from zeroflaw.towers.backbone import Backbone
-from zeroflaw.towers.patches import check_sizes, default_sizes
+from zeroflaw.runtime.tower import ImageTower, check_sizes, default_sizes
 
 BATCH = 4  # photos embedded at a time while a detector is made
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -50,13 +49,21 @@ class PatchDetector(BackboneDetector):
     ignore: str = ""
 
     @override
-    def _check_backbone(self, backbone: Backbone) -> None:
+    def _load_backbone(self) -> ImageTower:
+        return self._load_tower()  # no text is embedded, unless words are to be fitted
+
+    @override
+    def _load_tower(self) -> ImageTower:
+        return open_tower(self.backbone, self.engine, self.device, self.dtype)
+
+    @override
+    def _check_backbone(self, backbone: ImageTower) -> None:
         check_sizes(backbone, self._sizes(backbone))
 
-    def _sizes(self, backbone: Backbone) -> tuple[int, ...]:
+    def _sizes(self, backbone: ImageTower) -> tuple[int, ...]:
         return tuple(sorted(set(self.sizes or default_sizes(backbone))))
 
-    def _inside(self, backbone: Backbone, size: Size) -> npt.NDArray[np.int64]:
+    def _inside(self, backbone: ImageTower, size: Size) -> npt.NDArray[np.int64]:
         """Return which patches of the finest grid are looked at; ``size`` is that of a photo in pixels.
 
         Raises:
@@ -70,21 +77,21 @@ class PatchDetector(BackboneDetector):
             wanted &= ~region_of_interest(self.ignore, size)
         if not wanted.any():
             raise UsageError("roi and ignore leave nothing of the photos; mark other parts")
-        side = max(self._sizes(backbone)) // backbone.model.config.vision.patch_size
+        side = max(self._sizes(backbone)) // backbone.patch_size
         return patch_mask(wanted, (side, side)).astype(np.int64).ravel()
 
-    def _spec(self, backbone: Backbone) -> PatchSpec:
+    def _spec(self, backbone: ImageTower) -> PatchSpec:
         sizes = self._sizes(backbone)
         return PatchSpec(
             sizes=sizes, top=self.top, words_weight=self.words_weight, scale=tuple(1.0 for _ in sizes)
         )
 
     @override
-    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
+    def _check_scorer(self, scorer: Scorer, backbone: ImageTower) -> None:
         assert isinstance(scorer, PatchScorer)
         found = {"scale", "centre", "words_centre"}  # by the fit
         choices = [spec.model_dump(exclude=found) for spec in (scorer.choices, self._spec(backbone))]
-        side = max(self._sizes(backbone)) // backbone.model.config.vision.patch_size
+        side = max(self._sizes(backbone)) // backbone.patch_size
         heads = {} if scorer.words is None else scorer.words.heads
         fits = all(head.width == backbone.embed_dim for head in heads.values())
         if not fits or choices[0] != choices[1] or len(scorer.inside) not in (0, side * side):
@@ -96,7 +103,8 @@ class PatchDetector(BackboneDetector):
         """Return the scorer of words, and the words that it was made of."""
         if not self.words_weight:
             return None, {}
-        chosen: dict[str, Any] = {"backbone": self.backbone, "device": self.device, "dtype": self.dtype}
+        place = ("backbone", "device", "dtype", "engine")
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in place}
         if self.object is not None:
             chosen["object"] = self.object
         fitted = open_fitted(self.words, chosen, progress=progress)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import Field
 
 from zeroflaw.detectors.contract import Detector, Needs
-from zeroflaw.errors import DetectorError, UsageError, closest
+from zeroflaw.errors import DetectorError, UsageError, closest, needing
 from zeroflaw.parameters import Record, parameter_names, require_known, wanted_words
 from zeroflaw.runtime.folder import OldSchemaError, read_folder
 from zeroflaw.runtime.stream import Progress
@@ -43,7 +43,8 @@ class Preset(Record):
     def detector_class(self) -> type[Detector]:
         """Import and return the class."""
         module, _, name = self.home.partition(":")
-        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+        with needing(f"the detector {name}"):
+            return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
 _DATA = tomllib.loads((Path(__file__).parent / "presets.toml").read_text(encoding="utf-8"))
@@ -111,6 +112,8 @@ def _imported(name: str) -> Preset:
     try:
         detector = found.detector_class
     except (ImportError, AttributeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
         raise UsageError(f"a detector class was wanted at '{name}', but {error}; check the name") from error
     if not (isinstance(detector, type) and issubclass(detector, Detector)):
         raise UsageError(f"'{name}' is no subclass of zeroflaw.Detector; derive it from that")
@@ -161,10 +164,10 @@ def open_fitted(
     """
     detector = make(name, **parameters)
     bundled = BUNDLED / name
-    device = {"device": parameters["device"]} if "device" in parameters else {}
-    same = {**detector.get_params(), "device": "auto"} == make(name).get_params()
+    place = {key: parameters[key] for key in ("device", "engine") if key in parameters}
+    same = {**detector.get_params(), **dict.fromkeys(place, "auto")} == make(name).get_params()
     if bundled.is_dir() and not given and same:
-        return load(bundled, **device)
+        return load(bundled, **place)
     return detector.fit(progress=progress, **given)
 
 
@@ -174,7 +177,7 @@ def load(folder: str | Path, *, calibrated: bool = True, **overrides: Any) -> De
     Args:
         folder: what `Detector.save` wrote, or the name of a bundled detector such as ``"rwda"``.
         calibrated: take its threshold, too, where there is one; not where another is to be set.
-        overrides: ``backbone`` (the same weights elsewhere), ``device``, ``dtype``.
+        overrides: ``backbone`` (the same weights elsewhere), ``device``, ``dtype``, ``engine``.
 
     Raises:
         DetectorError: the folder is missing, damaged, or does not fit the backbone.
@@ -182,9 +185,10 @@ def load(folder: str | Path, *, calibrated: bool = True, **overrides: Any) -> De
         WeightsError: the backbone cannot be had.
     """
     for name in overrides:
-        if name not in ("backbone", "device", "dtype"):
+        if name not in ("backbone", "device", "dtype", "engine"):
             raise UsageError(
-                f"a saved detector can take another backbone, device or dtype, not '{name}'; fit a new one"
+                f"a saved detector can take another backbone, device, dtype or engine, not '{name}'; fit a "
+                "new one"
             )
     root = Path(folder)
     if isinstance(folder, str) and folder in PRESETS:
@@ -228,7 +232,7 @@ def _renewal(config: Mapping[str, Any], folder: Path) -> str:
             if key not in defaults or plain == defaults[key]:
                 continue
             several = list(plain) if isinstance(plain, tuple) else [plain]
-            if key in ("object", "backbone", "device", "seed"):
+            if key in ("object", "backbone", "device", "engine", "seed"):
                 words += [f"--{key}", str(value)]
             elif key in ("normal", "anomalous"):
                 words += [part for word in several for part in (f"--{key}", str(word))]

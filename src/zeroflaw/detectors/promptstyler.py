@@ -27,10 +27,10 @@ from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.styles import StylePrompts, content_loss, contents_kept, mean_overlap, style_loss
 from zeroflaw.detectors.text_head import EmbeddingDetector
-from zeroflaw.detectors.training import Checkpoint, Learning, Step, epoch, stage
+from zeroflaw.detectors.training import Checkpoint, Learning, epoch
 from zeroflaw.parameters import Count, Rate, parameters
 from zeroflaw.runtime.heads import LinearHead
-from zeroflaw.runtime.stream import Progress
+from zeroflaw.runtime.stream import Progress, Step, stage
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, Vocabulary, sentences
 from zeroflaw.words.phrases import Placeholder

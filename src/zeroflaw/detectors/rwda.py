@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
-from torch import Tensor
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.text_head import TextTrained
-from zeroflaw.detectors.training import stage
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import parameters
-from zeroflaw.runtime.stream import Progress
-from zeroflaw.towers.backbone import Backbone
+from zeroflaw.runtime.stream import Progress, stage
 from zeroflaw.words import Kind, Position, RandomWords, training_prompts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zeroflaw.towers.backbone import Backbone
 
 
 @parameters

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from zeroflaw.detectors.heads import linear, prototype_pair
 from zeroflaw.runtime.heads import LinearHead
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ def prototype_head(
     Raises:
         WordsError: a sentence cannot be encoded.
     """
+    from zeroflaw.detectors.heads import linear, prototype_pair  # torch, which prediction does without
+
     if mean == "normalised":
         return prototype_pair(backbone.embed_texts(normal), backbone.embed_texts(anomalous), 1 / temperature)
     sides = [backbone.embed_texts(sentences, normalise=False) for sentences in (normal, anomalous)]

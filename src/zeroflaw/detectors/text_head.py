@@ -8,36 +8,30 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 from typing_extensions import override
 
 from zeroflaw.detectors.base import BackboneDetector, Fitted
 from zeroflaw.detectors.fusion import parse_fusion
-from zeroflaw.detectors.heads import (
-    FNNTraining,
-    HeadName,
-    Normalization,
-    lda,
-    logistic_regression,
-    mean_difference,
-    prototype_pair,
-    train_fnn,
-)
 from zeroflaw.detectors.inputs import FitInputs
-from zeroflaw.detectors.training import stage
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Rate, parameters
 from zeroflaw.runtime.heads import FNNHead, Head, Layer, LinearHead, rounded
 from zeroflaw.runtime.scorer import Parts, Scorer, Side, TextScorer
 from zeroflaw.runtime.scores import make_windows
-from zeroflaw.runtime.stream import Progress
-from zeroflaw.towers.backbone import Backbone
+from zeroflaw.runtime.stream import Progress, stage
 from zeroflaw.words import TEMPLATE_PHOTO, Articles, Vocabulary, sentences
 from zeroflaw.words.phrases import Placeholder
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zeroflaw.towers.backbone import Backbone
+
+HeadName = Literal["fnn", "mean-difference", "logistic", "lda"]
+Normalization = Literal["none", "layer", "batch"]
 MapSource = Literal["auto", "windows", "patches"]
 Share = Annotated[float, Field(ge=0, le=0.99)]
 
@@ -190,6 +184,8 @@ class TextTrained(EmbeddingDetector):
     def _fit(
         self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
     ) -> Fitted:
+        from zeroflaw.detectors.heads import prototype_pair  # torch, which prediction does without
+
         pair = sentences(self.vocabulary_, articles=self.articles, placeholder=self.placeholder)
         normal, anomalous, words, learned = self._training_texts(backbone, checkpoint, progress)
         two_class = backbone.embed_texts(pair[0]), backbone.embed_texts(pair[1])
@@ -204,6 +200,8 @@ class TextTrained(EmbeddingDetector):
         )
 
     def _train(self, normal: Tensor, anomalous: Tensor, scale: float, progress: Progress | None) -> Head:
+        from zeroflaw.detectors.heads import FNNTraining, lda, logistic_regression, mean_difference, train_fnn
+
         if self.head == "mean-difference":
             return cooled(mean_difference(normal, anomalous, scale), self.temperature)
         if self.head == "logistic":

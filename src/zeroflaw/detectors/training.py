@@ -15,14 +15,7 @@ from torch import Tensor
 
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.files import write_bytes
-from zeroflaw.runtime.stream import Progress
-
-Step = Callable[[int, int], None]  # steps done, steps in all
-
-
-def stage(progress: Progress | None, name: str) -> Step | None:
-    """Return a progress callback for one stage of a fit, or None where nobody listens."""
-    return None if progress is None else lambda done, total: progress(name, done, total)
+from zeroflaw.runtime.stream import Step
 
 
 class Learning:

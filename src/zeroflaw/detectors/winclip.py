@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from typing_extensions import override
@@ -24,7 +24,6 @@ from zeroflaw.runtime.heads import LinearHead
 from zeroflaw.runtime.scorer import Scorer
 from zeroflaw.runtime.stream import Progress
 from zeroflaw.runtime.winclip import WinCLIPScorer, WinCLIPSpec
-from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import (
     ENSEMBLE_ANOMALOUS,
     ENSEMBLE_NORMAL,
@@ -35,6 +34,9 @@ from zeroflaw.words import (
     object_phrase,
 )
 from zeroflaw.words.states import state_of
+
+if TYPE_CHECKING:
+    from zeroflaw.towers.backbone import Backbone
 
 
 @parameters

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from typing_extensions import override
 
-from zeroflaw.detectors.base import Fitted, embed, sized
+from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.winclip import WinCLIP
@@ -25,8 +25,11 @@ from zeroflaw.runtime.scorer import Scorer
 from zeroflaw.runtime.scores import make_windows
 from zeroflaw.runtime.stream import Array, Progress, batches
 from zeroflaw.runtime.tiles import Tiles
+from zeroflaw.runtime.tower import embed, sized
 from zeroflaw.runtime.winclip import Spread, WinCLIPScorer, WinCLIPSpec, memory_request, remembered
-from zeroflaw.towers.backbone import Backbone
+
+if TYPE_CHECKING:
+    from zeroflaw.towers.backbone import Backbone
 
 _BATCH = 8  # references embedded at a time
 
@@ -67,7 +70,7 @@ class WinCLIPPlus(WinCLIP):
             )
 
     def _token_layer(self, backbone: Backbone) -> int:
-        return backbone.model.config.vision.layers - (self.token_block == "last-but-one")
+        return backbone.layers - (self.token_block == "last-but-one")
 
     @override
     def _choices(self, backbone: Backbone) -> WinCLIPSpec:
@@ -104,7 +107,7 @@ class WinCLIPPlus(WinCLIP):
     def _shapes(self, backbone: Backbone) -> dict[str, tuple[int, int]]:
         """Rows and width of each memory for one picture."""
         patches, parts = backbone.grid[0] * backbone.grid[1], self._parts(backbone)
-        shapes = {"tokens": (patches, backbone.model.config.vision.width)}
+        shapes = {"tokens": (patches, backbone.width)}
         if parts.source == "patches":
             return {"patches": (patches, backbone.embed_dim), **shapes}
         for size in parts.sizes:

@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation, gaussian_filter
-from scipy.special import expit, logit
 
 from zeroflaw.errors import ImageError, UsageError
 from zeroflaw.images import read_image, shown
 from zeroflaw.report import colours, drawing
 from zeroflaw.report.colours import Pixels
 from zeroflaw.runtime.prediction import Prediction
-from zeroflaw.runtime.scores import upsample
+from zeroflaw.runtime.scores import expit, logit, upsample
 
 LONGEST = 768
 _SHORTEST = 384  # small photos are enlarged to this, so that the writing has room

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from zeroflaw.errors import UsageError
+from zeroflaw.errors import needing
 from zeroflaw.images import shown
 from zeroflaw.runtime.prediction import Prediction
 
@@ -72,10 +72,8 @@ def to_pandas(predictions: Iterable[Prediction]) -> pd.DataFrame:
     Raises:
         UsageError: pandas is not installed.
     """
-    try:
+    with needing("a table of pandas"):
         import pandas as pd  # not needed by anything else
-    except ImportError as error:
-        raise UsageError("a table of pandas needs pandas, which is missing; pip install pandas") from error
     return pd.DataFrame(rows(predictions), columns=list(COLUMNS))
 
 
@@ -85,10 +83,8 @@ def to_arrow(predictions: Iterable[Prediction]) -> pa.Table:
     Raises:
         UsageError: pyarrow is not installed.
     """
-    try:
+    with needing("a table of Arrow"):
         import pyarrow as pa  # not needed by anything else
-    except ImportError as error:
-        raise UsageError("a table of Arrow needs pyarrow, which is missing; pip install pyarrow") from error
     text, number = pa.string(), pa.float64()
     kinds = (text, text, number, number, number, number, pa.int64(), number, text)
     return pa.Table.from_pylist(rows(predictions), schema=pa.schema(list(zip(COLUMNS, kinds, strict=True))))

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy.special import betaincinv, ndtri, stdtrit
 
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import Record
@@ -160,7 +160,21 @@ def _likely(calibration: Calibration) -> float:
     a = calibration.false_alarms or 0.05
     # A threshold at a quantile of n photos varies as that of a Beta distribution of the same mean.
     n = len(calibration.good) + 1
-    return float(betaincinv(a * n, (1 - a) * n, 0.95))
+    return _beta_quantile(a * n, (1 - a) * n)
+
+
+def _beta_quantile(a: float, b: float) -> float:
+    """Return what 95 % of a Beta distribution lie below."""
+    from scipy.special import betaincinv  # slow to import, and of no use where there is a threshold already
+
+    return float(betaincinv(a, b, 0.95))
+
+
+def _t_quantile(degrees: int, share: float) -> float:
+    """Return what ``share`` of Student's t distribution lie below."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, share))
 
 
 def p_values(good: Doubles, logits: Doubles) -> Doubles:
@@ -174,7 +188,7 @@ def promise(n: int, k: int) -> Promise:
 
     The share of good parts above it is Beta(n + 1 - k, k) distributed over sets of n photos.
     """
-    return Promise(mean=(n + 1 - k) / (n + 1), below=float(betaincinv(n + 1 - k, k, 0.95)))
+    return Promise(mean=(n + 1 - k) / (n + 1), below=_beta_quantile(n + 1 - k, k))
 
 
 def photos_needed(false_alarms: float) -> int:
@@ -210,7 +224,7 @@ def t_bound(values: npt.ArrayLike, false_alarms: float) -> float:
     """Return mean + t(1 - a, n - 1) sd sqrt(1 + 1 / n): the upper prediction bound of one more value."""
     numbers = np.asarray(values, np.float64)
     n = len(numbers)
-    quantile = float(stdtrit(n - 1, 1 - false_alarms))
+    quantile = _t_quantile(n - 1, 1 - false_alarms)
     return float(numbers.mean() + quantile * numbers.std(ddof=1) * math.sqrt(1 + 1 / n))
 
 
@@ -226,8 +240,8 @@ def from_majority(logits: Sequence[float], false_alarms: float) -> float:
     first = int(widths.argmin())
     middle = float(values[first] + values[first + count - 1]) / 2
     # Of a normal distribution, this many standard deviations hold that share of the values.
-    spread = float(widths[first]) / (2 * float(ndtri(0.5 + (count - 1) / len(values) / 2)))
-    quantile = float(stdtrit(max(len(values) - 1, 1), 1 - false_alarms))
+    spread = float(widths[first]) / (2 * NormalDist().inv_cdf(0.5 + (count - 1) / len(values) / 2))
+    quantile = _t_quantile(max(len(values) - 1, 1), 1 - false_alarms)
     # The shortest of many intervals is too short, the more so the fewer photos there are.
     quantile *= 1 + 10 / len(values)
     return middle + quantile * max(spread, LEAST_SPREAD)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logit
 
 from zeroflaw.errors import UsageError
 from zeroflaw.runtime.regions import Mask, Region, confined, find_regions
-from zeroflaw.runtime.scores import expit, upsample
+from zeroflaw.runtime.scores import expit, logit, upsample
 
 
 def peak(prediction: Prediction) -> float:

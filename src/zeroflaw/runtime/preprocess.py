@@ -51,12 +51,17 @@ class Preprocess:
         """
         if not images:
             raise UsageError("preprocessing wants at least one image, got an empty list; give it images")
-        batch = np.stack([self._resized(image) for image in images])  # (B, S, S, 3)
+        batch = np.stack([self.resized(image) for image in images])  # (B, S, S, 3)
         pixels = batch.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
         mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
         return np.ascontiguousarray((pixels - mean) / std)
 
-    def _resized(self, image: Pixels) -> Pixels:
+    def resized(self, image: Pixels) -> Pixels:
+        """Return one RGB image, uint8 (H, W, 3), as the square (S, S, 3) that the tower sees.
+
+        Raises:
+            UsageError: the image has another shape or type.
+        """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise UsageError(
                 "an image must be a uint8 array of shape (height, width, 3), got "

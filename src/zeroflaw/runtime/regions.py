@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects, label
 
 from zeroflaw.errors import UsageError, printable
 from zeroflaw.images import read_image
@@ -64,6 +63,8 @@ def find_regions(picture: Floats, threshold: float, *, least: int = 1) -> list[R
 
 def cut_regions(picture: Floats, threshold: float, *, least: int = 1) -> list[tuple[Region, Mask]]:
     """List the regions of a map, each with its mask within its box; arguments and order of `find_regions`."""
+    from scipy.ndimage import find_objects, label  # without regions, there is no need to wait for it
+
     numbered, count = label(picture >= threshold, structure=_TOUCHING)
     boxes: list[tuple[slice, slice]] = find_objects(numbered, count)
     found = []

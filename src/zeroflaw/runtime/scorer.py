@@ -218,7 +218,8 @@ class TextScorer(Scorer):
                 f"head.safetensors has no head '{min(missing)}', which config.json weighs; save the detector "
                 "again"
             )
-        return cls(heads, known.weights, known.parts, known.image_in_map)
+        order = dict.fromkeys([*(name.removesuffix("_part") for name in known.weights), *sorted(heads)])
+        return cls({name: heads[name] for name in order}, known.weights, known.parts, known.image_in_map)
 
 
 def read_heads(arrays: Arrays) -> dict[str, Head]:

@@ -14,7 +14,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
-from scipy.special import expit, log_expit, logsumexp
 
 from zeroflaw.errors import UsageError
 
@@ -28,9 +27,32 @@ __all__ = [
     "harmonic_map",
     "harmonic_mean",
     "log_odds_of_mean",
+    "logit",
     "make_windows",
     "upsample",
 ]
+
+
+# These three are scipy.special's, whose import would take a third of the time to a first verdict.
+
+
+def expit(logits: ArrayLike) -> Doubles:
+    """Return the probabilities that belong to log-odds: ``1 / (1 + exp(-x))``."""
+    return np.asarray(np.exp(-np.logaddexp(0, -np.asarray(logits, np.float64))))
+
+
+def logit(probabilities: ArrayLike) -> Doubles:
+    """Return the log-odds of probabilities, which are infinite for 0 and 1."""
+    values = np.asarray(probabilities, np.float64)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(values) - np.log1p(-values))
+
+
+def _logsumexp(values: Doubles, axis: int, weights: ArrayLike = 1.0) -> Doubles:
+    with np.errstate(divide="ignore"):  # a weight of 0 takes no part, whatever the value
+        parts = values + np.log(weights)
+    most = parts.max(axis, keepdims=True)
+    return np.asarray(np.log(np.exp(parts - most).sum(axis)) + most.squeeze(axis))
 
 
 def log_odds_of_mean(logits: Doubles, weights: ArrayLike, axis: int) -> Doubles:
@@ -39,8 +61,8 @@ def log_odds_of_mean(logits: Doubles, weights: ArrayLike, axis: int) -> Doubles:
     ``log p`` and ``log(1 - p)`` of the mean are log-sum-exps of log-sigmoids, so the ranking survives where
     the probabilities themselves are 0 or 1 to all their digits.
     """
-    anomalous = logsumexp(log_expit(logits), axis=axis, b=weights)
-    return np.asarray(anomalous - logsumexp(log_expit(-logits), axis=axis, b=weights))
+    anomalous = _logsumexp(-np.logaddexp(0, -logits), axis, weights)
+    return np.asarray(anomalous - _logsumexp(-np.logaddexp(0, logits), axis, weights))
 
 
 def fuse(logits: Mapping[str, Doubles], weights: Mapping[str, float]) -> Doubles:
@@ -122,13 +144,13 @@ def harmonic_map(logits: Doubles, windows: Windows) -> Doubles:
     if not small.any():
         return np.asarray(result)
     # A patch whose windows lie far above the image's most normal one underflows: sum it in its own range.
-    slow = logsumexp(-logits[:, :, None], axis=1, b=windows.cover) - np.log(windows.count)
+    slow = _logsumexp(-logits[:, :, None], 1, windows.cover) - np.log(windows.count)
     return np.asarray(np.where(small, -slow, result))
 
 
 def harmonic_mean(logits: Sequence[Doubles]) -> Doubles:
     """Return the harmonic mean, in logits, of maps of equal shape; see `harmonic_map`."""
-    return np.asarray(-(logsumexp(-np.stack(logits), axis=0) - math.log(len(logits))))
+    return np.asarray(-(_logsumexp(-np.stack(logits), 0) - math.log(len(logits))))
 
 
 def upsample(values: ArrayLike, size: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -13,7 +13,6 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logit
 from typing_extensions import override
 
 from zeroflaw.errors import DetectorError
@@ -21,7 +20,7 @@ from zeroflaw.parameters import Record
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.heads import Arrays, LinearHead
 from zeroflaw.runtime.scorer import Judgement, Named, Parts, Scorer, Size, read_heads
-from zeroflaw.runtime.scores import Doubles, fuse, harmonic_map, harmonic_mean, make_windows
+from zeroflaw.runtime.scores import Doubles, fuse, harmonic_map, harmonic_mean, logit, make_windows
 from zeroflaw.runtime.tiles import Tiles
 
 NEAR = 1e-12  # smallest distance: an exact copy of a reference still has finite log-odds

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zeroflaw.errors import UsageError, WeightsError
-from zeroflaw.runtime.features import Floats, ImageFeatures
+from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
 from zeroflaw.runtime.scores import make_windows
 from zeroflaw.towers.cache import load_texts, save_texts, text_key
@@ -23,6 +23,7 @@ from zeroflaw.towers.catalogue import WeightsRecord
 from zeroflaw.towers.configs import CLIPConfig, TextConfig
 from zeroflaw.towers.local import LocalPath, local_features
 from zeroflaw.towers.model import CLIP, TowerOutput
+from zeroflaw.towers.patches import patch_features, patch_width
 from zeroflaw.towers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -155,6 +156,31 @@ class Backbone(Loaded):
         """Whether patch embeddings were trained to agree with the text; where not, windows make the maps."""
         return self.model.config.vision.patch_projection
 
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square that the image tower sees."""
+        return self.preprocess.image_size
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.model.config.vision.patch_size
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks of the image tower."""
+        return self.model.config.vision.layers
+
+    @property
+    def width(self) -> int:
+        """Width of the image tower's patch tokens."""
+        return self.model.config.vision.width
+
+    @property
+    def patch_width(self) -> int:
+        """How many numbers compare a patch with others."""
+        return patch_width(self.model.config.vision)
+
     def with_image_size(self, image_size: int) -> Backbone:
         """Return the same towers for square images of another side.
 
@@ -165,6 +191,18 @@ class Backbone(Loaded):
         if image_size < patch or image_size % patch:
             raise UsageError(f"the image size of {self.name} must be a multiple of {patch}, got {image_size}")
         return replace(self, preprocess=replace(self.preprocess, image_size=image_size))
+
+    def embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:
+        """Embed RGB images, uint8 (H, W, 3) of any sizes; see `zeroflaw.runtime.tower.ImageTower.embed`."""
+        found = self.embed_images(
+            images, windows=request.windows, patches=request.patches, layers=request.layers
+        )
+        for size in request.patch_sizes:
+            sized = self.with_image_size(size)
+            with exact():
+                features = patch_features(self.model.vision, sized.pixels(images))
+            found.patch_features[size] = _array(features)
+        return found
 
     def embed_images(
         self,

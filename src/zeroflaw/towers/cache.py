@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,22 +18,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from zeroflaw.files import atomic
+from zeroflaw.files import atomic, cache_folder
 
 log = logging.getLogger("zeroflaw")
 
 _FORMAT = "1"  # part of every key: raise it when the meaning of an entry changes
-
-
-def cache_folder() -> Path | None:
-    """Return the cache folder, which need not exist, or None where the cache is off."""
-    chosen = os.environ.get("ZEROFLAW_CACHE", "")
-    if chosen.lower() == "off":
-        return None
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "zeroflaw"
 
 
 def text_key(identity: Sequence[str], texts: Sequence[str]) -> str:

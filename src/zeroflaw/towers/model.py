@@ -108,7 +108,7 @@ class Block(nn.Module):
         h = self.ln_1(x)
         keys, values = self.attn.keys_values(h)
         if only is not None:
-            rows = torch.arange(len(x), device=x.device)
+            rows = torch.arange(x.shape[0], device=x.device)
             x, h = x[rows, only, None], h[rows, only, None]
         return self._finish(x, self.attn.mix(self.attn.queries(h), keys, values, mask=mask))
 
@@ -232,7 +232,7 @@ class VisionTower(nn.Module):
 
     def start(self, tokens: Tensor) -> Tensor:
         """Put the class token before patch tokens (B, P, C): (B, 1 + P, C), as the first block takes them."""
-        first = (self.class_embedding + self.positions[0]).expand(len(tokens), 1, -1)
+        first = (self.class_embedding + self.positions[0]).expand(tokens.shape[0], 1, -1)
         return self.ln_pre(torch.cat([first, tokens], 1))  # type: ignore[no-any-return]
 
     def class_only(self, tokens: Tensor) -> Tensor:
@@ -242,7 +242,7 @@ class VisionTower(nn.Module):
         x = self.start(tokens)
         for block in self.blocks[:-1]:
             x = block(x)
-        x = self.blocks[-1](x, only=torch.zeros(len(x), dtype=torch.long, device=x.device))
+        x = self.blocks[-1](x, only=torch.zeros(x.shape[0], dtype=torch.long, device=x.device))
         return unit(self.ln_post(x[:, 0]) @ self.projection)
 
     def all_tokens(self, tokens: Tensor, layers: Sequence[int]) -> tuple[Tensor, Tensor, dict[int, Tensor]]:

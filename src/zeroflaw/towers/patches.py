@@ -13,66 +13,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeroflaw.errors import UsageError
-from zeroflaw.runtime.features import Floats
-from zeroflaw.runtime.preprocess import Pixels
-from zeroflaw.towers.backbone import Backbone, exact
+from zeroflaw.runtime.tower import PATCH_WEIGHTS, patch_blocks
+from zeroflaw.towers.configs import VisionConfig
+from zeroflaw.towers.model import VisionTower
 from zeroflaw.towers.stem import Stem
 
-WEIGHTS = (0.0, 0.7, 1.0, 1.0)  # of the stem's features from strides 4, 8, 16 and 16
 
-
-def default_sizes(backbone: Backbone) -> tuple[int, int]:
-    """Return the input sizes at which a backbone's patches are compared: its own, and 1.6 times that."""
-    native, patch = backbone.preprocess.image_size, backbone.model.config.vision.patch_size
-    return native, round(1.6 * native / patch) * patch
-
-
-def check_sizes(backbone: Backbone, sizes: Sequence[int]) -> None:
-    """Refuse input sizes that are no multiples of the patch size.
-
-    Raises:
-        UsageError: with the patch size.
-    """
-    for size in sizes:
-        backbone.with_image_size(size)
-    if any(size // backbone.model.config.vision.patch_size < 4 for size in sizes):
-        raise UsageError(f"sizes must give at least 4 x 4 patches, got {list(sizes)}; use larger ones")
-
-
-def feature_width(backbone: Backbone) -> int:
+def patch_width(config: VisionConfig) -> int:
     """Return how many numbers the features of a patch have."""
-    vision = backbone.model.vision
+    if config.stem is None:
+        return len(patch_blocks(config.layers)) * config.width
+    return sum(size for weight, size in zip(PATCH_WEIGHTS, config.stem.sizes, strict=True) if weight)
+
+
+def patch_features(vision: VisionTower, pixels: Tensor) -> Tensor:
+    """Return features of all patches, float32 (B, P, C) of length one, of normalised images (B, 3, Y, X)."""
     if isinstance(vision.patch_embedding, Stem):
-        sizes = vision.patch_embedding.config.sizes
-        return sum(size for weight, size in zip(WEIGHTS, sizes, strict=True) if weight)
-    return len(_blocks(vision.config.layers)) * vision.config.width
+        return from_stem(vision.patch_embedding.features(pixels), vision.patch_embedding.config.sizes)
+    blocks = patch_blocks(vision.config.layers)
+    kept = vision(pixels, layers=blocks).layers
+    return _joined([F.normalize(kept[block].float(), dim=-1) for block in blocks])
 
 
-def _blocks(depth: int) -> list[int]:
-    return sorted({max(1, depth // 2), max(1, round(0.75 * depth))})
+def from_stem(features: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return patch features (B, P, C) from a stem's (B, K, R, S), which are ``sizes`` numbers a stride."""
+    maps = features.flatten(2).transpose(1, 2).float()  # (B, P, K)
+    groups = zip(PATCH_WEIGHTS, maps.split(list(sizes), -1), strict=True)
+    return _joined([weight * F.normalize(part, dim=-1) for weight, part in groups if weight])
 
 
-def patch_features(backbone: Backbone, images: Sequence[Pixels], size: int) -> Floats:
-    """Return features of all patches at an input size, float32 (B, P, C) of length one.
-
-    Args:
-        backbone: whose image tower looks.
-        images: uint8 (H, W, 3) of any sizes.
-        size: in pixels, a multiple of the patch size.
-    """
-    sized = backbone.with_image_size(size)
-    vision = sized.model.vision
-    pixels = sized.pixels(images)
-    with exact():
-        if isinstance(vision.patch_embedding, Stem):
-            stem = vision.patch_embedding
-            maps = stem.features(pixels).flatten(2).transpose(1, 2).float()  # (B, P, K)
-            groups = zip(WEIGHTS, maps.split(list(stem.config.sizes), -1), strict=True)
-            parts = [weight * F.normalize(part, dim=-1) for weight, part in groups if weight]
-        else:
-            blocks = _blocks(vision.config.layers)
-            kept = vision(pixels, layers=blocks).layers
-            parts = [F.normalize(kept[block].float(), dim=-1) for block in blocks]
-    joined: Tensor = F.normalize(torch.cat(parts, -1), dim=-1)
-    return joined.cpu().numpy()
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    joined: Tensor = F.normalize(torch.cat(list(parts), -1), dim=-1)
+    return joined

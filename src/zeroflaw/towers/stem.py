@@ -91,7 +91,10 @@ class Stem(nn.Module):
         As in `ConvPatches`, a rest of less than one patch at the right and bottom border is not looked at.
         """
         rows, columns = images.shape[-2] // STRIDE, images.shape[-1] // STRIDE
-        inside = images[..., : rows * STRIDE, : columns * STRIDE]
+        return self.convolve(images[..., : rows * STRIDE, : columns * STRIDE])
+
+    def convolve(self, inside: Tensor) -> Tensor:
+        """Run the frozen convolutions on images (B, 3, Y, X) whose sides are multiples of `STRIDE`."""
         # Channels last is a quarter faster on processors and leaves the values as they are.
         x, maps = F.relu6(self.first(inside.contiguous(memory_format=torch.channels_last))), []
         for stage in self.stages:
@@ -105,10 +108,10 @@ class Stem(nn.Module):
         grid = (features.shape[-2], features.shape[-1])
         x = features.flatten(2).transpose(1, 2)  # (B, P, K)
         x = ((x - self.mean) / self.std).clamp(-6, 6)
-        deviation = x - x.median(1, keepdim=True).values
+        deviation = x - _median(x)
         reduced = self.reduction(deviation)  # (B, P, context)
         statistics = torch.cat([self.distances(x, reduced, grid), _length(deviation)], -1)
-        centred = statistics - statistics.median(1, keepdim=True).values
+        centred = statistics - _median(statistics)
         parts = torch.cat([x, deviation, reduced, 4 * centred], -1)
         # Distances are single precision whatever the rest is.
         return self.out(parts.to(self.out.weight.dtype))  # type: ignore[no-any-return]
@@ -171,8 +174,13 @@ def _nearest(squares: Tensor, near: Tensor) -> Tensor:
 def _mirrored(squares: Tensor, grid: tuple[int, int]) -> Tensor:
     """Compare with the patch left-right, up-down and half a turn away, give or take one: (B, P, 3)."""
     index = _mirror_index(grid).to(squares.device)  # (3, P, 9)
-    found = [squares.gather(2, places.expand(len(squares), -1, -1)).amin(-1) for places in index]
+    found = [squares.gather(2, places.expand(squares.shape[0], -1, -1)).amin(-1) for places in index]
     return torch.stack(found, -1)
+
+
+def _median(x: Tensor) -> Tensor:
+    """Lower median over the patches, (B, 1, C); by sorting, which can be exported."""
+    return x.sort(1).values[:, None, (x.shape[1] - 1) // 2]
 
 
 def _length(deviation: Tensor) -> Tensor:

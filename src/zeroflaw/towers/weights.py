@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zeroflaw.errors import UsageError, WeightsError
+from zeroflaw.files import cache_folder
 from zeroflaw.towers.backbone import Backbone, Bundle, DeviceName, DtypeName, pick_device, pick_dtype
-from zeroflaw.towers.cache import cache_folder
 from zeroflaw.towers.catalogue import LOCAL, MINI, find_model
 from zeroflaw.towers.folder import is_ours, load_folder, reading, save_folder
 from zeroflaw.towers.model import CLIP

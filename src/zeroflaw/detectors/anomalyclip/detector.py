@@ -78,6 +78,7 @@ class AnomalyCLIP(Losses, BackboneDetector):
     source: ClassVar[str] = "Zhou et al., AnomalyCLIP, ICLR 2024, arXiv 2310.18961"
     resumable: ClassVar[bool] = True
     scorer_class: ClassVar[type[Scorer]] = LocalScorer
+    needs_torch: ClassVar[bool] = True
 
     image_size: Annotated[int, Field(ge=0, le=4096)] = 0
     value_blocks: Blocks = 0

@@ -31,10 +31,10 @@ from zeroflaw.detectors.shift_words.words import (
     description_vectors,
 )
 from zeroflaw.detectors.text_head import TextTrained
-from zeroflaw.detectors.training import Checkpoint, Learning, stage
+from zeroflaw.detectors.training import Checkpoint, Learning
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import Rate, parameters
-from zeroflaw.runtime.stream import Progress
+from zeroflaw.runtime.stream import Progress, stage
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import Vocabulary, fill, object_phrase
 from zeroflaw.words.phrases import Descriptions, ObjectNames

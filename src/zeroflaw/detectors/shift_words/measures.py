@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zeroflaw.detectors.learned import Encoder, Tower
 from zeroflaw.detectors.shift_words.words import Pairs, ShiftPrompts, diversity_loss
-from zeroflaw.detectors.training import Step
+from zeroflaw.runtime.stream import Step
 
 _BATCH = 256  # prompts embedded at a time
 

@@ -1,0 +1,338 @@
+"""An exported image tower, run by ONNX Runtime or OpenVINO; no torch.
+
+`zeroflaw.export.tower` writes the folder: graphs, ``tower.json``, and positions with known answers in
+``tables.safetensors``. The bundled model's own lies in
+the package. Graphs:
+
+- ``stem.onnx``, where the tower has a stem: pixels (B, 3, Y, X) to stem features (B, K, R, S) and patch
+  features (B, P, C) of length one.
+- ``tokens.onnx``: stem features, or pixels, to patch tokens (B, P, C), without their positions.
+- ``blocks.onnx``: patch tokens of an image, or of a window, (N, T, C) to the embeddings of class token (N, E)
+  and patches (N, T, E), and the tokens after each block (N, T, C).
+
+Shapes as in `zeroflaw.runtime.features`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+
+from zeroflaw.errors import UsageError, WeightsError, ZeroflawError, needing, reason
+from zeroflaw.files import read_bytes, read_json
+from zeroflaw.parameters import Record
+from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
+from zeroflaw.runtime.preprocess import Pixels, Preprocess
+from zeroflaw.runtime.scores import make_windows
+from zeroflaw.runtime.tower import joined, patch_blocks
+
+SCHEMA = 1
+RECORD = "tower.json"
+TABLES = "tables.safetensors"
+BUNDLED = Path(__file__).parent / "mini"
+LARGEST_GRAPH = 4 * 2**30  # bytes; an image tower of the largest CLIP has 3.7 GB
+
+EngineName = Literal["onnx", "openvino"]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Graph = Callable[[Mapping[str, Floats], Sequence[str]], list[Floats]]
+"""Runs a graph: inputs by name and names of the outputs wanted, to these outputs."""
+
+_CHUNK = 512  # windows at a time: more leave the processor's cache
+
+
+class TowerRecord(Record):
+    """``tower.json``: what an exported tower is; attributes as in `zeroflaw.runtime.tower.ImageTower`.
+
+    Attributes:
+        preprocess: parameters of `zeroflaw.runtime.preprocess.Preprocess`.
+        has_stem: whether there is a ``stem.onnx``.
+        sha256_of_files: of every other file of the folder.
+    """
+
+    schema_: Annotated[int, Field(alias="schema")]
+    name: str
+    sha256: str
+    fingerprint: str
+    licence: str
+    revision: str | None
+    embed_dim: Annotated[int, Field(ge=1, le=8192)]
+    patch_size: Annotated[int, Field(ge=1, le=1024)]
+    layers: Annotated[int, Field(ge=1, le=128)]
+    width: Annotated[int, Field(ge=1, le=8192)]
+    patch_width: Annotated[int, Field(ge=1, le=65_536)]
+    has_aligned_patches: bool
+    has_stem: bool
+    preprocess: dict[str, Any]
+    sha256_of_files: dict[str, Digest]
+
+
+class OnnxTower:
+    """An exported image tower behind an engine; see `zeroflaw.runtime.tower.ImageTower`.
+
+    Attributes:
+        record: what ``tower.json`` says.
+        engine: "onnx" or "openvino".
+    """
+
+    def __init__(
+        self, folder: Path, engine: EngineName = "onnx", dtype: str = "float32", threads: int | None = None
+    ) -> None:
+        """Read ``tower.json``; graphs are opened when they are first needed.
+
+        Args:
+            folder: what `zeroflaw.export.tower.export_tower` wrote.
+            engine: "onnx" for ONNX Runtime, "openvino" for OpenVINO.
+            dtype: "float32", or "bfloat16" on OpenVINO.
+            threads: of the engine; None is its own choice.
+
+        Raises:
+            WeightsError: the folder is missing, damaged or of another version.
+            UsageError: the engine does not compute in ``dtype``.
+        """
+        raw = read_json(folder / RECORD, 1 << 20, "description of an exported tower", WeightsError)
+        if raw.get("schema") != SCHEMA:
+            raise WeightsError(
+                f"{folder / RECORD} has schema {raw.get('schema')!r}, and this version reads {SCHEMA}; make "
+                "it anew with: zeroflaw export BACKBONE -o DIR"
+            )
+        if engine == "onnx" and dtype != "float32":
+            raise UsageError(
+                f"ONNX Runtime computes in float32, got {dtype}; use the engine openvino or torch"
+            )
+        self.record = TowerRecord.read(raw, str(folder / RECORD), WeightsError)
+        self.engine = engine
+        self._folder, self._dtype, self._threads = folder, dtype, threads
+        self._preprocess = Preprocess(**self.record.preprocess)
+        self._open: dict[str, Graph] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the weights."""
+        return self.record.name
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights file as it was published."""
+        return self.record.sha256
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides an embedding: that of the tower which was exported."""
+        return self.record.fingerprint
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights."""
+        return self.record.licence
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the weights' source, where there is one."""
+        return self.record.revision
+
+    @property
+    def embed_dim(self) -> int:
+        """Width E of the embeddings."""
+        return self.record.embed_dim
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of what the tower sees."""
+        return self._preprocess.image_size
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.record.patch_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches (rows, columns) of a photo at the tower's own size."""
+        side = self.image_size // self.patch_size
+        return side, side
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+        return self.record.layers
+
+    @property
+    def width(self) -> int:
+        """Width of the patch tokens."""
+        return self.record.width
+
+    @property
+    def patch_width(self) -> int:
+        """How many numbers compare a patch with others."""
+        return self.record.patch_width
+
+    @property
+    def has_aligned_patches(self) -> bool:
+        """Whether patch embeddings were trained to agree with the text."""
+        return self.record.has_aligned_patches
+
+    def embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:
+        """Embed RGB images, uint8 (H, W, 3) of any sizes; see `ImageTower.embed`."""
+        native = self.image_size
+        compared: dict[int, Floats] = {}
+        start = self._pixels(images, native)
+        if self.record.has_stem:
+            start, compared[native] = self._run("stem", {"pixels": start}, ("features", "patch_features"))
+        tokens = self._tokens(start, native)
+        wanted = set(request.layers)
+        if not self.record.has_stem and native in request.patch_sizes:
+            wanted |= set(patch_blocks(self.layers))
+        found = self._blocks(tokens, patches=request.patches, layers=sorted(wanted))
+        for size in request.patch_sizes:
+            if size not in compared:
+                compared[size] = self._compared(images, size, found if size == native else None)
+        return ImageFeatures(
+            image=found["image"],
+            grid=self.grid,
+            windows={key: self._windows(tokens, *key) for key in request.windows},
+            patches=found.get("patches"),
+            layers={block: found[f"layer_{block}"] for block in request.layers},
+            patch_features={size: compared[size] for size in request.patch_sizes},
+        )
+
+    def _compared(self, images: Sequence[Pixels], size: int, native: Mapping[str, Floats] | None) -> Floats:
+        """Return patch features (B, P, C); ``native`` is what the blocks gave at the tower's own size."""
+        if self.record.has_stem:
+            return self._run("stem", {"pixels": self._pixels(images, size)}, ("patch_features",))[0]
+        blocks = patch_blocks(self.layers)
+        if native is None:
+            native = self._blocks(self._tokens(self._pixels(images, size), size), layers=blocks)
+        return joined([native[f"layer_{block}"] for block in blocks])
+
+    def _tokens(self, start: Floats, size: int) -> Floats:
+        return self._run("tokens", {"start": start}, ("tokens",))[0] + self._positions(size)
+
+    def _blocks(
+        self, tokens: Floats, *, patches: bool = False, layers: Sequence[int] = ()
+    ) -> dict[str, Floats]:
+        if any(not 1 <= block <= self.layers for block in layers):
+            raise UsageError(
+                f"the blocks of {self.name} are counted from 1 to {self.layers}, got {list(layers)}"
+            )
+        names = ["image", *["patches"] * patches, *(f"layer_{block}" for block in layers)]
+        return dict(zip(names, self._run("blocks", {"tokens": tokens}, names), strict=True))
+
+    def _windows(self, tokens: Floats, size: int, stride: int) -> Floats:
+        index = make_windows(self.grid, size, stride).index
+        gathered = tokens[:, index].reshape(-1, index.shape[1], tokens.shape[-1])  # (B * W, T, C)
+        parts = [
+            self._blocks(gathered[start : start + _CHUNK])["image"]
+            for start in range(0, len(gathered), _CHUNK)
+        ]
+        return np.concatenate(parts).reshape(len(tokens), len(index), -1)
+
+    def _pixels(self, images: Sequence[Pixels], size: int) -> Floats:
+        preprocess = self._preprocess
+        if size != preprocess.image_size:
+            preprocess = Preprocess(**{**self.record.preprocess, "image_size": size})
+        return preprocess(images)
+
+    @property
+    def answers(self) -> Floats:
+        """Embeddings (3, E) of `zeroflaw.runtime.tower.test_pictures`, as torch gave them."""
+        return self._tables["answers"]
+
+    @cached_property
+    def _tables(self) -> dict[str, Floats]:
+        try:
+            return load_arrays(self._checked(TABLES))
+        except SafetensorError as error:
+            raise WeightsError(f"{self._folder / TABLES} holds no arrays ({error}); export again") from error
+
+    def _positions(self, size: int) -> Floats:
+        table = self._tables.get(f"positions.{size}")
+        if table is None:
+            sizes = [name.partition(".")[2] for name in self._tables if name.startswith("positions.")]
+            raise UsageError(
+                f"{self.name} was exported for photos of {', '.join(sorted(sizes))} pixels, got {size}; "
+                f"export it again with --size {size}, or use the engine torch"
+            )
+        return table
+
+    def _checked(self, name: str) -> bytes:
+        """Return a file of the folder after a look at its SHA-256."""
+        path = self._folder / name
+        data = read_bytes(path, LARGEST_GRAPH, "file of an exported tower", WeightsError)
+        if hashlib.sha256(data).hexdigest() != self.record.sha256_of_files.get(name):
+            raise WeightsError(f"{path} is damaged: it is not the file that was exported; export it again")
+        return data
+
+    def _run(self, graph: str, inputs: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
+        if graph not in self._open:
+            data = self._checked(f"{graph}.onnx")
+            opened = open_openvino if self.engine == "openvino" else open_onnx
+            try:
+                self._open[graph] = opened(data, self._dtype, self._threads)
+            except Exception as error:  # those of the engines have no base of their own
+                if isinstance(error, ZeroflawError):
+                    raise
+                raise WeightsError(
+                    f"{self._folder / graph}.onnx cannot be run by {self.engine} ({reason(error)})"
+                ) from error
+        return self._open[graph](inputs, outputs)
+
+
+def open_onnx(data: bytes, dtype: str, threads: int | None) -> Graph:
+    """Open a graph with ONNX Runtime, on processors.
+
+    Whatever ONNX Runtime raises where it is no graph, or one of another version, is passed on.
+    """
+    import onnxruntime  # a quarter of a second, and of no use to those who fit on torch
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    def run(inputs: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
+        return session.run(list(outputs), dict(inputs))  # type: ignore[no-any-return]
+
+    return run
+
+
+def open_openvino(data: bytes, dtype: str, threads: int | None) -> Graph:
+    """Open a graph with OpenVINO, on processors.
+
+    Raises:
+        UsageError: OpenVINO is not installed.
+        RuntimeError: it is no graph, or one of another version.
+    """
+    with needing("the engine openvino"):
+        import openvino
+    precision = openvino.Type.bf16 if dtype == "bfloat16" else openvino.Type.f32
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(data), "CPU", config)
+    request = compiled.create_infer_request()
+
+    def run(inputs: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
+        found = request.infer(dict(inputs))
+        return [np.array(found[name], np.float32) for name in outputs]
+
+    return run
+
+
+@lru_cache(maxsize=4)
+def shared_tower(folder: Path, engine: EngineName, dtype: str) -> OnnxTower:
+    """Open an exported tower once for all detectors of a process that use it."""
+    threads = os.environ.get("ZEROFLAW_THREADS", "")
+    return OnnxTower(folder, engine, dtype, int(threads) if threads.isdigit() else None)
+
+
+__all__ = ["BUNDLED", "EngineName", "OnnxTower", "TowerRecord", "shared_tower"]

@@ -1,0 +1,84 @@
+"""``zeroflaw doctor`` and ``zeroflaw export``: what they say, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zeroflaw.cli.main import main
+from zeroflaw.runtime.onnx_engine import OnnxTower, shared_tower
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
+
+
+def test_doctor_examines_every_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["engines"]) == {"onnx", "openvino", "torch"}
+    assert all(said["agrees"] and said["images a second"] > 0 for said in found["engines"].values())
+    assert found["packages"]["numpy"] == np.__version__
+    assert run("doctor") == 0
+    assert "engine onnx: " in capsys.readouterr().out
+
+
+def test_doctor_tells_of_wrong_answers_and_missing_engines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxTower, "answers", property(lambda self: np.zeros((3, 256), np.float32)))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setenv("ZEROFLAW_CACHE", "off")
+    shared_tower.cache_clear()
+    assert run("doctor") == 4
+    said = capsys.readouterr().out
+    shared_tower.cache_clear()
+    assert "engine onnx: " in said
+    assert "GIVES OTHER ANSWERS" in said
+    assert (
+        "the engine openvino needs openvino, which is not installed; pip install 'zeroflaw[openvino]'" in said
+    )
+    assert "cache: off" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("export", "rwda", "-o", "{there}"), 2, "is there already"),
+        (("export", "rwda", "-o", "{new}", "--size", "320"), 2, "--size is for a backbone"),
+        (("export", "mini", "-o", "{new}", "--with-resize"), 2, "--with-resize is for a detector"),
+        (("export", "mini", "-o", "{new}", "--size", "250"), 2, "multiple of 16"),
+        (("export", "memory", "-o", "{new}"), 2, "must be fitted first"),
+        (("export", "nothing", "-o", "{new}"), 4, "a backbone must be one of"),
+    ],
+)
+def test_what_cannot_be_exported(
+    arguments: tuple[str, ...], code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    places = {"there": tmp_path / "there", "new": tmp_path / "new"}
+    assert run(*(argument.format(**places) for argument in arguments)) == code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_exported_backbone_serves_a_detector(
+    tiny_backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"local-dir:{tiny_backbone}"
+    assert run("export", name, "-o", tmp_path / "tower", "-q") == 0
+    assert run("fit", "--detector", "clip", "--backbone", name, "-o", tmp_path / "saved", "-q") == 0
+    assert run("samples", tmp_path / "samples", "-q") == 0
+    photo = next((tmp_path / "samples").rglob("*.png"))
+    found = []
+    for backbone in (name, f"local-dir:{tmp_path / 'tower'}"):
+        capsys.readouterr()
+        assert run("detect", photo, "--detector", tmp_path / "saved", "--backbone", backbone, "-q") == 0
+        found.append(json.loads(capsys.readouterr().out)["logit"])
+    assert found[0] == pytest.approx(found[1], abs=1e-3)

@@ -226,11 +226,17 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_samples_can_be_detected_and_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_replace_samples_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "samples/washer/test/good/000.png"
     assert run("samples", tmp_path / "samples", "-q") == 0
+    before = picture.read_bytes()
     assert run("samples", tmp_path / "samples", "-q") == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert (tmp_path / "samples" / "washer" / "test" / "good" / "000.png").is_file()
+    assert run("samples", tmp_path / "samples", "-q", "--overwrite", "--seed", "1") == 0
+    assert picture.read_bytes() != before
+    (tmp_path / "samples/thesis.txt").write_text("mine")
+    assert run("samples", tmp_path / "samples", "-q", "--overwrite") == 2
+    assert (tmp_path / "samples/thesis.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

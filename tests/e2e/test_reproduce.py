@@ -16,7 +16,7 @@ from zeroflaw.errors import UsageError
 from zeroflaw.lab.benchmark import reproduce as module
 from zeroflaw.lab.benchmark.reproduce import Reproduction, Setting, table_names
 from zeroflaw.lab.benchmark.results import Results
-from zeroflaw.lab.evaluation import Result, Row
+from zeroflaw.lab.evaluation.rows import Result, Row
 from zeroflaw.lab.published import published
 
 

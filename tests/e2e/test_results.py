@@ -20,9 +20,7 @@ from scipy.special import expit
 
 from zeroflaw.cli import progress, results
 from zeroflaw.cli.main import main
-from zeroflaw.errors import UsageError
 from zeroflaw.images import find_images, read_image
-from zeroflaw.lab.samples import render, render_samples
 from zeroflaw.runtime.prediction import Prediction
 
 LONG = "x" * 300
@@ -314,29 +312,6 @@ def test_refusals_in_one_sentence(
     assert len(err.splitlines()) == 1
     assert "Traceback" not in err
     assert sorted(p.name for p in Path().iterdir()) == ["photos"]
-
-
-def test_samples_where_a_file_is_in_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    render_samples(tmp_path / "set", good=1, flawed=0)
-    product = next(p for p in (tmp_path / "set").iterdir() if p.is_dir())
-    (tmp_path / "set" / product.name).rename(tmp_path / "moved")
-    product.write_text("mine")
-    with pytest.raises(UsageError, match="samples could not be written to"):
-        render_samples(tmp_path / "set", good=1, flawed=0)
-    assert run("samples", tmp_path / "set", "--overwrite") == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
-    assert product.read_text() == "mine"
-
-
-def test_samples_want_a_seed_from_zero_on(tmp_path: Path) -> None:
-    for attempt in (
-        lambda: render("washer", seed=-1),
-        lambda: render("washer", index=-1),
-        lambda: render_samples(tmp_path / "new", seed=-1),
-    ):
-        with pytest.raises(UsageError, match="0 or more"):
-            attempt()
-    assert not (tmp_path / "new").exists()
 
 
 def test_stdout_of_a_process_is_utf8(saved: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from zeroflaw.lab.benchmark.plan import Missing, Unit
 from zeroflaw.lab.benchmark.plots import Dots, curves, dot_chart
 from zeroflaw.lab.benchmark.reproduce import Comparison, Setting, markdown, table_of
 from zeroflaw.lab.benchmark.results import Results, csv_of, listing, markdown_of, notes
-from zeroflaw.lab.evaluation import METRICS, Result, Row
+from zeroflaw.lab.evaluation.rows import METRICS, Result, Row
 from zeroflaw.lab.published import published
 from zeroflaw.records import Category, Record
 

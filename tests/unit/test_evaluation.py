@@ -17,15 +17,8 @@ from zeroflaw.detectors import Detector, Needs, make
 from zeroflaw.detectors.check import check_detector
 from zeroflaw.errors import DetectorError
 from zeroflaw.lab.datasets import Category, open_mvtec
-from zeroflaw.lab.evaluation import (
-    METRICS,
-    NamedDetector,
-    Result,
-    Row,
-    evaluate_category,
-    mean_of,
-    summary_of,
-)
+from zeroflaw.lab.evaluation.judging import NamedDetector, evaluate_category
+from zeroflaw.lab.evaluation.rows import METRICS, Result, Row, mean_of, summary_of
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.features import FeatureRequest
 from zeroflaw.runtime.prediction import Prediction

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from zeroflaw.cli.output import say, tell_skipped
+from zeroflaw.cli.output import PATH, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, parse_settings, read_words
 from zeroflaw.detectors.inputs import require
@@ -129,7 +129,6 @@ def _known_device(ctx: click.Context, parameter: click.Parameter, value: str | N
     return value
 
 
-_PATH = click.Path(path_type=Path)
 _BACKBONE = "Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."
 _REFERENCE = "Photos of good products, for detectors that need them; may be repeated."
 _AUXILIARY = "Data set of other products, for detectors that learn from one."
@@ -139,7 +138,7 @@ _OPTIONS = (
     click.option(
         "--device", callback=_known_device, metavar="DEVICE", help="auto (default), cpu, cuda or mps."
     ),
-    click.option("--words", type=_PATH, metavar="FILE", help="TOML file with your own words."),
+    click.option("--words", type=PATH, metavar="FILE", help="TOML file with your own words."),
     click.option("--normal", multiple=True, metavar="WORD", help="Word for a good product; may be repeated."),
     click.option(
         "--anomalous", multiple=True, metavar="WORD", help="Word for a flawed product; may be repeated."
@@ -148,7 +147,7 @@ _OPTIONS = (
         "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any parameter of the detector."
     ),
     click.option("--reference", multiple=True, metavar="PATH", help=_REFERENCE),
-    click.option("--auxiliary", type=_PATH, metavar="ROOT", help=_AUXILIARY),
+    click.option("--auxiliary", type=PATH, metavar="ROOT", help=_AUXILIARY),
 )
 batch_size_option = click.option(
     "--batch-size",
@@ -158,8 +157,6 @@ batch_size_option = click.option(
     metavar="N",
     help="Images at a time.",
 )
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 
 
 def detector_options(command: F) -> F:

@@ -15,7 +15,7 @@ from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError, closest
 from zeroflaw.files import read_toml
 from zeroflaw.lab.datasets import LAYOUTS
-from zeroflaw.lab.evaluation import read_corruption
+from zeroflaw.lab.evaluation.judging import read_corruption
 from zeroflaw.parameters import Record, Seed
 from zeroflaw.runtime.calibration import FEWEST
 

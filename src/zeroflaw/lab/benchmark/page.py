@@ -37,8 +37,7 @@ from zeroflaw.lab.benchmark.results import (
     notes,
 )
 from zeroflaw.lab.datasets import read_mask
-from zeroflaw.lab.evaluation import Result
-from zeroflaw.lab.evaluation.rows import mean, writable
+from zeroflaw.lab.evaluation.rows import Result, mean, writable
 from zeroflaw.records import Record
 
 _TEMPLATES = Environment(

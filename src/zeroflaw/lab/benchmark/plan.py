@@ -20,7 +20,7 @@ from zeroflaw.detectors import is_folder
 from zeroflaw.errors import InputError, UsageError, printable
 from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
 from zeroflaw.lab.datasets import Category, Dataset, open_dataset
-from zeroflaw.lab.evaluation import SCHEMA
+from zeroflaw.lab.evaluation.rows import SCHEMA
 from zeroflaw.records import Record
 
 _LOCAL = "local-dir:"

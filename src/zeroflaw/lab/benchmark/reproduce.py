@@ -18,7 +18,7 @@ from zeroflaw.errors import UsageError, closest
 from zeroflaw.lab.benchmark.grid import DetectorSpec, Grid
 from zeroflaw.lab.benchmark.plan import Plan, data_sets_in, units_of
 from zeroflaw.lab.benchmark.results import Results, Table, plain
-from zeroflaw.lab.evaluation import Row
+from zeroflaw.lab.evaluation.rows import Row
 from zeroflaw.lab.published import PublishedNumber, dataset_titles, method_titles, numbers, published
 from zeroflaw.records import Dataset
 

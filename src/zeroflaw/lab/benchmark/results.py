@@ -16,8 +16,17 @@ from pydantic import BaseModel
 from zeroflaw._version import __version__
 from zeroflaw.files import write_bytes
 from zeroflaw.lab.benchmark.plan import Missing
-from zeroflaw.lab.evaluation import SCHEMA, VERDICTS, Result, Row, Summary, mean_of, summary_of
-from zeroflaw.lab.evaluation.rows import mean, writable
+from zeroflaw.lab.evaluation.rows import (
+    SCHEMA,
+    VERDICTS,
+    Result,
+    Row,
+    Summary,
+    mean,
+    mean_of,
+    summary_of,
+    writable,
+)
 
 NAMES = {  # short and long
     "image_auroc": ("I-AUROC", "Image AUROC"),

@@ -32,8 +32,8 @@ from zeroflaw.lab.benchmark.plan import (
     of_records,
 )
 from zeroflaw.lab.datasets import Category, open_auxiliary
-from zeroflaw.lab.evaluation import NamedDetector, Result, evaluate_category, read_corruption, reason_of
-from zeroflaw.lab.evaluation.rows import writable
+from zeroflaw.lab.evaluation.judging import NamedDetector, evaluate_category, read_corruption, reason_of
+from zeroflaw.lab.evaluation.rows import Result, writable
 from zeroflaw.runtime.stream import Progress
 
 _MOST_BYTES = 1 << 31

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -86,7 +85,7 @@ def run_plan(
     with fit_bar(quiet) as progress:
         runner = Runner(plan, store, places, progress=progress, retry_failed=retry_failed)
         runner.say = lambda line: say(line, quiet)
-        found = Results(runner.run(), plan.grid.title, asdict(plan.grid), plan.missing)
+        found = Results(runner.run(), plan.grid.title, plan.grid.model_dump(), plan.missing)
     write_results(found, output)
     write_whole(output / "index.html", benchmark_page(found, plan.units))
     if not are_possible():

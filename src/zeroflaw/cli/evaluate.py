@@ -104,8 +104,8 @@ def evaluate(
     dataset = _chosen(open_dataset(root, layout), wanted)
     opened = {name: open_detector(name, chosen, quiet=quiet) for name in names if is_folder(name)}
     photos = shots or 0, calibrate or 0
-    grid = Grid(
-        detectors=tuple(_specs(names, chosen, seeds, photos, known_object, opened, quiet)),
+    grid = Grid.of(
+        _specs(names, chosen, seeds, photos, known_object, opened, quiet),
         corruptions=tuple(dict.fromkeys(corruptions)) or ("none",),
         bootstrap=bootstrap,
         batch_size=batch_size,

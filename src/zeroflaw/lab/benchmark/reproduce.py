@@ -146,9 +146,9 @@ class Reproduction:
                 f"nothing of the table '{self.name}' can be measured: {'; '.join(r for r in reasons if r)}"
             )
         corruptions = dict.fromkeys(c for n in self.numbers for c in _corruptions(n, self.numbers))
-        grid = Grid(
+        grid = Grid.of(
+            specs,
             title=f"{self.name}: published and measured",
-            detectors=specs,
             backbones=(self.setting.backbone,),
             corruptions=tuple(corruptions),
         )

@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
 from zeroflaw._version import __version__
 from zeroflaw.files import write_bytes
 from zeroflaw.lab.benchmark.plan import Missing
@@ -308,11 +306,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def json_of(content: Mapping[str, Any]) -> str:
     """Return indented JSON without NaN or infinity."""
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_json) + "\n"
-
-
-def _json(value: Any) -> Any:
-    return value.model_dump() if isinstance(value, BaseModel) else str(value)
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
 
 def csv_of(found: Results) -> str:

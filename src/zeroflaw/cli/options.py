@@ -13,12 +13,11 @@ from zeroflaw.cli.output import PATH, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, parse_settings, read_words
 from zeroflaw.detectors.inputs import require
-from zeroflaw.errors import UsageError, closest
+from zeroflaw.errors import UsageError
 from zeroflaw.images import find_images
 from zeroflaw.lab.datasets import open_auxiliary
 
 F = TypeVar("F", bound=Callable[..., Any])
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +56,9 @@ class DetectorOptions:
         if is_folder(detector):
             return self
         mine, kinds = make(detector), [make(other) for other in others if not is_folder(other)]
-        params, theirs = mine.get_params(), {name for kind in kinds for name in kind.get_params()}
-        foreign = theirs - params.keys()
-        left_out: dict[str, Any] = {
-            name: getattr(DetectorOptions, name)
-            for name in ("object", "normal", "anomalous")
-            if name in foreign
-        }
+        foreign = {name for kind in kinds for name in kind.get_params()} - mine.get_params().keys()
+        left_out: dict[str, Any] = dict.fromkeys(foreign & {"object"})
+        left_out |= dict.fromkeys(foreign & {"normal", "anomalous"}, ())
         if not mine.needs.reference_images and any(kind.needs.reference_images for kind in kinds):
             left_out["reference"] = ()
         if not mine.needs.auxiliary_set and any(kind.needs.auxiliary_set for kind in kinds):
@@ -122,22 +117,13 @@ def tell_fit(detector: Detector, reference: Sequence[str], quiet: bool) -> None:
         )
 
 
-def _known_device(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and value not in DEVICES:
-        near = "; did you mean 'cuda'?" if value == "gpu" else closest(value, DEVICES)
-        raise UsageError(f"--device must be auto, cpu, cuda or mps, got '{value}'{near}")
-    return value
-
-
 _BACKBONE = "Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."
 _REFERENCE = "Photos of good products, for detectors that need them; may be repeated."
-_AUXILIARY = "Data set of other products, for detectors that learn from one."
+AUXILIARY = "Data set of other products, for detectors that learn from one."
 _OPTIONS = (
     click.option("--backbone", metavar="NAME", help=_BACKBONE),
     click.option("--object", metavar="NAME", help="Name of the product; unknown by default."),
-    click.option(
-        "--device", callback=_known_device, metavar="DEVICE", help="auto (default), cpu, cuda or mps."
-    ),
+    click.option("--device", type=click.Choice(("auto", "cpu", "cuda", "mps")), help="Default: auto."),
     click.option("--words", type=PATH, metavar="FILE", help="TOML file with your own words."),
     click.option("--normal", multiple=True, metavar="WORD", help="Word for a good product; may be repeated."),
     click.option(
@@ -147,7 +133,7 @@ _OPTIONS = (
         "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any parameter of the detector."
     ),
     click.option("--reference", multiple=True, metavar="PATH", help=_REFERENCE),
-    click.option("--auxiliary", type=PATH, metavar="ROOT", help=_AUXILIARY),
+    click.option("--auxiliary", type=PATH, metavar="ROOT", help=AUXILIARY),
 )
 batch_size_option = click.option(
     "--batch-size",

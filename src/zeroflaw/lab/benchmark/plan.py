@@ -116,7 +116,7 @@ class Unit:
                     pool, of_test = good, True
             most = len(pool) - of_test
             count = max((count for count in wanted if count <= most), default=0)
-            chance = random.Random(f"{seed} {self.category.name}")
+            chance = random.Random(f"{seed} {printable(self.category.name)}")
             order = chance.sample(range(len(pool)), len(pool)) if count else []
             found[seed] = tuple(pool[number] for number in order[:count]), of_test
         return found

@@ -122,14 +122,11 @@ def comparison_page(name: str, found: Sequence[Comparison], setting: Setting) ->
             reasons.setdefault(reason, {})[f"{comparison.method}, {comparison.data}"] = None
     reasons.pop("", None)
     measured = [comparison for comparison in found if comparison.measured is not None]
-    table = table_of(measured)
-    column = table.head.index("difference")
     return _page(
         title=f"{name}: published and measured",
         lead=f"{len(measured)} of {len(found)} numbers measured. {remark(name, setting)}",
         chart=_comparison_chart(measured) if measured and plots.are_possible() else None,
-        table=table,
-        sides={(row, column): comparison.side for row, comparison in enumerate(measured) if comparison.side},
+        table=table_of(measured),
         more=[Section(f"All {len(found)} numbers, and why some were not measured", tables=[table_of(found)])],
         notes=[Note(f"not measured: {reason}", tuple(mine)) for reason, mine in reasons.items()],
         legend="Figures in percent. The reports of the benchmark are in index.html.",
@@ -137,7 +134,7 @@ def comparison_page(name: str, found: Sequence[Comparison], setting: Setting) ->
 
 
 def _page(**parts: Any) -> str:
-    empty: dict[str, Any] = {"warning": "", "sections": [], "misses": {}, "more": [], "sides": {}}
+    empty: dict[str, Any] = {"warning": "", "sections": [], "misses": {}, "more": []}
     without = "" if plots.are_possible() else f"There are no plots: {plots.MISSING}."
     return _TEMPLATES.get_template("page.html.j2").render({**empty, "without_plots": without, **parts})
 

@@ -289,8 +289,11 @@ def describe(found: Sequence[Comparison], setting: Setting) -> dict[str, Any]:
 
 def table_of(found: Sequence[Comparison]) -> Table:
     """Return the comparison as a table: a line for each number."""
+    rows = [list(_cells(comparison)) for comparison in found]
     head = ("method", "data", "metric", "published", "measured", "pooled", "difference", "measured on")
-    return Table("", head, [list(_cells(comparison)) for comparison in found], words=3, remark=True)
+    at = head.index("difference")
+    marks = {(row, at): comparison.side for row, comparison in enumerate(found) if comparison.side}
+    return Table("", head, rows, words=3, remark=True, marks=marks)
 
 
 def _cells(comparison: Comparison) -> Iterator[str]:

@@ -23,7 +23,6 @@ TOGETHER = {
     "errors": "foundation",
     "files": "foundation",
     "parameters": "foundation",
-    "toml_file": "foundation",
 }
 DRAWS_ITSELF = ("runtime", "report")
 LEFT_OUT = {"__init__", "__main__", "_version"}  # public names, which are imported when they are first used

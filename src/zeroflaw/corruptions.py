@@ -28,6 +28,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+from scipy.ndimage import convolve1d
 
 from zeroflaw.errors import UsageError, closest, printable
 from zeroflaw.shifts import SHIFTS
@@ -41,8 +43,7 @@ _CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
 _DISK = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
 _NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
 
-_TILE = 512  # side of the squares that are blurred at a time, border included: bounds memory
-_STRIP = 1 << 20  # values that are looked up or drawn at a time, for the same reason
+_STRIP = 1 << 20  # values that are looked up or drawn at a time: bounds memory
 # Rounding errors of a computation that is exact on paper must not lower a grey level by truncation.
 _GUARD = 1e-6
 
@@ -71,7 +72,9 @@ def corrupt(image: Pixels, name: str, severity: int, *, seed: int = 0, key: str 
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise UsageError(f"a picture as uint8 (H, W, 3) is wanted, got {got}; read it with read_image")
-    _check(name, severity)
+    _check_name(name)
+    if isinstance(severity, bool) or not isinstance(severity, int) or severity not in SEVERITIES:
+        raise UsageError(f"the severity of {name} must be a whole number from 1 to 5, got {severity!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UsageError(f"seed must be a whole number from 0, got {seed!r}")
     if not image.size:
@@ -96,12 +99,6 @@ def parse_corruption(text: str) -> tuple[str, int]:
     return name, int(severity)
 
 
-def _check(name: str, severity: int) -> None:
-    _check_name(name)
-    if isinstance(severity, bool) or not isinstance(severity, int) or severity not in SEVERITIES:
-        raise UsageError(f"the severity of {name} must be a whole number from 1 to 5, got {severity!r}")
-
-
 def _check_name(name: str) -> None:
     every = (*CORRUPTIONS, *SHIFTS)
     if name not in every:
@@ -115,12 +112,17 @@ def _bytes(grey: NDArray[np.float64]) -> Pixels:
     return eight
 
 
-def _by_rows(image: Pixels, change: Callable[[Pixels], Pixels]) -> Pixels:
-    """Apply ``change`` to some rows at a time, from top to bottom."""
+def _by_rows(image: Pixels, change: Callable[[Pixels], Pixels], border: int = 0) -> Pixels:
+    """Apply ``change`` to some rows at a time, from top to bottom.
+
+    With a ``border``, ``change`` gets so many rows and columns more on each side, mirrored beyond the ends of
+    the picture, and takes them off.
+    """
+    framed = np.pad(image, ((border, border), (border, border), (0, 0)), mode="reflect") if border else image
     changed = np.empty_like(image)
-    step = math.ceil(_STRIP / image[0].size)
+    step = max(2 * border, math.ceil(_STRIP / image[0].size))
     for top in range(0, len(image), step):
-        changed[top : top + step] = change(image[top : top + step])
+        changed[top : top + step] = change(framed[top : top + step + 2 * border])
     return changed
 
 
@@ -158,34 +160,21 @@ def _contrast(image: Pixels, severity: int) -> Pixels:
 
 
 def _defocus_blur(image: Pixels, severity: int) -> Pixels:
-    """Convolve each channel with the disk, square by square, by multiplying spectra."""
-    disk = _disk(*_DISK[severity - 1])
-    reach = disk.shape[0] // 2
-    height, width = image.shape[:2]
-    framed = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    rows, columns = (min(_TILE, size + 2 * reach) for size in (height, width))
-    spectrum = np.fft.rfft2(disk, s=(rows, columns))
-    blurred = np.empty_like(image)
-    for top in range(0, height, rows - 2 * reach):
-        for left in range(0, width, columns - 2 * reach):
-            tile = framed[top : top + rows, left : left + columns]
-            done = _bytes(_convolved(tile, spectrum, (rows, columns), reach))
-            blurred[top : top + done.shape[0], left : left + done.shape[1]] = done
-    return blurred
-
-
-def _convolved(
-    tile: Pixels, spectrum: NDArray[np.complex128], size: tuple[int, int], reach: int
-) -> NDArray[np.float64]:
-    """Return what of ``tile`` (h, w, 3) has all its neighbours there: (h - 2 reach, w - 2 reach, 3).
+    """Convolve each channel with the disk by multiplying spectra.
 
     A spectrum makes the picture go round at its ends; what that spoils is what is cut off.
     """
-    parts = []
-    for channel in range(3):
-        whole = np.fft.irfft2(np.fft.rfft2(tile[:, :, channel], s=size) * spectrum, s=size)
-        parts.append(whole[2 * reach : tile.shape[0], 2 * reach : tile.shape[1]])
-    return np.stack(parts, axis=2)
+    disk = _disk(*_DISK[severity - 1])
+    around = len(disk) - 1
+
+    def blurred(rows: Pixels) -> Pixels:
+        height, width = rows.shape[:2]
+        size = next_fast_len(height), next_fast_len(width)
+        spectrum = np.fft.rfft2(disk, s=size)
+        channels = (np.fft.irfft2(np.fft.rfft2(rows[:, :, n], s=size) * spectrum, s=size) for n in range(3))
+        return np.stack([_bytes(whole[around:height, around:width]) for whole in channels], axis=2)
+
+    return _by_rows(image, blurred, around // 2)
 
 
 @lru_cache(maxsize=len(SEVERITIES))
@@ -202,16 +191,9 @@ def _disk(radius: int, smoothing: float) -> NDArray[np.float64]:
     offsets = np.arange(-1, 2) if radius <= 8 else np.arange(-2, 3)
     taps = np.exp(-(offsets**2) / (2 * smoothing**2))
     taps /= taps.sum()
-    smooth = _smoothed(_smoothed(disk, taps).T, taps).T
+    smooth: NDArray[np.float64] = convolve1d(convolve1d(disk, taps, 0, mode="mirror"), taps, 1, mode="mirror")
     smooth.setflags(write=False)
     return smooth
-
-
-def _smoothed(grid: NDArray[np.float64], taps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convolve the rows of ``grid`` with ``taps``, mirrored at the ends without repeating the last value."""
-    reach = len(taps) // 2
-    framed = np.pad(grid, ((0, 0), (reach, reach)), mode="reflect")
-    return np.apply_along_axis(np.convolve, 1, framed, taps, mode="valid")
 
 
 # Gaussian noise

@@ -108,7 +108,7 @@ def read_toml(path: Path, limit: int, what: str, error: type[ZeroflawError] = In
     """Return the content of a TOML file; arguments and errors of `file_size`, with the line of a mistake."""
     text = read_text(path, limit, what, error)
     name = f"{what} '{printable(path)}'"
-    if has_deep_key(text):
+    if _DEEP_KEY.search(text):
         raise error(f"{name} has a key of more than 64 parts; write flat tables")
     try:
         return tomllib.loads(text)
@@ -119,11 +119,6 @@ def read_toml(path: Path, limit: int, what: str, error: type[ZeroflawError] = In
         line = int(place[1]) if place else len(text.splitlines()) or 1
         said = printable(re.sub(r"\s*\(at .*\)$", "", str(wrong)).partition(";")[0])
         raise error(f"{name} is not TOML: '{said}' in line {line}; correct that line") from wrong
-
-
-def has_deep_key(text: str) -> bool:
-    """Whether a TOML text has a key of more than 64 parts: its parser takes the square of their number."""
-    return _DEEP_KEY.search(text) is not None
 
 
 def _refuse_constant(name: str) -> float:

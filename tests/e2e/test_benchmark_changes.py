@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command import measured as rows
+from command import picture, refused
+from command import run as run_command
 from labelled_set import write_labelled_set
-from zeroflaw.cli.main import main
 from zeroflaw.detectors import make
 
 CLIP = '[[detectors]]\nname = "clip"\n'
@@ -37,13 +39,7 @@ def write(tmp_path: Path, tiny_backbone: Path) -> Any:
 
 
 def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(["benchmark", *[str(argument) for argument in arguments]])
-    return int(left.value.code or 0)
-
-
-def rows(out: Path) -> list[dict[str, Any]]:
-    return list(json.loads((out / "metrics.json").read_text())["rows"])
+    return run_command("benchmark", *arguments)
 
 
 def measured(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -64,10 +60,8 @@ def test_what_changed_is_measured_again_and_nothing_else(
     before = rows(out)
     assert run(grid, "--root", data, "-o", out) == 0
     assert measured(capsys) == ["cup"]
-    assert [a["pixel_auroc"] == b["pixel_auroc"] for a, b in zip(before, rows(out), strict=True)] == [
-        False,
-        True,
-    ]
+    same = [a["pixel_auroc"] == b["pixel_auroc"] for a, b in zip(before, rows(out), strict=True)]
+    assert same == [False, True]
     (data / "set" / "lid" / "test" / "good" / "1.png").unlink()
     assert run(grid, "--root", data, "-o", out) == 0
     assert measured(capsys) == ["lid"]
@@ -109,42 +103,32 @@ def test_a_saved_detector_counts_by_its_content(
     assert {row["seed"] for row in rows(out)} == {4}
 
 
-def test_a_data_set_that_is_given_twice_is_measured_once(data: Path, write: Any, tmp_path: Path) -> None:
+def test_a_data_set_that_is_given_twice_is_measured_once(
+    data: Path, write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert run(write(), "--root", data, "--root", data / "set", "--root", data, "-o", out, "-q") == 0
     assert [row["category"] for row in rows(out)] == ["cup", "lid"]
     twice = write('[[datasets]]\nroot = "data/set"\n' * 2 + CLIP)
     assert run(twice, "-o", tmp_path / "twice", "-q") == 0
     assert [row["category"] for row in rows(tmp_path / "twice")] == ["cup", "lid"]
-
-
-def test_two_data_sets_of_one_name_are_refused(
-    data: Path, write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(data, tmp_path / "other")
-    assert run(write(), "--root", data, "--root", tmp_path / "other", "--plan") == 2
-    assert "both called set and both have a category cup" in capsys.readouterr().err
-
-
-def test_folders_that_are_no_data_sets_are_named(
-    data: Path, write: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
     (data / "half" / "bottle").mkdir(parents=True)
     assert run(write(), "--root", data, "--plan") == 0
-    assert "passed over: " in (said := capsys.readouterr().err)
-    assert "half" in said
+    said = [line for line in capsys.readouterr().err.splitlines() if "passed over: " in line]
+    assert "half" in said[0]
+    shutil.copytree(data, tmp_path / "other")
+    roots = ("--root", data, "--root", tmp_path / "other", "--plan")
+    says = "both called set and both have a category cup"
+    refused(capsys, 2, says, "benchmark", write(), *roots)
+    refused(capsys, 2, "--root wants a folder of data sets", "benchmark", write(), "--root", data / "no")
 
 
 def test_reference_images_are_those_of_the_data_set(data: Path, write: Any, tmp_path: Path) -> None:
     """Two data sets with a category of one name: each has reference images of its own."""
     shutil.copytree(data / "set", data / "two")
-    for name, level in (("set", 60), ("two", 220)):
-        folder = data / name / "cup" / "train" / "good"
-        folder.mkdir(parents=True)
+    for seed, name in enumerate(("set", "two")):
         for number in range(2):
-            random = np.random.default_rng(level + number)
-            picture = random.integers(level - 30, level + 30, (40, 32, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(folder / f"{number}.png")
+            picture(data / name / "cup/train/good" / f"{number}.png", 2 * seed + number, size=(40, 32))
     out = tmp_path / "out"
     grid = write('[[detectors]]\nname = "winclip-plus"\nshots = 2\n')
     assert run(grid, "--root", data, "-o", out, "-q") == 3  # of the two good lids one has to stay
@@ -152,11 +136,9 @@ def test_reference_images_are_those_of_the_data_set(data: Path, write: Any, tmp_
     scores = [[logit for *_, logit in next(iter(cells.values()))["scored"]] for cells in (one, other)]
     assert not np.allclose(*scores, atol=1e-3)
     found = {(row["dataset"], row["category"]): row["error"] for row in rows(out)}
-    assert found["set", "cup"] is None
-    assert found["two", "cup"] is None
-    assert "training images of lid" in str(found["set", "lid"])
-    for name in ("metrics.csv", "table.md", "index.html"):
-        assert "training images of lid" in (out / name).read_text()
+    assert found["set", "cup"] is found["two", "cup"] is None
+    for text in (str(found["set", "lid"]), *((out / f).read_text() for f in ("table.md", "index.html"))):
+        assert "training images of lid" in text
 
 
 @pytest.mark.parametrize(
@@ -169,9 +151,8 @@ def test_a_damaged_file_of_results_is_named(
     assert run(grid, "--root", data, "-o", out, "-q") == 0
     path = sorted((out / "cells").iterdir())[0]
     path.write_text(content)
-    assert run(grid, "--root", data, "-o", out, "-q") == 3
-    assert str(path) in (said := capsys.readouterr().err)
-    assert "delete it to measure it again" in said
+    refused(capsys, 3, str(path), "benchmark", grid, "--root", data, "-o", out, "-q")
+    refused(capsys, 3, "delete it to measure it again", "benchmark", grid, "--root", data, "-o", out, "-q")
 
 
 def test_a_damaged_kept_detector_is_fitted_again(
@@ -198,8 +179,9 @@ def test_a_folder_of_something_else_is_left_alone(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "metrics.json").write_text("mine")
     for place in ("file", "file/below", "other"):
-        assert run(write(), "--root", data, "-o", tmp_path / place, "-q") == 2
-        assert "choose another" in capsys.readouterr().err
+        refused(
+            capsys, 2, "choose another", "benchmark", write(), "--root", data, "-o", tmp_path / place, "-q"
+        )
     assert (tmp_path / "other" / "metrics.json").read_text() == "mine"
     assert len(list((tmp_path / "other").iterdir())) == 1
 

@@ -13,7 +13,7 @@ from zeroflaw import Prediction, check_detector, load, load_backbone, read_image
 from zeroflaw.detectors import PRESETS, make, open_fitted
 from zeroflaw.detectors.presets import BUNDLED
 from zeroflaw.lab.datasets import open_mvtec
-from zeroflaw.lab.evaluation import NamedDetector, evaluate_category
+from zeroflaw.lab.evaluation.judging import NamedDetector, evaluate_category
 from zeroflaw.lab.samples import render_samples
 
 PACKAGE = Path(zeroflaw.__file__).parent

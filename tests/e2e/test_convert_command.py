@@ -9,31 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from command import refused, run
 from published import open_clip_json, openai_state, oracle, write_hugging_face
-from zeroflaw.cli.main import main
 from zeroflaw.towers.catalogue import REGISTRY, Model
 from zeroflaw.towers.folder import load_folder
 from zeroflaw.towers.layouts import hugging_face_clip
 from zeroflaw.towers.tokenizer import Tokenizer
 
 pytest.importorskip("transformers")
-
-
-def run(*arguments: object) -> int:
-    """Run the command in this process and return its exit code."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
-
-
-def refused(capsys: pytest.CaptureFixture[str], code: int, message: str, *arguments: object) -> None:
-    """Run the command and expect one line on stderr with the message."""
-    capsys.readouterr()
-    assert run("convert", *arguments) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert message in err
-    assert err.count("\n") == 1
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +42,13 @@ def test_a_folder_becomes_ours(tiny_backbone: Path, ours: Path, capsys: pytest.C
     assert out == ""
     assert f"--backbone local-dir:{ours}" in err
     assert load_folder(ours).record == load_folder(tiny_backbone).record
-
-
-def test_quiet_says_nothing(tiny_backbone: Path, ours: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("convert", "-q", tiny_backbone, ours) == 0
-    assert capsys.readouterr() == ("", "")
-
-
-def test_name_licence_and_half(tiny_backbone: Path, ours: Path) -> None:
+    half = ours.with_name("half")
     flags = ["--name", "ViT-T/own", "--licence", "CC-BY-4.0", "--half"]
-    assert run("convert", tiny_backbone, ours, *flags) == 0
-    record = load_folder(ours).record
+    assert run("convert", "-q", tiny_backbone, half, *flags) == 0
+    assert capsys.readouterr() == ("", "")
+    record = load_folder(half).record
     assert (record.name, record.licence, record.source) == ("ViT-T/own", "CC-BY-4.0", "random numbers")
-    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tiny_backbone, ours)]
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tiny_backbone, half)]
     assert sizes[1] < 0.6 * sizes[0]
 
 
@@ -79,11 +56,11 @@ def test_overwrite_replaces_our_folder_and_no_other(
     tiny_backbone: Path, ours: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("convert", tiny_backbone, ours) == 0
-    refused(capsys, 2, "new or empty folder", tiny_backbone, ours)
+    refused(capsys, 2, "new or empty folder", "convert", tiny_backbone, ours)
     assert run("convert", tiny_backbone, ours, "--overwrite", "--name", "second") == 0
     assert load_folder(ours).record.name == "second"
     (ours / "thesis.txt").write_text("years of work", encoding="utf-8")
-    refused(capsys, 2, "got 'thesis.txt'", tiny_backbone, ours, "--overwrite")
+    refused(capsys, 2, "got 'thesis.txt'", "convert", tiny_backbone, ours, "--overwrite")
     assert (ours / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
 
@@ -134,61 +111,61 @@ def test_tokenizer_as_a_file_or_a_folder(
     (tmp_path / "words").mkdir()
     for path in (tmp_path / "words" / "tokenizer.json", tmp_path / "any.json"):
         path.write_text(text, encoding="utf-8")
-    for given in (tmp_path / "words", tmp_path / "words" / "tokenizer.json", tmp_path / "any.json"):
-        flags = ["--config", "openai", "--tokenizer", given, "--overwrite"]
-        assert run("convert", bare, ours, *flags) == 0
+    command = ("convert", bare, ours, "--config", "openai", "--overwrite", "--tokenizer")
+    for given in (tmp_path / "words", tmp_path / "any.json"):
+        assert run(*command, given) == 0
         assert (ours / "tokenizer.json").read_text(encoding="utf-8") == text
-    wrong = ["--config", "openai", "--overwrite", "--tokenizer"]
-    refused(capsys, 4, "tokenizer.json", bare, ours, *wrong, tmp_path / "nowhere")
-    refused(capsys, 4, "is not UTF-8", bare, ours, *wrong, bare)
+    refused(capsys, 4, "tokenizer.json", *command, tmp_path / "nowhere")
+    refused(capsys, 4, "is not UTF-8", *command, bare)
 
 
-def test_a_config_that_is_nothing_is_refused(
-    bare: Path, ours: Path, capsys: pytest.CaptureFixture[str]
+LONG = "x" * 300
+NO_CONFIG = "config must be a file that exists, 'openai', or a name of weights whose sizes are known, got"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        *(
+            (f"{{bare}} {{ours}} --config={name}", 4, f"{NO_CONFIG} '{name}'")
+            for name in ("mini", "no.json", "")
+        ),
+        ("{bare} {ours} --config ViT-B-32/openay", 4, "did you mean 'ViT-B-32/openai'"),
+        ("{bare} {ours}", 4, "give config"),
+        ("{tiny} {ours} --config openai", 2, "are for bare files"),
+        ("{tiny} {ours} --tokenizer openai", 2, "are for bare files"),
+        ("{bare} {ours} --half --backbone mini", 2, "--half is for weights, but --backbone says that"),
+        ("{hub} {ours}", 4, "is not JSON"),
+        ("{hub}/model.safetensors {ours} --config {hub}/config.json", 4, "is not JSON"),
+        ("nowhere {ours}", 4, "nowhere"),
+        (f"{LONG} {{ours}}", 4, "can be read"),
+        (f"{{bare}} {{ours}} --config {LONG}", 4, "can be read"),
+        (f"{{bare}} {{ours}} --config openai --tokenizer {LONG}", 4, "can be read"),
+        (f"{{tiny}} {LONG}", 2, "choose another"),
+        ("{tiny} {photo}/x/y", 2, "choose another"),
+        ("{tiny} {photo}", 2, "new or empty folder"),
+        ("{tiny} {photo} --overwrite", 2, "only a weights folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_written(
+    arguments: str,
+    code: int,
+    says: str,
+    bare: Path,
+    tiny_backbone: Path,
+    theirs: Any,
+    clip_vocabulary: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("open-ai", "mini", "nowhere.json", ""):
-        refused(
-            capsys,
-            4,
-            f"config must be a file that exists, 'openai', or a name of weights whose sizes "
-            f"are known, got '{name}'",
-            bare,
-            ours,
-            "--config",
-            name,
-        )
-    refused(capsys, 4, "did you mean 'ViT-B-32/openai'", bare, ours, "--config", "ViT-B-32/openay")
-    refused(capsys, 4, "give config", bare, ours)
-
-
-def test_flags_that_would_be_ignored_are_refused(
-    tiny_backbone: Path, ours: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for flag in ("--config", "--tokenizer"):
-        refused(capsys, 2, "are for bare files", tiny_backbone, ours, flag, "openai")
-
-
-def test_broken_preprocessing_is_refused(
-    theirs: Any, tmp_path: Path, ours: Path, clip_vocabulary: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source = write_hugging_face(theirs, tmp_path / "hub", clip_vocabulary)
-    (source / "preprocessor_config.json").write_text("{", encoding="utf-8")
-    weights, config = source / "model.safetensors", source / "config.json"
-    refused(capsys, 4, "is not JSON", source, ours)
-    refused(capsys, 4, "is not JSON", weights, ours, "--config", config)
-
-
-def test_paths_that_cannot_be_are_refused(
-    bare: Path, tiny_backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    long, ours = "x" * 300, tmp_path / "ours"
-    (tmp_path / "a.png").write_bytes(b"a picture")
-    refused(capsys, 4, "can be read", long, ours)
-    refused(capsys, 4, "can be read", bare, ours, "--config", long)
-    refused(capsys, 4, "can be read", bare, ours, "--config", "openai", "--tokenizer", long)
-    for target in (tmp_path / long, tmp_path / "a.png" / "x", tmp_path / "a.png" / "x" / "y"):
-        refused(capsys, 2, "choose another", tiny_backbone, target)
-    refused(capsys, 2, "new or empty folder", tiny_backbone, tmp_path / "a.png")
-    refused(capsys, 2, "only a weights folder", tiny_backbone, tmp_path / "a.png", "--overwrite")
-    assert (tmp_path / "a.png").read_bytes() == b"a picture"
-    assert not ours.exists()
+    monkeypatch.chdir(tmp_path)
+    places = {name: tmp_path / name for name in ("ours", "hub", "photo")}
+    if "{hub}" in arguments:  # with preprocessing that is broken
+        write_hugging_face(theirs, places["hub"], clip_vocabulary)
+        (places["hub"] / "preprocessor_config.json").write_text("{", encoding="utf-8")
+    places["photo"].write_bytes(b"a picture")
+    words = arguments.format(bare=bare, tiny=tiny_backbone, **places).split()
+    refused(capsys, code, says, "convert", *words)
+    assert places["photo"].read_bytes() == b"a picture"
+    assert not places["ours"].exists()

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command import measured, refused, run
 from labelled_set import write_labelled_set
-from zeroflaw.cli.main import main
 from zeroflaw.detectors import make
 
 
@@ -22,26 +22,31 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def measure(tiny_backbone: Path, tmp_path: Path) -> Any:
-    """Run evaluate with results in ``out``; return the exit code and what was written."""
+def flags(tiny_backbone: Path, tmp_path: Path) -> list[object]:
+    """Results go to ``out``."""
+    return ["--backbone", f"local-dir:{tiny_backbone}", "-o", tmp_path / "out", "--overwrite"]
 
-    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
-        given = ["--backbone", f"local-dir:{tiny_backbone}", "-o", tmp_path / "out", "--overwrite"]
-        with pytest.raises(SystemExit) as left:
-            main(["evaluate", *map(str, arguments), *map(str, given)])
-        path = tmp_path / "out" / "metrics.json"
-        return int(left.value.code or 0), json.loads(path.read_text("utf-8")) if path.exists() else {}
 
-    return run
+@pytest.fixture
+def measure(flags: list[object], tmp_path: Path) -> Any:
+    """Run evaluate; return the exit code and what was written."""
+
+    def evaluate(*arguments: object) -> tuple[int, dict[str, Any]]:
+        code, path = run("evaluate", *arguments, *flags), tmp_path / "out" / "metrics.json"
+        return code, json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    return evaluate
 
 
 def test_rows_means_and_notes(data: Path, measure: Any, capsys: pytest.CaptureFixture[str]) -> None:
     clip = ["--detector", "clip", "--detector", "clip-ensemble", "--seed", "1", "--seed", "2"]
     (data / "lid" / "ground_truth" / "dent" / "0_mask.png").unlink()
+    (data / "lid" / "test" / "good" / "1.png").write_bytes(b"")
     code, found = measure(
         data, *clip, "--corruption", "none", "--corruption", "contrast:3", "--bootstrap", "20"
     )
     assert code == 0
+    assert found["schema"] == 4
     assert [(r["category"], r["corruption"], r["detector"], r["seed"]) for r in found["rows"]] == [
         (category, corruption, detector, seed)
         for category in ("cup", "lid")
@@ -49,15 +54,36 @@ def test_rows_means_and_notes(data: Path, measure: Any, capsys: pytest.CaptureFi
         for detector in ("clip", "clip-ensemble")
         for seed in (1, 2)
     ]
-    assert all(
-        low <= r["image_auroc"] <= high for r in found["rows"] for low, high in [r["image_auroc_interval"]]
-    )
+    assert {(r["category"], r["images"], r["anomalous"]) for r in found["rows"]} == {
+        ("cup", 4, 2),
+        ("lid", 3, 2),
+    }
+    assert all(r["image_auroc_interval"][0] <= r["image_auroc"] for r in found["rows"])
     assert found["mean"] is None
-    assert len(found["summary"]) == 4
+    assert [line["seeds"] for line in found["summary"]] == [[1, 2]] * 4
     table = capsys.readouterr().err
+    assert "I-AUROC" in table
+    assert "3*" in table
     assert "1 seed" not in table
     assert table.count("note: left out of pixel metrics: it has no mask (lid/test/dent/0.png)") == 1
-    assert "* computed on a part" in table
+    assert "the file is empty" in table
+    assert "* computed on a part of the images or categories only" in table
+    code, found = measure(data, "--detector", "clip")
+    values = [row["image_auroc"] for row in found["rows"]]
+    assert found["mean"]["image_auroc"] == pytest.approx(np.mean(values))  # one detector has a mean
+
+
+def test_detectors_of_one_name_stay_apart_and_settings_go_where_they_are_known(
+    data: Path, measure: Any, tmp_path: Path, tiny_backbone: Path
+) -> None:
+    saved = [str(tmp_path / folder / "same") for folder in ("one", "two")]
+    for folder in saved:
+        make("clip", backbone=f"local-dir:{tiny_backbone}").fit().save(folder)
+    code, found = measure(data, "--detector", saved[0], "--detector", saved[1])
+    assert (code, [line["detector"] for line in found["summary"]]) == (0, saved)
+    both = ["--detector", "rwda", "--detector", "clip", "--set", "n_pairs=40", "--set", "epochs=2"]
+    assert measure(data, *both)[0] == 0
+    assert measure(data, *both, "--set", "nothing=1")[0] == 2
 
 
 def test_known_objects_shots_and_one_category(data: Path, measure: Any, tmp_path: Path) -> None:
@@ -117,13 +143,6 @@ def test_a_saved_detector_is_calibrated_where_it_has_no_threshold(
     assert {row["threshold_logit"] for row in found["rows"]} == {detector.calibration_.threshold}
 
 
-def test_one_detector_has_a_mean(data: Path, measure: Any) -> None:
-    code, found = measure(data, "--detector", "clip")
-    assert code == 0
-    values = [row["image_auroc"] for row in found["rows"]]
-    assert found["mean"]["image_auroc"] == pytest.approx(np.mean(values))
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -136,10 +155,10 @@ def test_one_detector_has_a_mean(data: Path, measure: Any) -> None:
     ],
 )
 def test_options_that_do_not_go_together(
-    data: Path, measure: Any, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    data: Path, flags: list[object], arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert measure(data, *arguments) == (2, {})
-    assert says in capsys.readouterr().err
+    refused(capsys, 2, says, "evaluate", data, *arguments, *flags)
+    assert not (data.parent / "out").exists()
 
 
 def test_a_category_of_which_nothing_can_be_read_is_an_error(
@@ -162,11 +181,9 @@ def test_names_that_are_not_utf_8_lose_no_results(data: Path, measure: Any) -> N
         data.rename(odd)
     except (OSError, UnicodeError):
         pytest.skip("the file system takes only text")
-    with pytest.raises(SystemExit) as left:
-        main(["evaluate", os.fspath(odd), "--detector", "clip", "-o", os.fspath(odd.parent / "results")])
-    assert not left.value.code
-    rows = json.loads((odd.parent / "results" / "metrics.json").read_text("utf-8"))["rows"]
-    assert [row["category"] for row in rows] == ["cup\\udcfe", "lid"]
-    with pytest.raises(SystemExit) as left:
-        main(["benchmark", "objects", "--root", os.fspath(odd), "--plan"])
-    assert not left.value.code
+    results = odd.parent / "results"
+    assert run("evaluate", os.fspath(odd), "--detector", "clip", "-o", results) == 0
+    assert [row["category"] for row in measured(results)] == ["cup\\udcfe", "lid"]
+    assert run("benchmark", "objects", "--root", os.fspath(odd), "--plan") == 0
+    (results / "mine.txt").touch()
+    assert run("evaluate", os.fspath(odd), "--detector", "clip", "-o", results, "--overwrite") == 2

@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zeroflaw.cli.main import main
+from command import run
 from zeroflaw.detectors.promptstyler import PromptStyler
 
 SHORT = ("--set", "n_styles=3", "--set", "style_iterations=1", "--set", "epochs=1")
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture

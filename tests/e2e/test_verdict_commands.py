@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -12,17 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from zeroflaw.cli.main import main
+from command import lines, refused, run
 from zeroflaw.lab.samples import render
 
 COARSE = ("--set", "sizes=240")  # one input size is faster
 FLAWS = ("stained", "torn", "snagged")
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +55,7 @@ def mine(saved: Path, tmp_path: Path) -> Path:
 
 
 def rows(text: str) -> dict[str, dict[str, Any]]:
-    return {Path(row["source"]).stem: row for row in map(json.loads, text.splitlines())}
+    return {Path(row["source"]).stem: row for row in lines(text)}
 
 
 def calls_the_flawed(found: dict[str, dict[str, Any]]) -> None:
@@ -225,9 +218,6 @@ def test_what_cannot_be_is_said_in_one_sentence(
 ) -> None:
     before = (saved / "calibration.json").read_bytes()
     named = {name: str(photos / name) for name in ("line", "good", "sorted")}
-    assert run(*(word.format(saved=saved, **named) for word in command.split()), "-q") == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert says in err
-    assert len(err.strip().splitlines()) == 1
+    words = [word.format(saved=saved, **named) for word in command.split()]
+    refused(capsys, 2, says, *words, "-q")
     assert (saved / "calibration.json").read_bytes() == before

@@ -19,21 +19,17 @@ EVERY = [(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
 def pictures() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[:90, :130]
-    ramps = np.stack([rows * 255 // 89, columns * 255 // 129, (rows + columns) % 256], axis=2)
-    wide = random.integers(0, 256, (40, 1100, 3))
-    return {
-        name: values.astype(np.uint8)
-        for name, values in {
-            "noise": random.integers(0, 256, (90, 130, 3)),
-            "ramps": ramps,
-            "dark": random.integers(0, 256, (64, 64, 3)) ** 3 // 255**2,
-            "grey": np.repeat(random.integers(0, 256, (50, 40, 1)), 3, axis=2),
-            "plain": np.full((40, 40, 3), (200, 128, 3)),
-            "black": np.zeros((40, 40, 3)),
-            "white": np.full((40, 40, 3), 255),
-            "wide": wide,
-        }.items()
+    found = {
+        "noise": random.integers(0, 256, (90, 130, 3)),
+        "ramps": np.stack([rows * 255 // 89, columns * 255 // 129, (rows + columns) % 256], axis=2),
+        "dark": random.integers(0, 256, (64, 64, 3)) ** 3 // 255**2,
+        "grey": np.repeat(random.integers(0, 256, (50, 40, 1)), 3, axis=2),
+        "plain": np.full((40, 40, 3), (200, 128, 3)),
+        "black": np.zeros((40, 40, 3)),
+        "white": np.full((40, 40, 3), 255),
+        "wide": random.integers(0, 256, (40, 1100, 3)),
     }
+    return {name: values.astype(np.uint8) for name, values in found.items()}
 
 
 PICTURES = pictures()

@@ -21,7 +21,7 @@ from zeroflaw.lab.benchmark.plan import Missing, Unit
 from zeroflaw.lab.benchmark.plots import Dots, curves, dot_chart
 from zeroflaw.lab.benchmark.reproduce import Comparison, Setting, markdown, table_of
 from zeroflaw.lab.benchmark.results import Results, csv_of, listing, markdown_of, notes
-from zeroflaw.lab.evaluation import METRICS, Result, Row
+from zeroflaw.lab.evaluation.rows import METRICS, Result, Row
 from zeroflaw.lab.published import published
 from zeroflaw.records import Category, Record
 
@@ -217,7 +217,7 @@ def test_published_and_measured_stand_side_by_side() -> None:
     ]
     page = comparison_page("poster", found, Setting((Path("x"),)))
     assert page.count("<tr>") == 2 + 3  # what was measured, and everything
-    assert page.count('worse">-5.0<') == 1
+    assert page.count('worse">-5.0<') == 2  # in both
     assert "1 of 2 numbers measured" in page
     assert page.count("not measured: no data: &lt;b&gt;") == 1
     assert len(svgs(page)) == 1

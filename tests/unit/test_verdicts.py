@@ -17,8 +17,9 @@ from zeroflaw.images import read_image
 from zeroflaw.lab.benchmark.grid import DetectorSpec
 from zeroflaw.lab.benchmark.plan import Cell, Unit
 from zeroflaw.lab.datasets import Category, open_mvtec
-from zeroflaw.lab.evaluation import VERDICTS, NamedDetector, evaluate_category
-from zeroflaw.lab.evaluation.verdicts import Verdicts
+from zeroflaw.lab.evaluation.judging import NamedDetector, evaluate_category
+from zeroflaw.lab.evaluation.rows import VERDICTS
+from zeroflaw.lab.evaluation.verdicts import Judged, judged, verdict_figures
 from zeroflaw.records import Record
 from zeroflaw.runtime.prediction import Prediction
 
@@ -132,21 +133,24 @@ def test_domains_with_thresholds_of_their_own_have_none_together(
     assert result.row.false_alarms == pytest.approx(mean["false_alarms"])  # both have as many good images
 
 
-def test_figures_of_regions() -> None:
-    counted, mask = Verdicts(), np.zeros((4, 5), dtype=bool)
+def test_figures_of_regions(category: Category) -> None:
+    mask, nothing = np.zeros((2, 4, 5), dtype=bool)
     mask[:2] = True
     drawn = np.zeros((4, 5), dtype=np.float32)
     drawn[1:, :] = 0.8
+    flawed, fine = category.test[-1], category.test[0]
 
-    def say(label: bool | None, hot: float | None) -> Prediction:
-        return Prediction("", 0.5, 0.0, {}, (4, 5), label=label, map_threshold=hot)
+    def say(record: Record, label: bool | None, hot: float | None, mask: np.ndarray) -> Judged:
+        made = Prediction("", 0.5, 0.0, {}, (4, 5), label=label, map_threshold=hot)
+        return judged(record, made, drawn, mask)
 
-    counted.add(1, say(True, 0.7), drawn, mask)
-    counted.add(0, say(False, 0.7), drawn, np.zeros_like(mask))
-    counted.add(0, say(False, 0.9), drawn, np.zeros_like(mask))
-    counted.add(1, say(False, 0.9), drawn, mask)
-    found = counted.figures(4)
-    assert found == {
+    found = [
+        say(flawed, True, 0.7, mask),
+        say(fine, False, 0.7, nothing),
+        say(fine, False, 0.9, nothing),
+        say(flawed, False, 0.9, mask),
+    ]
+    assert verdict_figures(found) == {
         "false_alarms": 0.0,
         "recall": 0.5,
         "map_false_alarms": 0.5,
@@ -154,10 +158,7 @@ def test_figures_of_regions() -> None:
         "hot_area_ratio": pytest.approx(0.375 / 0.5),
         "threshold_logit": None,
     }
-    assert counted.figures(5)["recall"] is None  # one image has no verdict
-    other = Verdicts()
-    other.merge(counted)
-    assert other.figures(4) == found
+    assert verdict_figures([*found, say(flawed, None, None, mask)])["recall"] is None  # one has no verdict
 
 
 def test_a_detector_is_not_measured_on_what_is_left_out(category: Category, tiny_backbone: Path) -> None:

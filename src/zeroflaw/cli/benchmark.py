@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from zeroflaw.cli.output import say
+from zeroflaw.cli.output import PATH, quiet_option, say
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.errors import InputError, UsageError
 from zeroflaw.lab.benchmark.grid import open_grid
@@ -19,16 +20,20 @@ from zeroflaw.lab.benchmark.results import Results, write_results, write_whole
 from zeroflaw.lab.benchmark.run import Runner, Store
 
 INCOMPLETE = InputError.exit_code
+_ROOTS = "A data set, or a folder of data sets; may be repeated."
+roots_option = functools.partial(
+    click.option, "--root", "roots", multiple=True, type=PATH, metavar="DIR", help=_ROOTS
+)
 _RUN_OPTIONS = (
-    click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where results go."),
+    click.option("-o", "--output", type=PATH, metavar="DIR", help="Where results go."),
     click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and stop."),
     click.option("--retry-failed", is_flag=True, help="Measure again what failed before."),
-    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    quiet_option,
 )
 
 
 def run_options(command: click.decorators.FC) -> click.decorators.FC:
-    """Add the options of verbs that run a plan."""
+    """Add the options of `run_plan`."""
     for option in reversed(_RUN_OPTIONS):
         command = option(command)
     return command
@@ -36,18 +41,9 @@ def run_options(command: click.decorators.FC) -> click.decorators.FC:
 
 @click.command()
 @click.argument("grid", metavar="GRID")
-@click.option(
-    "--root",
-    "roots",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A data set, or a folder of data sets; may be repeated.",
-)
+@roots_option()
 @run_options
-def benchmark(
-    grid: str, roots: tuple[Path, ...], output: Path | None, only_plan: bool, retry_failed: bool, quiet: bool
-) -> int:
+def benchmark(grid: str, roots: tuple[Path, ...], **flags: Any) -> int:
     """Run GRID, a TOML file or the name of a ready one, and write metrics.json, CSV, Markdown and HTML.
 
     What is there already is not computed again: after an interruption, the same command goes on. Exit code 3:
@@ -58,14 +54,14 @@ def benchmark(
     for root in roots:
         if not root.is_dir():
             raise UsageError(f"--root wants a folder of data sets, but '{root}' is none; check the path")
-    plan = make_plan(opened, roots, places)
-    found = run_plan(plan, (*roots, *places), output, only_plan, retry_failed, quiet)
+    found = run_plan(make_plan(opened, roots, places), (*roots, *places), **flags)
     return 0 if found is None or found.is_complete else INCOMPLETE
 
 
 def run_plan(
     plan: Plan,
     places: Sequence[Path],
+    *,
     output: Path | None,
     only_plan: bool,
     retry_failed: bool,
@@ -86,7 +82,7 @@ def run_plan(
     with fit_bar(quiet) as progress:
         runner = Runner(plan, store, places, progress=progress, retry_failed=retry_failed)
         runner.say = lambda line: say(line, quiet)
-        found = Results(runner.run(), plan.grid.title, asdict(plan.grid), plan.missing)
+        found = Results(runner.run(), plan.grid.title, plan.grid.model_dump(), plan.missing)
     write_results(found, output)
     write_whole(output / "index.html", benchmark_page(found, plan.units))
     if not are_possible():

@@ -7,8 +7,7 @@ from typing import Literal
 
 import click
 
-from zeroflaw.cli.options import quiet_option
-from zeroflaw.cli.output import put, say, tell_skipped
+from zeroflaw.cli.output import put, quiet_option, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import load
 from zeroflaw.detectors.base import BackboneDetector

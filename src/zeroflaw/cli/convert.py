@@ -7,13 +7,17 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.output import say
+from zeroflaw.cli.output import PATH, quiet_option, say
+from zeroflaw.detectors.anomalyclip.checkpoint import convert_prompts
 from zeroflaw.errors import UsageError
+from zeroflaw.towers.importing import convert as convert_weights
+
+_FOR_WEIGHTS = ("config", "tokenizer", "name", "half")
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("destination", type=click.Path(path_type=Path))
+@click.argument("source", type=PATH)
+@click.argument("destination", type=PATH)
 @click.option(
     "--config",
     metavar="FILE|NAME",
@@ -21,10 +25,7 @@ from zeroflaw.errors import UsageError
     "'zeroflaw models' lists, or 'openai'.",
 )
 @click.option(
-    "--tokenizer",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="tokenizer.json, or a folder with it, where SOURCE has none.",
+    "--tokenizer", type=PATH, metavar="PATH", help="tokenizer.json, or its folder, where SOURCE has none."
 )
 @click.option("--name", metavar="ARCHITECTURE/TAG", help="Name to record in the folder.")
 @click.option("--licence", metavar="TEXT", help="Licence to record in the folder.")
@@ -35,59 +36,22 @@ from zeroflaw.errors import UsageError
     help="SOURCE holds prompts of AnomalyCLIP, learned on this CLIP: write a detector.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a folder of the same kind that is already there.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-def convert(
-    source: Path,
-    destination: Path,
-    config: str | None,
-    tokenizer: Path | None,
-    name: str | None,
-    licence: str | None,
-    half: bool,
-    backbone: str | None,
-    overwrite: bool,
-    quiet: bool,
-) -> None:
+@quiet_option
+def convert(source: Path, destination: Path, backbone: str | None, quiet: bool, **options: Any) -> None:
     """Turn CLIP weights (OpenAI, open_clip or Hugging Face layout) in SOURCE into a weights folder.
 
     With --backbone, SOURCE is a published checkpoint of AnomalyCLIP's prompts (epoch_15.pth), and what is
     written is a detector. This is the only verb that opens pickled checkpoints, and it reads nothing but
     tensors from them.
     """
-    if backbone is not None:
-        _convert_prompts(
-            source,
-            destination,
-            backbone,
-            others={"--config": config, "--tokenizer": tokenizer, "--name": name, "--half": half or None},
-            licence=licence,
-            overwrite=overwrite,
-        )
-        say(f"the detector is in {destination}; use it with --detector {destination}", quiet)
+    if backbone is None:
+        convert_weights(source, destination, **options)
+        say(f"weights are in {destination}; use them with --backbone local-dir:{destination}", quiet)
         return
-    from zeroflaw.towers.importing import convert as convert_weights
-
-    convert_weights(
-        source,
-        destination,
-        config=config,
-        tokenizer=tokenizer,
-        name=name,
-        licence=licence,
-        half=half,
-        overwrite=overwrite,
-    )
-    say(f"weights are in {destination}; use them with --backbone local-dir:{destination}", quiet)
-
-
-def _convert_prompts(
-    source: Path, destination: Path, backbone: str, *, others: dict[str, object | None], **options: Any
-) -> None:
-    from zeroflaw.detectors.anomalyclip.checkpoint import convert_prompts
-
-    given = [flag for flag, value in others.items() if value is not None]
-    if given:
+    given = {name: options.pop(name) for name in _FOR_WEIGHTS}
+    for flag in (name for name, value in given.items() if value not in (None, False)):
         raise UsageError(
-            f"{given[0]} is for weights, but --backbone says that {source} holds prompts; drop one"
+            f"--{flag} is for weights, but --backbone says that {source} holds prompts; drop one"
         )
     convert_prompts(source, destination, backbone=backbone, **options)
+    say(f"the detector is in {destination}; use it with --detector {destination}", quiet)

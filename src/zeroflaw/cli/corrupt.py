@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import click
 
 from zeroflaw._version import __version__
-from zeroflaw.cli.options import overwrite_option, quiet_option
-from zeroflaw.cli.output import require_free, say, tell_skipped
+from zeroflaw.cli.folders import fresh_folder
+from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, say, tell_skipped
 from zeroflaw.cli.progress import with_bar
 from zeroflaw.corruptions import corrupt as corrupted
 from zeroflaw.corruptions import parse_corruption
 from zeroflaw.errors import DatasetError, ImageError, InputError, UsageError, printable
-from zeroflaw.files import read_json, whole_folder, write_json
+from zeroflaw.files import read_json, write_json
 from zeroflaw.images import ImageList, find_images, read_image, shown
 from zeroflaw.lab.datasets import open_dataset
 from zeroflaw.records import Dataset
@@ -27,10 +27,10 @@ from zeroflaw.report import write_png
 RECORD = "corruption.json"
 SCHEMA = 1
 _MASKS = frozenset({"ground_truth", "mask", "masks"})
+Folders = Mapping[tuple[str, int], Path]  # of the copies, by corruption and severity
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One file of the source.
 
     Attributes:
@@ -44,18 +44,9 @@ class Item:
     key: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One corruption at one severity, and the folder for its copies."""
-
-    name: str
-    severity: int
-    folder: Path
-
-
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("source", type=PATH)
+@click.argument("dest", type=PATH)
 @click.option(
     "--corruption",
     "names",
@@ -76,7 +67,7 @@ class Variant:
     help="1 to 5; may be repeated.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Seed of the noise."
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of the noise."
 )
 @click.option("--all", "train", is_flag=True, help="Of a data set: corrupt the training images, too.")
 @overwrite_option
@@ -98,25 +89,24 @@ def corrupt(
     Images that cannot be read are reported, the others go on, and the exit code is 3.
     """
     pairs = [parse_corruption(f"{name}:{severity}") for name in names for severity in severities]
-    variants = [
-        Variant(name, severity, dest / f"{name}-{severity}") for name, severity in dict.fromkeys(pairs)
-    ]
-    items, skipped = list_source(source, train=train)
-    for variant in variants:
-        _check_place(source, variant.folder, overwrite)
-    tell_skipped(skipped, quiet)
+    places = {(name, severity): dest / f"{name}-{severity}" for name, severity in pairs}
+    items, found = list_source(source, train=train)
+    for place in places.values():
+        _refuse_mixing(source, place)
     with ExitStack() as stack:
-        folders = [stack.enter_context(whole_folder(variant.folder)) for variant in variants]
-        for variant in variants:
-            _check_place(source, variant.folder, overwrite)  # once more: another run may have been faster
-        unreadable = _write_all(items, variants, folders, seed, quiet)
+        folders = {
+            pair: stack.enter_context(fresh_folder(place, overwrite, _written))
+            for pair, place in places.items()
+        }
+        tell_skipped(found, quiet)
+        unreadable = _write_all(items, folders, seed, quiet)
         wanted = sum(item.key is not None for item in items)
-        for variant, folder in zip(variants, folders, strict=True):
+        for (name, severity), folder in folders.items():
             record = {
                 "schema": SCHEMA,
                 "zeroflaw": __version__,
-                "corruption": variant.name,
-                "severity": variant.severity,
+                "corruption": name,
+                "severity": severity,
                 "seed": seed,
                 "corrupted": wanted - len(unreadable),
                 "copied": len(items) - wanted,
@@ -124,8 +114,8 @@ def corrupt(
                 "files": sorted(shown(item.target) for item in items),
             }
             write_json(folder / RECORD, record)
-    for variant in variants:
-        say(f"wrote {variant.folder}", quiet)
+    for place in places.values():
+        say(f"wrote {place}", quiet)
     return InputError.exit_code if unreadable else 0
 
 
@@ -142,12 +132,9 @@ def list_source(source: Path, *, train: bool = False) -> tuple[list[Item], Image
     dataset = _dataset(source)
     if dataset is None:
         base = source if source.is_dir() else source.parent
-        places = [PurePosixPath(path.relative_to(base).as_posix()) for path in found.paths]
-        _refuse_masks(source, places)
-        items = [
-            Item(path, place.with_suffix(".png"), str(place))
-            for path, place in zip(found.paths, places, strict=True)
-        ]
+        places = {path: PurePosixPath(path.relative_to(base).as_posix()) for path in found.paths}
+        _refuse_masks(source, places.values())
+        items = [Item(path, place.with_suffix(".png"), str(place)) for path, place in places.items()]
     else:
         items = _items(source, dataset, found, train)
         found = ImageList(found.paths, tuple(path for path in found.skipped if path.is_dir()))
@@ -191,7 +178,7 @@ def _items(source: Path, dataset: Dataset, found: ImageList, train: bool) -> lis
     return items
 
 
-def _refuse_masks(source: Path, places: Sequence[PurePosixPath]) -> None:
+def _refuse_masks(source: Path, places: Iterable[PurePosixPath]) -> None:
     for place in places:
         if masks := [name for name in place.parts[:-1] if name.lower() in _MASKS]:
             raise InputError(
@@ -200,12 +187,10 @@ def _refuse_masks(source: Path, places: Sequence[PurePosixPath]) -> None:
             )
 
 
-def _check_place(source: Path, folder: Path, overwrite: bool) -> None:
-    """Refuse to write into the source or over files that are not ours, before anything is written."""
+def _refuse_mixing(source: Path, folder: Path) -> None:
     place, origin = folder.resolve(), source.resolve()
     if source.is_dir() and (place.is_relative_to(origin) or origin.is_relative_to(place)):
         raise UsageError(f"copies in {folder} would mix with their source {source}; choose another folder")
-    require_free(folder, overwrite, _written)
 
 
 def _written(folder: Path) -> set[str]:
@@ -215,15 +200,13 @@ def _written(folder: Path) -> set[str]:
     return {RECORD, *map(str, record.get("files", ()))}
 
 
-def _write_all(
-    items: Sequence[Item], variants: Sequence[Variant], folders: Sequence[Path], seed: int, quiet: bool
-) -> list[str]:
+def _write_all(items: Sequence[Item], folders: Folders, seed: int, quiet: bool) -> list[str]:
     """Write all copies and return the keys of the images that could not be read."""
     unreadable = []
     with with_bar((), total=len(items), title="corrupt", quiet=quiet) as bar:
         for item in items:
             try:
-                _write(item, variants, folders, seed)
+                _write(item, folders, seed)
             except ImageError as error:
                 bar.write(f"zeroflaw: {printable(error)}", file=sys.stderr)
                 unreadable.append(shown(item.key))
@@ -231,16 +214,14 @@ def _write_all(
     return unreadable
 
 
-def _write(item: Item, variants: Sequence[Variant], folders: Sequence[Path], seed: int) -> None:
-    targets = [folder / item.target for folder in folders]
-    if item.key is None:
-        for target in targets:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(item.path, target)
-        return
-    image = read_image(item.path)
-    for variant, target in zip(variants, targets, strict=True):
-        pixels = corrupted(image, variant.name, variant.severity, seed=seed, key=item.key)
+def _write(item: Item, folders: Folders, seed: int) -> None:
+    image = None if item.key is None else read_image(item.path)
+    for (name, severity), folder in folders.items():
+        target = folder / item.target
         target.parent.mkdir(parents=True, exist_ok=True)
+        if image is None or item.key is None:
+            shutil.copyfile(item.path, target)
+            continue
+        pixels = corrupted(image, name, severity, seed=seed, key=item.key)
         with target.open("wb") as stream:  # the name may end in .jpg
             write_png(stream, pixels)

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
 import click
 
-if TYPE_CHECKING:
-    from zeroflaw.lab.datasets import Layout
+from zeroflaw.cli.output import json_option, put_json
+from zeroflaw.lab.datasets import LAYOUTS, Layout
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option
 def datasets(as_json: bool) -> None:
     """List the data sets: what to call them, how their files lie, their licence and where to get them.
 
     Nothing is ever downloaded.
     """
-    from zeroflaw.lab.datasets import LAYOUTS
-
     for number, layout in enumerate(LAYOUTS.values()):
         if as_json:
-            click.echo(json.dumps(_row(layout), ensure_ascii=False))
+            kept = ("name", "title", "licence", "source", "note", "aliases")
+            put_json({name: getattr(layout, name) for name in kept} | {"layout": layout.picture})
         else:
             click.echo("\n" * bool(number) + _block(layout))
-
-
-def _row(layout: Layout) -> dict[str, Any]:
-    return {
-        "name": layout.name,
-        "title": layout.title,
-        "layout": list(layout.picture),
-        "licence": layout.licence,
-        "source": layout.source,
-        "note": layout.note,
-        "aliases": dict(layout.aliases),
-    }
 
 
 def _block(layout: Layout) -> str:

@@ -12,17 +12,16 @@ from typing import Any
 
 import click
 
+from zeroflaw.cli.folders import require_free
 from zeroflaw.cli.options import (
     DetectorOptions,
     batch_size_option,
     detector_options,
     open_detector,
-    overwrite_option,
-    quiet_option,
     take_options,
     tell_fit,
 )
-from zeroflaw.cli.output import require_free, say, tell_skipped
+from zeroflaw.cli.output import overwrite_option, quiet_option, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar, with_bar
 from zeroflaw.cli.results import Results, Wanted, open_results, results_options, without_results, written
 from zeroflaw.detectors import Detector, is_folder, make

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.output import put, put_json
+from zeroflaw.cli.output import json_option, put, put_json
 from zeroflaw.detectors import PRESETS
 from zeroflaw.lab.published import STATUSES, PublishedNumber, dataset_titles, published
 
@@ -17,7 +17,7 @@ DATASETS = ("mvtec", "visa")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option
 def detectors(as_json: bool) -> None:
     """List the detectors: what each needs before it can predict, its source, and its published numbers.
 

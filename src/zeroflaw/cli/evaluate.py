@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from zeroflaw.cli.folders import fresh_folder
 from zeroflaw.cli.options import (
     DetectorOptions,
     batch_size_option,
@@ -16,7 +18,7 @@ from zeroflaw.cli.options import (
     open_detector,
     take_options,
 )
-from zeroflaw.cli.output import prepare_output, say
+from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, say
 from zeroflaw.cli.progress import fit_bar, with_bar
 from zeroflaw.detectors import Detector, is_folder, make
 from zeroflaw.errors import InputError, UsageError
@@ -70,10 +72,10 @@ RESULTS = "metrics.json"
     metavar="N",
     help="Draws for a 95 % interval of the image AUROC (none).",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write metrics.json.")
+@click.option("-o", "--output", type=PATH, metavar="DIR", help="Write metrics.json into a folder of its own.")
 @batch_size_option
-@click.option("--overwrite", is_flag=True, help="Replace a metrics.json that is already there.")
-@click.option("-q", "--quiet", is_flag=True, help="No table, no progress bar.")
+@overwrite_option
+@quiet_option
 def evaluate(
     root: str,
     layout: str,
@@ -102,43 +104,38 @@ def evaluate(
     dataset = _chosen(open_dataset(root, layout), wanted)
     opened = {name: open_detector(name, chosen, quiet=quiet) for name in names if is_folder(name)}
     photos = shots or 0, calibrate or 0
-    grid = Grid(
-        detectors=tuple(_specs(names, chosen, seeds, photos, known_object, opened, quiet)),
+    grid = Grid.of(
+        _specs(names, chosen, seeds, photos, known_object, opened, quiet),
         corruptions=tuple(dict.fromkeys(corruptions)) or ("none",),
         bootstrap=bootstrap,
         batch_size=batch_size,
     )
-    if shots is not None and not any(spec.shots for spec in grid.detectors):
-        raise UsageError("--shots is for detectors that need reference images, and none of these does")
-    if calibrate is not None and not any(spec.calibrate for spec in grid.detectors):
-        raise UsageError("--calibrate is for detectors without a threshold, and each of these sets its own")
-    units = units_of(grid, [(root, dataset)])
-    for unit in units:  # refused before the first fit, which takes time
-        for lacking in (unit.photos(cell).lacking for cell in unit.cells):
-            if lacking is not None:
-                raise UsageError(lacking)
+    plan = Plan(grid, units_of(grid, [(root, dataset)]))
+    _check_photos(plan, shots, calibrate)
+    folder: AbstractContextManager[Path | None] = nullcontext()
     if output is not None:
-        prepare_output(output, RESULTS, overwrite)
-    for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
-        say(f"zeroflaw: {problem}", quiet)
-    found = _run(Plan(grid, units), opened, quiet)
-    for line in (*listing(found).text(), *(f"note: {note}" for note in notes(found))):
-        say(line, quiet)
-    if any(row.is_partial("pixel_auroc") for row in found.rows):
-        say("* computed on a part of the images or categories only; see the notes", quiet)
+        folder = fresh_folder(output, overwrite, lambda folder: {RESULTS})
+    with folder as fresh:
+        for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
+            say(f"zeroflaw: {problem}", quiet)
+        bar = with_bar((), total=plan.images, title="evaluate", quiet=quiet)
+        with bar, fit_bar(quiet) as progress:
+            runner = Runner(plan, Store(), progress=progress, on_image=bar.update, opened=opened)
+            found = Results(runner.run())
+        for line in (*listing(found).text(), *(f"note: {note}" for note in notes(found))):
+            say(line, quiet)
+        if any(row.is_partial("pixel_auroc") for row in found.rows):
+            say("* computed on a part of the images or categories only; see the notes", quiet)
+        if fresh is not None:
+            write_whole(fresh / RESULTS, json_of(found.to_dict()))
     if output is not None:
-        write_whole(output / RESULTS, json_of(found.to_dict()))
         say(f"wrote {output / RESULTS}", quiet)
     if lost := dict.fromkeys(row.category for row in found.whole if row.is_lost):
         raise InputError(f"no image of {', '.join(lost)} could be read; check the files")
 
 
 def _check(names: Sequence[str], chosen: DetectorOptions, known_object: bool, shots: int | None) -> None:
-    """Refuse options that say two things about one.
-
-    Raises:
-        UsageError: which.
-    """
+    """Refuse options that say two things about one."""
     if known_object and chosen.object is not None:
         raise UsageError(
             "--known-object takes the name from each category, and --object gives one; use only one of them"
@@ -149,6 +146,17 @@ def _check(names: Sequence[str], chosen: DetectorOptions, known_object: bool, sh
         )
     if shots is not None and chosen.reference:
         raise UsageError("--shots draws reference images and --reference names them; use only one of them")
+
+
+def _check_photos(plan: Plan, shots: int | None, calibrate: int | None) -> None:
+    """Refuse good photos that nobody wants, or that are not there, before the first fit, which takes time."""
+    if shots is not None and not any(spec.shots for spec in plan.grid.detectors):
+        raise UsageError("--shots is for detectors that need reference images, and none of these does")
+    if calibrate is not None and not any(spec.calibrate for spec in plan.grid.detectors):
+        raise UsageError("--calibrate is for detectors without a threshold, and each of these sets its own")
+    for lacking in (unit.photos(cell).lacking for unit in plan.units for cell in unit.cells):
+        if lacking is not None:
+            raise UsageError(lacking)
 
 
 def _chosen(dataset: Dataset, wanted: Sequence[str]) -> Dataset:
@@ -206,11 +214,3 @@ def _labels(names: Sequence[str]) -> list[str]:
         raise UsageError(f"every detector can be measured once, got {', '.join(names)}; leave the copies out")
     short = [Path(name).resolve().name if "/" in name or "\\" in name else name for name in names]
     return [label if short.count(label) == 1 else name for name, label in zip(names, short, strict=True)]
-
-
-def _run(plan: Plan, opened: dict[str, Detector], quiet: bool) -> Results:
-    bar = with_bar((), total=plan.images, title="evaluate", quiet=quiet)
-    with fit_bar(quiet) as progress:
-        found = Runner(plan, Store(), progress=progress, on_image=bar.update, opened=opened).run()
-    bar.close()
-    return Results(found)

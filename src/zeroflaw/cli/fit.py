@@ -11,12 +11,10 @@ import click
 from zeroflaw.cli.options import (
     detector_options,
     open_detector,
-    overwrite_option,
-    quiet_option,
     take_options,
     tell_fit,
 )
-from zeroflaw.cli.output import say
+from zeroflaw.cli.output import overwrite_option, quiet_option, say
 from zeroflaw.detectors import is_folder, make
 from zeroflaw.errors import UsageError
 from zeroflaw.runtime.folder import require_target

@@ -9,16 +9,14 @@ from typing import Any, TypeVar
 
 import click
 
-from zeroflaw.cli.output import say, tell_skipped
+from zeroflaw.cli.output import PATH, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, parse_settings, read_words
 from zeroflaw.detectors.inputs import require
-from zeroflaw.errors import UsageError, closest
+from zeroflaw.errors import UsageError
 from zeroflaw.images import find_images
 
 F = TypeVar("F", bound=Callable[..., Any])
-DEVICES = ("auto", "cpu", "cuda", "mps")
-ENGINES = ("auto", "onnx", "openvino", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +56,9 @@ class DetectorOptions:
         if is_folder(detector):
             return self
         mine, kinds = make(detector), [make(other) for other in others if not is_folder(other)]
-        params, theirs = mine.get_params(), {name for kind in kinds for name in kind.get_params()}
-        foreign = theirs - params.keys()
-        left_out: dict[str, Any] = {
-            name: getattr(DetectorOptions, name)
-            for name in ("object", "normal", "anomalous")
-            if name in foreign
-        }
+        foreign = {name for kind in kinds for name in kind.get_params()} - mine.get_params().keys()
+        left_out: dict[str, Any] = dict.fromkeys(foreign & {"object"})
+        left_out |= dict.fromkeys(foreign & {"normal", "anomalous"}, ())
         if not mine.needs.reference_images and any(kind.needs.reference_images for kind in kinds):
             left_out["reference"] = ()
         if not mine.needs.auxiliary_set and any(kind.needs.auxiliary_set for kind in kinds):
@@ -125,29 +119,19 @@ def tell_fit(detector: Detector, reference: Sequence[str], quiet: bool) -> None:
         )
 
 
-def _known_device(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and value not in DEVICES:
-        near = "; did you mean 'cuda'?" if value == "gpu" else closest(value, DEVICES)
-        raise UsageError(f"--device must be auto, cpu, cuda or mps, got '{value}'{near}")
-    return value
-
-
-_PATH = click.Path(path_type=Path)
 _BACKBONE = "Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."
 _REFERENCE = "Photos of good products, for detectors that need them; may be repeated."
-_AUXILIARY = "Data set of other products, for detectors that learn from one."
+AUXILIARY = "Data set of other products, for detectors that learn from one."
 _OPTIONS = (
     click.option("--backbone", metavar="NAME", help=_BACKBONE),
     click.option("--object", metavar="NAME", help="Name of the product; unknown by default."),
-    click.option(
-        "--device", callback=_known_device, metavar="DEVICE", help="auto (default), cpu, cuda or mps."
-    ),
+    click.option("--device", type=click.Choice(("auto", "cpu", "cuda", "mps")), help="Default: auto."),
     click.option(
         "--engine",
-        type=click.Choice(ENGINES),
-        help="What runs the image tower: auto (default) takes onnx where it can.",
+        type=click.Choice(("auto", "onnx", "openvino", "torch")),
+        help="What runs the image tower; auto takes onnx where it can.",
     ),
-    click.option("--words", type=_PATH, metavar="FILE", help="TOML file with your own words."),
+    click.option("--words", type=PATH, metavar="FILE", help="TOML file with your own words."),
     click.option("--normal", multiple=True, metavar="WORD", help="Word for a good product; may be repeated."),
     click.option(
         "--anomalous", multiple=True, metavar="WORD", help="Word for a flawed product; may be repeated."
@@ -156,7 +140,7 @@ _OPTIONS = (
         "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any parameter of the detector."
     ),
     click.option("--reference", multiple=True, metavar="PATH", help=_REFERENCE),
-    click.option("--auxiliary", type=_PATH, metavar="ROOT", help=_AUXILIARY),
+    click.option("--auxiliary", type=PATH, metavar="ROOT", help=AUXILIARY),
 )
 batch_size_option = click.option(
     "--batch-size",
@@ -166,8 +150,6 @@ batch_size_option = click.option(
     metavar="N",
     help="Images at a time.",
 )
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 
 
 def detector_options(command: F) -> F:

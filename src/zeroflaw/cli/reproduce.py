@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from zeroflaw.cli.benchmark import INCOMPLETE, run_options, run_plan
-from zeroflaw.cli.output import say
+from zeroflaw.cli.benchmark import INCOMPLETE, roots_option, run_options, run_plan
+from zeroflaw.cli.options import AUXILIARY
+from zeroflaw.cli.output import PATH, say
 from zeroflaw.lab.benchmark.page import comparison_page
 from zeroflaw.lab.benchmark.reproduce import Reproduction, Setting, describe, markdown, table_of
 from zeroflaw.lab.benchmark.results import json_of, write_whole
@@ -18,23 +19,10 @@ _COLOURS = {"better": "green", "worse": "red", None: None}
 
 @click.command()
 @click.argument("table")
-@click.option(
-    "--root",
-    "roots",
-    multiple=True,
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A data set, or a folder of data sets; may be repeated.",
-)
+@roots_option(required=True)
 @click.option("--backbone", default="mini", show_default=True, metavar="NAME", help="Weights of a CLIP.")
 @click.option("--autoencoder", metavar="NAME", help="Weights of a masked autoencoder, for MAEDAY.")
-@click.option(
-    "--auxiliary",
-    type=click.Path(path_type=Path),
-    metavar="ROOT",
-    help="Data set of other products, for detectors that learn from one.",
-)
+@click.option("--auxiliary", type=PATH, metavar="ROOT", help=AUXILIARY)
 @click.option("--known-object", is_flag=True, help="Tell detectors the name of each product.")
 @click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, metavar="N", help="Seed (0).")
 @run_options
@@ -46,10 +34,7 @@ def reproduce(
     auxiliary: Path | None,
     known_object: bool,
     seeds: tuple[int, ...],
-    output: Path | None,
-    only_plan: bool,
-    retry_failed: bool,
-    quiet: bool,
+    **flags: Any,
 ) -> int:
     """Measure what can be measured of a published TABLE, 'poster' for example, and print both side by side.
 
@@ -58,18 +43,18 @@ def reproduce(
     """
     setting = Setting(roots, backbone, autoencoder, auxiliary, known_object, seeds or (0,))
     wanted = Reproduction(table, setting)
-    results = run_plan(wanted.plan(), roots, output, only_plan, retry_failed, quiet)
-    if results is None or output is None:
+    results = run_plan(wanted.plan(), roots, **flags)
+    if results is None:
         return 0
+    output: Path = flags["output"]
     found = wanted.compare(results)
     write_whole(output / "comparison.json", json_of(describe(found, setting)))
     write_whole(output / "comparison.md", markdown(table, found, setting))
     write_whole(output / "comparison.html", comparison_page(table, found, setting))
-    say(f"wrote comparison.json, comparison.md and comparison.html to {output}", quiet)
+    say(f"wrote comparison.json, comparison.md and comparison.html to {output}", flags["quiet"])
     head, *lines = table_of(found).text()
     click.echo(head)
     for comparison, line in zip(found, lines, strict=True):
-        coloured = click.style(line, fg=_COLOURS[comparison.side])
-        click.echo(coloured if sys.stdout.isatty() else line)
+        click.secho(line, fg=_COLOURS[comparison.side])  # plain where it is no terminal
     done = results.is_complete and all(comparison.reason is None for comparison in found)
     return 0 if done else INCOMPLETE

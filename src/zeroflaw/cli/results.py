@@ -16,9 +16,9 @@ import numpy as np
 from typing_extensions import override
 
 from zeroflaw._version import __version__
-from zeroflaw.cli.output import json_line, put_json, require_free, say
+from zeroflaw.cli.folders import fresh_folder
+from zeroflaw.cli.output import json_line, put_json, say
 from zeroflaw.errors import InputError, UsageError
-from zeroflaw.files import whole_folder
 from zeroflaw.images import ImageList, read_image, shown
 from zeroflaw.report import (
     FORMATS,
@@ -55,31 +55,16 @@ class Wanted(NamedTuple):
     save_maps: bool = False
 
 
-NOTHING = Wanted()
-
-
 def results_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--export`` and ``--save-maps``; the command's parameters are called like fields of `Wanted`."""
-    for option in (
-        click.option("--save-maps", is_flag=True, help="With -o: also maps/NAME.npy, float32 at image size."),
-        click.option(
-            "--export",
-            "exports",
-            multiple=True,
-            type=click.Choice(FORMATS),
-            help="With -o: also regions for another tool; may be repeated.",
-        ),
-    ):
-        command = option(command)
-    return command
+    help_ = "With -o: also regions for another tool; may be repeated."
+    export = click.option("--export", "exports", multiple=True, type=click.Choice(FORMATS), help=help_)
+    help_ = "With -o: also maps/NAME.npy, float32 at image size."
+    return export(click.option("--save-maps", is_flag=True, help=help_)(command))
 
 
 class Results:
-    """Takes in one row after the other; memory hardly grows with the images.
-
-    Args:
-        write: takes a row.
-    """
+    """Takes in one row after the other and hands it to ``write``; memory hardly grows with the images."""
 
     def __init__(self, write: Callable[[dict[str, Any]], object]) -> None:
         self._write = write
@@ -110,7 +95,8 @@ class DrawnResults(Results):
 
     Args:
         folder: where everything goes.
-        streams: open files for JSON lines and CSV.
+        rows: open file for JSON lines.
+        table: open file for CSV.
         sheet: collects thumbnails.
         page: collects the page.
         wanted: what else is written.
@@ -120,18 +106,18 @@ class DrawnResults(Results):
     def __init__(
         self,
         folder: Path,
-        streams: tuple[TextIO, TextIO],
+        rows: TextIO,
+        table: TextIO,
         sheet: ContactSheet,
         page: Page,
         wanted: Wanted,
-        sources: Sequence[Path],
+        sources: Sequence[str],
     ) -> None:
-        super().__init__(lambda row: streams[0].write(json_line(row) + "\n"))
-        self._folder, self._sheet, self._page, self._table = folder, sheet, page, streams[1]
+        super().__init__(lambda row: rows.write(json_line(row) + "\n"))
+        self._folder, self._sheet, self._page, self._table = folder, sheet, page, table
         self._table.write(csv_line(COLUMNS))
         self._wanted, self._exports = wanted, Exports(folder, wanted.exports)
-        self._product = product_of(map(str, sources))
-        self._shared = shared_folders(map(str, sources))
+        self._product, self._shared = product_of(sources), shared_folders(sources)
         self._taken: set[str] = set()
         self._maps = self._masks = 0
 
@@ -177,18 +163,10 @@ class DrawnResults(Results):
         self._page.alarm = alarm
         pages = [page.name for page in self._sheet.write(self._folder)]
         self._page.write(self._folder / PAGE)
-        counts = {"heat map": (self._maps, MAPS), "mask": (self._masks, MASKS)}
-        return [
-            shown(target / PAGE),
-            shown(target / RESULTS),
-            shown(target / TABLE),
-            *(
-                f"{count} {what}{'s' * (count != 1)} in {shown(target / place)}"
-                for what, (count, place) in counts.items()
-                if count
-            ),
-            *(shown(target / name) for name in (*pages, *self._exports.finish())),
-        ]
+        said = [shown(target / name) for name in (PAGE, RESULTS, TABLE)]
+        for what, count, place in (("heat map", self._maps, MAPS), ("mask", self._masks, MASKS)):
+            said += [f"{count} {what}{'s' * (count != 1)} in {shown(target / place)}"] * bool(count)
+        return said + [shown(target / name) for name in (*pages, *self._exports.finish())]
 
     def _place(self, row: dict[str, Any], key: str, name: str) -> Path:
         row[key] = name
@@ -197,14 +175,13 @@ class DrawnResults(Results):
         return path
 
 
-def product_of(sources: Iterator[str] | Sequence[str]) -> Callable[[str], str]:
+def product_of(sources: Sequence[str]) -> Callable[[str], str]:
     """Return what tells the product of a source: the first folder that not all sources share.
 
     Where all lie in a folder of one product ("bottle/test/..."), or side by side, it is one product: "".
     """
-    every = list(sources)
-    shared = shared_folders(every)
-    common = parts(every[0])[:shared] if every else []
+    shared = shared_folders(sources)
+    common = parts(sources[0])[:shared] if sources else []
     if common and common[-1] in _SPLITS:
         return lambda source: ""
     return lambda source: parts(source)[shared] if len(parts(source)) > shared + 1 else ""
@@ -220,7 +197,7 @@ def open_results(
     threshold: float | None = None,
     threshold_from: str | None = None,
     calibrations: Mapping[str, Calibration] | None = None,
-    wanted: Wanted = NOTHING,
+    wanted: Wanted,
 ) -> Iterator[Results]:
     """Open the place for the results of judging ``sources``: a folder, or stdout where ``target`` is None.
 
@@ -244,15 +221,14 @@ def open_results(
             raise UsageError("exports and saved maps need a folder to be written to; add -o DIR")
         yield Results(put_json)
         return
-    with whole_folder(target) as fresh, ExitStack() as stack:
-        require_free(target, overwrite, written)  # once more: another run may have been faster
+    with fresh_folder(target, overwrite, written) as fresh, ExitStack() as stack:
         sheet = ContactSheet(about, threshold=threshold, threshold_from=threshold_from)
         page = Page(about, calibrations=calibrations)
-        lines = stack.enter_context((fresh / RESULTS).open("w", encoding="utf-8"))
+        rows = stack.enter_context((fresh / RESULTS).open("w", encoding="utf-8"))
         table = stack.enter_context((fresh / TABLE).open("w", encoding="utf-8", newline=""))
         stack.enter_context(sheet)
         stack.enter_context(page)
-        yield DrawnResults(fresh, (lines, table), sheet, page, wanted, sources)
+        yield DrawnResults(fresh, rows, table, sheet, page, wanted, list(map(str, sources)))
 
 
 def written(folder: Path) -> set[str]:

@@ -16,13 +16,16 @@ import os
 import tomllib
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, ClassVar
 
-from zeroflaw.errors import UsageError, WordsError
+from zeroflaw.errors import UsageError, WordsError, printable
+from zeroflaw.files import read_toml
 from zeroflaw.parameters import parameter_names, parameters
-from zeroflaw.toml_file import read_toml
 from zeroflaw.words.articles import Articles, fill
 from zeroflaw.words.phrases import ObjectName, States, Templates, Words, object_name
+
+_MOST_BYTES = 4 << 20  # a dictionary of 100,000 words of usual length needs about 1.5 MB
 
 TWO_CLASS = ("normal {}", "anomalous {}")
 TEMPLATE_PHOTO = "a photo of a {}"
@@ -94,14 +97,14 @@ class Vocabulary:
         Raises:
             WordsError: the file cannot be read, is not TOML (with the line) or holds anything but words.
         """
+        told = read_toml(Path(path), _MOST_BYTES, "words file", WordsError)
         try:
-            told = read_toml(path)
             if not told:
                 known = ", ".join(parameter_names(cls))
-                raise WordsError(f"a words file must hold one of {known}, got none of them; add one")
+                raise WordsError(f"it must hold one of {known}, got none of them; add one")
             words = cls(**told)
         except UsageError as error:
-            raise WordsError(f"words file {os.fspath(path)!r}: {error}") from None
+            raise WordsError(f"words file '{printable(path)}': {error}") from None
         return {key: getattr(words, key) for key in told}
 
     @classmethod

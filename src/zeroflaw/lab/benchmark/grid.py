@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from zeroflaw.detectors import PRESETS, Detector, is_folder, make
 from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError, closest
 from zeroflaw.files import read_toml
 from zeroflaw.lab.datasets import LAYOUTS
-from zeroflaw.lab.evaluation import read_corruption
+from zeroflaw.lab.evaluation.judging import read_corruption
 from zeroflaw.parameters import Record, Seed
 from zeroflaw.runtime.calibration import FEWEST
 
@@ -68,9 +68,7 @@ class DataSpec(Record):
 
 
 class _Detector(Record):
-    """A table ``[[detectors]]``: one detector for each combination of what ``sweep`` and ``shots``
-    list.
-    """
+    """A table ``[[detectors]]``: a detector for each combination of what ``sweep`` and ``shots`` list."""
 
     name: Name
     label: Name | None = None
@@ -81,19 +79,6 @@ class _Detector(Record):
     shots: Shots = ()
     calibrate: Annotated[int, Field(ge=FEWEST, le=1000)] = 0
     auxiliary: Name | None = None
-
-
-class _File(Record):
-    """The TOML file of a grid."""
-
-    title: str = "Benchmark"
-    backbones: Names = ("mini",)
-    corruptions: Names = ("none",)
-    seeds: Seeds = (0,)
-    bootstrap: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
-    datasets: tuple[DataSpec, ...] = ()
-    detectors: Annotated[tuple[_Detector, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +108,8 @@ class DetectorSpec:
     auxiliary: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """Everything that a benchmark measures.
+class _Settings(Record):
+    """What a grid says beside its detectors.
 
     Attributes:
         datasets: where there are none, those in the folders given by ``--root``.
@@ -133,20 +117,29 @@ class Grid:
         bootstrap: draws for the interval of the image AUROC; 0 for none.
     """
 
-    detectors: tuple[DetectorSpec, ...]
-    datasets: tuple[DataSpec, ...] = ()
     title: str = "Benchmark"
-    backbones: tuple[str, ...] = ("mini",)
-    corruptions: tuple[str, ...] = ("none",)
-    bootstrap: int = 0
-    batch_size: int = 8
+    datasets: tuple[DataSpec, ...] = ()
+    backbones: Names = ("mini",)
+    corruptions: Names = ("none",)
+    bootstrap: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
 
-    def __post_init__(self) -> None:
-        """Check every detector and name before the first fit, which takes time.
 
-        Raises:
-            UsageError: a detector cannot be made, labels are not distinct, or a corruption is none.
-        """
+class _File(_Settings):
+    """The TOML file of a grid."""
+
+    seeds: Seeds = (0,)
+    detectors: Annotated[tuple[_Detector, ...], Field(min_length=1)]
+
+
+class Grid(_Settings):
+    """Everything that a benchmark measures."""
+
+    detectors: tuple[DetectorSpec, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Check every detector and name before the first fit, which takes time."""
         for name in self.corruptions:
             read_corruption(name)
         labels = [spec.label for spec in self.detectors]
@@ -156,6 +149,16 @@ class Grid:
         for spec in self.detectors:
             if not is_folder(spec.name):
                 _check_detector(spec, self.backbones)
+        return self
+
+    @classmethod
+    def of(cls, detectors: Iterable[DetectorSpec], **settings: Any) -> Grid:
+        """Return the grid of detectors.
+
+        Raises:
+            UsageError: a setting is wrong, a detector cannot be made, or labels are not distinct.
+        """
+        return cls.read({"detectors": tuple(detectors), **settings}, "", UsageError)
 
 
 def _check_detector(spec: DetectorSpec, backbones: tuple[str, ...]) -> None:
@@ -191,14 +194,12 @@ def open_grid(name: str) -> tuple[Grid, Path | None]:
     Raises:
         UsageError: there is none, or something in it is wrong; the message names the file and key.
     """
-    path = Path(name)
+    path, ready = Path(name), ready_names()
     if path.is_file():
         return read_grid(path), path.parent
-    if name not in ready_names():
-        raise UsageError(
-            f"a TOML file or a ready grid ({', '.join(ready_names())}) was wanted, got '{name}'"
-            f"{closest(name, ready_names())}"
-        )
+    if name not in ready:
+        known = f"a TOML file or a ready grid ({', '.join(ready)})"
+        raise UsageError(f"{known} was wanted, got '{name}'{closest(name, ready)}")
     return read_grid(READY / f"{name}.toml"), None
 
 
@@ -217,8 +218,7 @@ def read_grid(path: Path) -> Grid:
     try:
         content = _File.read(found, "", UsageError)
         specs = [spec for table in content.detectors for spec in _specs(table, content.seeds, path.parent)]
-        rest = content.model_dump(exclude={"detectors", "datasets", "seeds"})
-        return Grid(detectors=tuple(specs), datasets=content.datasets, **rest)
+        return Grid.of(specs, **{name: getattr(content, name) for name in _Settings.model_fields})
     except UsageError as error:
         raise UsageError(f"the grid {path}: {error}") from error
 
@@ -233,15 +233,11 @@ def _specs(table: _Detector, seeds: tuple[int, ...], beside: Path) -> Iterator[D
             raise UsageError(f"sweep of detector '{name}' must list at least one {key}")
     for *chosen, shots in itertools.product(*table.sweep.values(), table.shots or (0,)):
         setting = dict(zip(table.sweep, chosen, strict=True))
-        swept = ", ".join(
-            [
-                *(f"{key} {_shown(value)}" for key, value in setting.items()),
-                *([f"{shots} shot{'s' * (shots > 1)}"] if len(table.shots) > 1 else []),
-            ]
-        )
+        swept = [f"{key} {_shown(value)}" for key, value in setting.items()]
+        swept += [f"{shots} shot{'s' * (shots > 1)}"] * (len(table.shots) > 1)
         yield DetectorSpec(
             name=name,
-            label=" ".join([table.label or name, *([swept] if swept else [])]),
+            label=f"{table.label or name} {', '.join(swept)}".rstrip(),
             parameters={**table.parameters, **setting},
             known_object=table.object == "known",
             seeds=table.seeds or seeds,

@@ -6,7 +6,7 @@ One HTML file each, with tables, plots and pictures in it; no network, no script
 from __future__ import annotations
 
 import base64
-import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,6 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from zeroflaw._version import __version__
@@ -37,9 +36,9 @@ from zeroflaw.lab.benchmark.results import (
     notes,
 )
 from zeroflaw.lab.datasets import read_mask
-from zeroflaw.lab.evaluation import Result
-from zeroflaw.lab.evaluation.rows import mean, writable
+from zeroflaw.lab.evaluation.rows import Result, mean, writable
 from zeroflaw.records import Record
+from zeroflaw.report.drawing import jpeg, scaled
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -84,7 +83,6 @@ class Miss(NamedTuple):
     data: str
     place: str
     caption: str
-    flawed: bool
 
 
 def benchmark_page(found: Results, units: Sequence[Unit]) -> str:
@@ -124,14 +122,11 @@ def comparison_page(name: str, found: Sequence[Comparison], setting: Setting) ->
             reasons.setdefault(reason, {})[f"{comparison.method}, {comparison.data}"] = None
     reasons.pop("", None)
     measured = [comparison for comparison in found if comparison.measured is not None]
-    table = table_of(measured)
-    column = table.head.index("difference")
     return _page(
         title=f"{name}: published and measured",
         lead=f"{len(measured)} of {len(found)} numbers measured. {remark(name, setting)}",
         chart=_comparison_chart(measured) if measured and plots.are_possible() else None,
-        table=table,
-        sides={(row, column): comparison.side for row, comparison in enumerate(measured) if comparison.side},
+        table=table_of(measured),
         more=[Section(f"All {len(found)} numbers, and why some were not measured", tables=[table_of(found)])],
         notes=[Note(f"not measured: {reason}", tuple(mine)) for reason, mine in reasons.items()],
         legend="Figures in percent. The reports of the benchmark are in index.html.",
@@ -139,7 +134,7 @@ def comparison_page(name: str, found: Sequence[Comparison], setting: Setting) ->
 
 
 def _page(**parts: Any) -> str:
-    empty: dict[str, Any] = {"warning": "", "sections": [], "misses": [], "more": [], "sides": {}}
+    empty: dict[str, Any] = {"warning": "", "sections": [], "misses": {}, "more": []}
     without = "" if plots.are_possible() else f"There are no plots: {plots.MISSING}."
     return _TEMPLATES.get_template("page.html.j2").render({**empty, "without_plots": without, **parts})
 
@@ -273,7 +268,7 @@ def _scores(result: Result) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 # Pictures
 
 
-def _misses(found: Results, units: Sequence[Unit]) -> list[Miss]:
+def _misses(found: Results, units: Sequence[Unit]) -> dict[bool, list[Miss]]:
     """Return the flawed images that the best detector ranks lowest, and the good ones it ranks highest."""
     _, corruptions, by = found.lines()
     means = {d: line.means["image_auroc"].mean or 0.0 for (d, c), line in by.items() if c == corruptions[0]}
@@ -286,33 +281,26 @@ def _misses(found: Results, units: Sequence[Unit]) -> list[Miss]:
     candidates: list[tuple[float, str, str, bool]] = []
     for (dataset, _), result in first.items():
         logits, flawed = _scores(result)
-        for (image, _, logit), bad in zip(result.scored, flawed, strict=True):
+        for (image, _, logit), bad in zip(result.scored, flawed.tolist(), strict=True):
             others = logits[flawed != bad]
             wrong = np.mean(others > logit if bad else others < logit) if len(others) else 0.0
-            candidates += [(-float(wrong), dataset, image, bool(bad))] if wrong else []
-    shown_of: dict[tuple[bool, str], int] = {}
-    misses: list[Miss] = []
+            candidates += [(-float(wrong), dataset, image, bad)] if wrong else []
+    misses: dict[bool, list[Miss]] = {True: [], False: []}
+    shown_of: Counter[tuple[bool, str]] = Counter()
     for wrong, dataset, image, bad in sorted(candidates):
         place = (bad, image.partition("/")[0])
-        if (
-            shown_of.get(place, 0) < _MOST_OF_ONE
-            and sum(miss.flawed == bad for miss in misses) < _MOST_MISSES
-        ):
+        if shown_of[place] < _MOST_OF_ONE and len(misses[bad]) < _MOST_MISSES:
             record = _record(units, dataset, image)
             if record is not None and (data := _thumbnail(record)):
-                shown_of[place] = shown_of.get(place, 0) + 1
+                shown_of[place] += 1
                 others_are = "good images score higher" if bad else "flawed images score lower"
-                misses.append(Miss(data, image, f"{-wrong:.0%} of {others_are} ({best})", bad))
+                misses[bad].append(Miss(data, image, f"{-wrong:.0%} of {others_are} ({best})"))
     return misses
 
 
 def _record(units: Sequence[Unit], dataset: str, image: str) -> Record | None:
-    for unit in units:
-        if writable(unit.category.dataset) == dataset and image.startswith(
-            f"{writable(unit.category.name)}/"
-        ):
-            return next((r for r in unit.category.test if writable(r.key) == image), None)
-    return None
+    mine = (unit.category.test for unit in units if writable(unit.category.dataset) == dataset)
+    return next((record for test in mine for record in test if writable(record.key) == image), None)
 
 
 def _thumbnail(record: Record) -> str:
@@ -322,12 +310,8 @@ def _thumbnail(record: Record) -> str:
         mask = None if record.mask is None else read_mask(record.mask, (pixels.shape[0], pixels.shape[1]))
     except ZeroflawError:
         return ""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    drawn = np.array(picture)
+    drawn = scaled(pixels, _THUMBNAIL).copy()
     if mask is not None:
-        small = np.asarray(Image.fromarray(mask).convert("L").resize(picture.size)) > 127
+        small = scaled(255 * mask.astype(np.uint8), _THUMBNAIL) > 127
         drawn[small & ~ndimage.binary_erosion(small, border_value=1)] = (255, 0, 255)
-    stream = io.BytesIO()
-    Image.fromarray(drawn).save(stream, "JPEG", quality=75)
-    return base64.b64encode(stream.getvalue()).decode("ascii")
+    return base64.b64encode(jpeg(drawn, quality=75)).decode("ascii")

@@ -5,12 +5,13 @@ What decides a result is in its key, so that nothing is measured twice and every
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from zeroflaw.detectors import is_folder
 from zeroflaw.errors import InputError, UsageError, printable
 from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
 from zeroflaw.lab.datasets import Category, Dataset, open_dataset
-from zeroflaw.lab.evaluation import SCHEMA
+from zeroflaw.lab.evaluation.rows import SCHEMA
 from zeroflaw.records import Record
 
 _LOCAL = "local-dir:"
@@ -43,10 +44,7 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """All that decides the fitted detector, but the category."""
         return {
-            **asdict(self.spec),
-            "seeds": None,
-            "label": None,
-            "calibrate": None,  # the fit is that without
+            **asdict(replace(self.spec, seeds=(), label="", calibrate=0)),  # the fit is that without
             "reference": [str(path) for path in self.spec.reference],
             "files": self.files,
             # Of a saved detector its content counts, not the place.
@@ -108,14 +106,9 @@ class Unit:
     @cached_property
     def _drawn(self) -> dict[int, tuple[tuple[Record, ...], bool]]:
         """Good photos by seed, in the order in which they are used, and whether they are of the test."""
-        needs: dict[int, set[int]] = {}
-        for cell in self.cells:
-            needs.setdefault(cell.seed, set()).add(cell.spec.shots + cell.spec.calibrate)
         found: dict[int, tuple[tuple[Record, ...], bool]] = {}
-        for seed, wanted in needs.items():
-            if not any(wanted):
-                found[seed] = (), False
-                continue
+        for seed in dict.fromkeys(cell.seed for cell in self.cells):
+            wanted = {c.spec.shots + c.spec.calibrate for c in self.cells if c.seed == seed}
             pool, of_test = self.category.train, False
             if max(wanted) > len(pool):
                 good = [record for record in self.category.test if record.label == 0]
@@ -123,7 +116,8 @@ class Unit:
                     pool, of_test = good, True
             most = len(pool) - of_test
             count = max((count for count in wanted if count <= most), default=0)
-            order = random.Random(f"{seed} {self.category.name}").sample(range(len(pool)), len(pool))
+            chance = random.Random(f"{seed} {printable(self.category.name)}")
+            order = chance.sample(range(len(pool)), len(pool)) if count else []
             found[seed] = tuple(pool[number] for number in order[:count]), of_test
         return found
 
@@ -197,9 +191,8 @@ def units_of(
         UsageError: two data sets have one name and one category in common.
     """
     cells = tuple(_cells(grid, places))
-    units: list[Unit] = []
+    units: dict[tuple[str, str], list[Unit]] = {}
     seen: dict[tuple[str, str], str] = {}
-    taken: set[tuple[str, str]] = set()
     for root, categories in found:
         for category in categories:
             key = (category.dataset, category.name)
@@ -209,10 +202,8 @@ def units_of(
                     f"{both} are both called {category.dataset} and both have a category {category.name}, so "
                     "that their results could not be told apart; rename the folder of one, or leave one out"
                 )
-            if key not in taken:
-                taken.add(key)
-                units += [Unit(category, corruption, cells) for corruption in grid.corruptions]
-    return tuple(units)
+            units.setdefault(key, [Unit(category, corruption, cells) for corruption in grid.corruptions])
+    return tuple(unit for mine in units.values() for unit in mine)
 
 
 def _cells(grid: Grid, places: Sequence[Path]) -> Iterator[Cell]:
@@ -228,18 +219,16 @@ def _cells(grid: Grid, places: Sequence[Path]) -> Iterator[Cell]:
 
 
 def _categories(spec: DataSpec, root: str, missing: list[Missing]) -> list[Category]:
-    try:
-        dataset = open_dataset(root, layout=spec.layout)
-    except (InputError, UsageError) as error:
-        missing.append(Missing(spec.root, str(error)))
+    dataset = _opened(root, spec.layout)
+    if isinstance(dataset, str):
+        missing.append(Missing(spec.root, dataset))
         return []
     there = {category.name: category for category in dataset}
-    wanted = spec.categories or tuple(there)
-    for name in wanted:
+    for name in spec.categories:
         if name not in there:
             reason = f"the data set has no category '{name}', only {', '.join(there)}"
             missing.append(Missing(f"{spec.root}/{name}", reason))
-    return [there[name] for name in wanted if name in there]
+    return [there[name] for name in spec.categories or there if name in there]
 
 
 def data_sets_in(
@@ -275,10 +264,10 @@ def data_sets_in(
         )
 
 
-def _opened(folder: Path) -> Dataset | str:
+def _opened(root: str | Path, layout: str = "auto") -> Dataset | str:
     """Return the listing of a data set, or why it is none."""
     try:
-        return open_dataset(folder)
+        return open_dataset(root, layout=layout)
     except (InputError, UsageError) as error:
         return str(error)
 
@@ -346,7 +335,8 @@ def _of_path(path: Path) -> Any:
     """Return the fingerprint of a file, of all files in a folder, or of nothing being there."""
     if not path.is_dir():
         return _of_file(path)
-    return digest(sorted([name, _of_file(path / name)] for name in _files(path)))
+    below = glob.iglob("**", root_dir=path, recursive=True, include_hidden=True)  # noqa: PTH207 - follows links
+    return digest(sorted([name, _of_file(path / name)] for name in below if not (path / name).is_dir()))
 
 
 def _of_backbone(name: str) -> Any:
@@ -362,8 +352,3 @@ def _of_file(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [facts.st_size, facts.st_mtime_ns]
-
-
-def _files(folder: Path) -> Iterator[str]:
-    for place, _, names in os.walk(folder, followlinks=True):
-        yield from (os.path.relpath(os.path.join(place, name), folder) for name in names)  # noqa: PTH118

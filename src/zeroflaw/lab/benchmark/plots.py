@@ -11,11 +11,14 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+
+from zeroflaw.lab.metrics import curve_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,36 +32,13 @@ _SERIES = tuple(f"#0a0a{number:02x}" for number in range(7))
 _COLOURS = {_INK: "ink", _FAINT: "faint", _ACCENT: "accent", _GOOD: "good", _FLAWED: "flawed", _SOFT: "soft"}
 _COLOURS |= {colour: f"s{number}" for number, colour in enumerate(_SERIES)}
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-_STYLE: dict[Any, Any] = {  # matplotlib lists its keys as literals
-    "svg.hashsalt": "zeroflaw",  # the same page gets the same names
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlesize": 9,
-    "grid.color": _FAINT,
-    "grid.linewidth": 0.5,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
+_STYLE = Path(__file__).with_suffix(".mplstyle")
 _MOST_POINTS = 200  # of a ROC curve
 _BINS = 24
 
 # By name: x, mean, and deviation between seeds.
 Lines = Mapping[str, Sequence[tuple[float, float, float | None]]]
-Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+Scores = tuple[NDArray[np.float64], NDArray[np.bool_]]  # log-odds of images, and whether they are flawed
 
 
 def are_possible() -> bool:
@@ -114,71 +94,55 @@ def curves(
     # Names are below one another: in columns long ones would be cut off.
     height = 2.5 * -(-len(plots) // 2) + 0.19 * len(names) + 0.3
     figure, all_axes = _figure(len(plots), 7.4, height, share="all" if len(up) == 1 else "col")
-    handles: dict[object, Any] = {}
-    for axes, (kind, lines) in zip(all_axes, plots.items(), strict=True):
+    handles: dict[str, Any] = {}
+    for number, (axes, (kind, lines)) in enumerate(zip(all_axes, plots.items(), strict=True)):
         for name, points in lines.items():
             x, y, spread = zip(*sorted(points), strict=True)
-            look = _look(names.index(name))
-            bars = [value or 0.0 for value in spread]
-            axes.errorbar(x, y, bars, marker="o", markersize=4, elinewidth=1, label=name, **look)
+            bars, look = [value or 0.0 for value in spread], _look(names.index(name))
+            handles[name] = axes.errorbar(x, y, bars, marker="o", markersize=4, elinewidth=1, **look)
         ticks = sorted({x for points in lines.values() for x, *_ in points})
         if log:
             axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel(across[kind])
-        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    for number, axes in enumerate(all_axes):
         if number % 2 < len(up):
             axes.set_ylabel(up[number % 2])
-    figure.legend(
-        [handles[name] for name in names], names, loc="outside lower left", frameon=False, labelcolor=_INK
-    )
+    shown = [handles[name] for name in names]
+    figure.legend(shown, names, loc="outside lower left", frameon=False, labelcolor=_INK)
     return _svg(figure, title)
 
 
-def scores_chart(scored: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], title: str) -> Markup:
+def scores_chart(scored: Mapping[str, Scores], title: str) -> Markup:
     """Draw ROC curves, and for each name how the scores of good and flawed images are spread.
 
-    Args:
-        scored: by name log-odds and whether an image is flawed; each on a scale of its own.
-        title: what it shows.
+    Each is on a scale of its own, from its lowest to its highest score.
     """
     figure, (left, right) = _figure(2, 7.4, max(2.7, 0.34 * len(scored) + 0.8))
     for number, (name, (logits, flawed)) in enumerate(scored.items()):
         if 0 < flawed.sum() < len(flawed):
-            left.plot(*_roc(logits, flawed), label=name, **_look(number))
+            curve = curve_of(flawed, logits)
+            count = len(curve.tp)
+            kept = np.unique(np.linspace(0, count - 1, min(count, _MOST_POINTS)).astype(int))
+            rates = [np.append(0, part[kept] / part[-1]) for part in (curve.fp, curve.tp)]
+            left.plot(*rates, label=name, **_look(number))
         low, high = logits.min(), logits.max()
         edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
         for part, colour in ((logits[~flawed], _GOOD), (logits[flawed], _FLAWED)):
             share = np.histogram(part, edges)[0] / max(len(part), 1)
-            height = number - 0.85 * share / max(share.max(), 1e-9)
-            right.stairs(
-                height, np.linspace(0, 1, _BINS + 1), baseline=number, color=colour, fill=True, alpha=0.55
-            )
+            height, at = number - 0.85 * share / max(share.max(), 1e-9), np.linspace(0, 1, _BINS + 1)
+            right.stairs(height, at, baseline=number, color=colour, fill=True, alpha=0.55)
         right.axhline(number, color=_FAINT, linewidth=0.5)
-    left.set(
-        xlabel="false-positive rate", ylabel="true-positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
-    )
+    ends = (-0.01, 1.01)
+    left.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=ends, ylim=ends)
     right.set(
         xlabel="score, from each detector's lowest to its highest", ylim=(len(scored) - 0.9, -1), xticks=[]
     )
     right.set_yticks(range(len(scored)), list(scored))
     right.grid(visible=False)
-    for label, number in zip(right.get_yticklabels(), range(len(scored)), strict=True):
+    for number, label in enumerate(right.get_yticklabels()):
         label.set_color(_look(number)["color"])
     return _svg(figure, title)
-
-
-def _roc(
-    logits: NDArray[np.float64], flawed: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return false- and true-positive rates from (0, 0) to (1, 1); ties are one step."""
-    order = np.argsort(-logits, kind="stable")
-    last = np.append(np.diff(logits[order]) != 0, True)
-    tp, fp = np.cumsum(flawed[order])[last], np.cumsum(~flawed[order])[last]
-    kept = np.unique(np.linspace(0, len(tp) - 1, min(len(tp), _MOST_POINTS)).astype(int))
-    return np.append(0, fp[kept] / fp[-1]), np.append(0, tp[kept] / tp[-1])
 
 
 def _look(number: int) -> dict[str, Any]:
@@ -189,10 +153,10 @@ def _look(number: int) -> dict[str, Any]:
 def _figure(
     plots: int, width: float, height: float, *, share: Literal["none", "all", "col"] = "none"
 ) -> tuple[Figure, list[Axes]]:
-    import matplotlib as mpl  # an extra, and slow to import: only where something is drawn
+    from matplotlib import style  # an extra, and slow to import: only where something is drawn
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with style.context(_STYLE):
         columns = min(plots, 2)
         figure = Figure(figsize=(width, height), layout="constrained")
         grid = figure.subplots(-(-plots // columns), columns, sharey=share, squeeze=False)
@@ -203,20 +167,17 @@ def _figure(
 
 def _svg(figure: Figure, title: str) -> Markup:
     """Return the figure to be set into HTML: without what belongs to a file, with a name."""
-    import matplotlib as mpl  # see `_figure`
+    from matplotlib import style  # see `_figure`
 
     stream = io.StringIO()
     none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # a letter that matplotlib's font lacks, the reader's has
+    with style.context(_STYLE), warnings.catch_warnings():
+        # A letter that matplotlib's font lacks, the reader's has.
+        warnings.simplefilter("ignore", UserWarning)
         figure.savefig(stream, format="svg", metadata=none)
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
+    text = stream.getvalue().partition("<svg ")[2]
     for colour, name in _COLOURS.items():
         text = text.replace(colour, f"var(--{name})")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[A-Za-z]+_[\d_]+"|<!--.*?-->', "", text, flags=re.DOTALL)
+    text = re.sub(r'<metadata>.*?</metadata>| id="[A-Za-z]+_[\d_]+"|<!--.*?-->', "", text, flags=re.DOTALL)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
-    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))
+    return Markup(f'<svg role="img" aria-label="{escape(title)}" {text}')

@@ -6,7 +6,7 @@ Every row is there. Where data, weights or anything else is missing, the row say
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from zeroflaw.errors import UsageError, closest
 from zeroflaw.lab.benchmark.grid import DetectorSpec, Grid
 from zeroflaw.lab.benchmark.plan import Plan, data_sets_in, units_of
 from zeroflaw.lab.benchmark.results import Results, Table, plain
-from zeroflaw.lab.evaluation import Row
+from zeroflaw.lab.evaluation.rows import Row, mean
 from zeroflaw.lab.published import PublishedNumber, dataset_titles, method_titles, numbers, published
 from zeroflaw.records import Dataset
 
@@ -91,12 +91,8 @@ class Comparison:
     @property
     def data(self) -> str:
         """How the data are printed."""
-        about = (
-            dataset_titles()[self.number.dataset],
-            self.number.category,
-            self.number.corruption or "clean",
-        )
-        return ", ".join(part for part in about if part)
+        n = self.number
+        return ", ".join(filter(None, (dataset_titles()[n.dataset], n.category, n.corruption or "clean")))
 
 
 def table_names() -> tuple[str, ...]:
@@ -110,18 +106,17 @@ def numbers_of(name: str) -> tuple[PublishedNumber, ...]:
     Raises:
         UsageError: there is no such table, or it has none of a detector that is here.
     """
-    found, choices = published(table=name), ", ".join(table_names())
+    found, known = published(table=name), table_names()
+    if name in known:
+        return found
+    choices = ", ".join(known)
     if not found:
-        raise UsageError(
-            f"a published table was wanted ({choices}), got '{name}'{closest(name, table_names())}"
-        )
-    if name not in table_names():
-        methods = ", ".join(dict.fromkeys(method_titles()[n.method] for n in found))
-        raise UsageError(
-            f"the table '{name}' is of methods that are not here ({methods}), so that nothing of it can be "
-            f"measured; choose another ({choices})"
-        )
-    return found
+        raise UsageError(f"a published table was wanted ({choices}), got '{name}'{closest(name, known)}")
+    methods = ", ".join(dict.fromkeys(method_titles()[n.method] for n in found))
+    raise UsageError(
+        f"the table '{name}' is of methods that are not here ({methods}), so that nothing of it can be "
+        f"measured; choose another ({choices})"
+    )
 
 
 class Reproduction:
@@ -146,12 +141,8 @@ class Reproduction:
                 f"nothing of the table '{self.name}' can be measured: {'; '.join(r for r in reasons if r)}"
             )
         corruptions = dict.fromkeys(c for n in self.numbers for c in _corruptions(n, self.numbers))
-        grid = Grid(
-            title=f"{self.name}: published and measured",
-            detectors=specs,
-            backbones=(self.setting.backbone,),
-            corruptions=tuple(corruptions),
-        )
+        title, backbones = f"{self.name}: published and measured", (self.setting.backbone,)
+        grid = Grid.of(specs, title=title, backbones=backbones, corruptions=tuple(corruptions))
         found = [(str(folder), dataset) for folder, dataset in self._found.values()]
         return Plan(grid, units_of(grid, found, self.setting.roots))
 
@@ -198,27 +189,29 @@ class Reproduction:
     def _compare(self, number: PublishedNumber, rows: Sequence[Row]) -> Comparison:
         if reason := self._why_not(number):
             return Comparison(number, reason=reason)
-        whole = [row for row in rows if row.domain is None and self._is_about(row, number)]
-        mine = [row for row in rows if row.domain is not None and self._is_about(row, number)] or whole
-        failed = "; ".join(dict.fromkeys(row.error for row in mine if row.error))
+        about = [row for row in rows if self._is_about(row, number)]
+        whole = [row for row in about if row.domain is None]
+        mine = [row for row in about if row.domain is not None] or whole
         values = _by_seed(mine, number.metric)
         if not values:
             lacking = f"the data set has no category {number.category}" if number.category else "no masks"
+            failed = "; ".join(dict.fromkeys(row.error for row in mine if row.error))
             return Comparison(number, reason=failed or ("undefined here" if mine else lacking))
-        measured = Comparison(number, float(np.mean(values)), coverage=_coverage(number, mine))
-        if len(values) > 1:
-            measured = replace(measured, spread=float(np.std(values, ddof=1)))
-        if mine is not whole and (pooled := _by_seed(whole, number.metric)):
-            measured = replace(measured, pooled=float(np.mean(pooled)))
-        return measured
+        return Comparison(
+            number,
+            mean(values),
+            spread=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            pooled=None if mine is whole else mean(_by_seed(whole, number.metric)),
+            coverage=_coverage(number, mine),
+        )
 
     def _is_about(self, row: Row, number: PublishedNumber) -> bool:
-        same = row.detector == _run_of(number) and row.corruption in _corruptions(number, self.numbers)
-        products = _products(number.dataset) or {row.category}  # others may lie in the folder, too
+        wanted = {number.category} if number.category else _products(number.dataset) or {row.category}
         return (
-            same
+            row.detector == _run_of(number)
+            and row.corruption in _corruptions(number, self.numbers)
             and row.dataset == self._found[number.dataset][1].name
-            and row.category in (products if number.category is None else {number.category})
+            and row.category in wanted  # others may lie in the folder, too
         )
 
 
@@ -284,11 +277,8 @@ def _corruptions(number: PublishedNumber, among: Sequence[PublishedNumber]) -> t
 
 def _by_seed(rows: Sequence[Row], metric: str) -> list[float]:
     """Return the mean in percent over the rows of each seed; one with a failed row counts by the others."""
-    means = []
-    for seed in sorted({row.seed for row in rows}):
-        there = [value for row in rows if row.seed == seed and (value := row.metric(metric)) is not None]
-        means += [100 * float(np.mean(there))] if there else []
-    return means
+    by_seed = [mean(row.metric(metric) for row in rows if row.seed == s) for s in {row.seed for row in rows}]
+    return [100 * value for value in by_seed if value is not None]
 
 
 def describe(found: Sequence[Comparison], setting: Setting) -> dict[str, Any]:
@@ -299,21 +289,22 @@ def describe(found: Sequence[Comparison], setting: Setting) -> dict[str, Any]:
 
 def table_of(found: Sequence[Comparison]) -> Table:
     """Return the comparison as a table: a line for each number."""
-    return Table("", HEAD, [list(_cells(comparison)) for comparison in found], words=3, remark=True)
-
-
-HEAD = ("method", "data", "metric", "published", "measured", "pooled", "difference", "measured on")
+    rows = [list(_cells(comparison)) for comparison in found]
+    head = ("method", "data", "metric", "published", "measured", "pooled", "difference", "measured on")
+    at = head.index("difference")
+    marks = {(row, at): comparison.side for row, comparison in enumerate(found) if comparison.side}
+    return Table("", head, rows, words=3, remark=True, marks=marks)
 
 
 def _cells(comparison: Comparison) -> Iterator[str]:
-    number, difference = comparison.number, comparison.difference
+    number = comparison.number
     recalled = " (recalled)" if number.status == "recalled" else ""
     spread = "" if comparison.spread is None else f" ± {comparison.spread:.1f}"
     yield from (comparison.method, comparison.data, number.metric.replace("_", " "))
     yield f"{'about ' * number.approximate}{number.value:.1f}{recalled}"
-    yield "–" if comparison.measured is None else f"{comparison.measured:.1f}{spread}"
-    yield "–" if comparison.pooled is None else f"{comparison.pooled:.1f}"
-    yield "–" if difference is None else f"{difference:+.1f}"
+    figures = (comparison.measured, ".1f", spread), (comparison.pooled, ".1f", "")
+    for value, form, more in (*figures, (comparison.difference, "+.1f", "")):
+        yield "–" if value is None else f"{value:{form}}{more}"
     yield comparison.coverage or comparison.reason or ""
 
 
@@ -330,9 +321,5 @@ def remark(name: str, setting: Setting) -> str:
 
 def markdown(name: str, found: Sequence[Comparison], setting: Setting) -> str:
     """Return the comparison as a Markdown table."""
-    parts = (
-        f"# {plain(name)}: published and measured",
-        plain(remark(name, setting)),
-        table_of(found).markdown(),
-    )
-    return "\n\n".join(parts) + "\n"
+    table = table_of(found).markdown()
+    return f"# {plain(name)}: published and measured\n\n{plain(remark(name, setting))}\n\n{table}\n"

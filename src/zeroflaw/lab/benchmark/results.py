@@ -9,15 +9,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
-
-from pydantic import BaseModel
 
 from zeroflaw._version import __version__
 from zeroflaw.files import write_bytes
 from zeroflaw.lab.benchmark.plan import Missing
-from zeroflaw.lab.evaluation import SCHEMA, VERDICTS, Result, Row, Summary, mean_of, summary_of
-from zeroflaw.lab.evaluation.rows import mean, writable
+from zeroflaw.lab.evaluation.rows import (
+    SCHEMA,
+    VERDICTS,
+    Result,
+    Row,
+    Summary,
+    mean,
+    mean_of,
+    summary_of,
+    writable,
+)
 
 NAMES = {  # short and long
     "image_auroc": ("I-AUROC", "Image AUROC"),
@@ -45,7 +53,7 @@ class Table(NamedTuple):
     Attributes:
         words: how many columns at the left hold words; the others hold figures.
         remark: the last column holds words, too.
-        best: cells (row, column) that stand out.
+        marks: cells (row, column) that stand out, and how: ``best``, ``better`` or ``worse``.
     """
 
     title: str
@@ -53,7 +61,7 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     words: int = 1
     remark: bool = False
-    best: frozenset[tuple[int, int]] = frozenset()
+    marks: Mapping[tuple[int, int], str] = MappingProxyType({})
 
     def longer_down(self) -> Table:
         """Return the table with rows for columns where it has more columns than rows; one column of words."""
@@ -61,8 +69,8 @@ class Table(NamedTuple):
             return self
         names, *columns = zip(*self.rows, strict=True)
         rows = [[name, *cells] for name, cells in zip(self.head[1:], columns, strict=True)]
-        best = frozenset((column - 1, row + 1) for row, column in self.best)
-        return Table(self.title, ["", *names], rows, best=best)
+        marks = {(column - 1, row + 1): mark for (row, column), mark in self.marks.items()}
+        return Table(self.title, ["", *names], rows, marks=marks)
 
     def is_text(self, column: int) -> bool:
         """Whether a column holds words."""
@@ -226,18 +234,17 @@ def metric_table(found: Results) -> Table:
 def _means(found: Results, title: str, columns: Mapping[str, tuple[str, str]]) -> Table:
     """Return a table of means; a column is of a corruption and a metric."""
     detectors, _, by = found.lines()
-    best: dict[str, tuple[float, set[int]]] = {head: (-1.0, set()) for head in columns}
     rows = [[name] for name in detectors]
-    for number, row in enumerate(rows):
-        for head, (corruption, metric) in columns.items():
-            line = by.get((row[0], corruption))
+    marks: dict[tuple[int, int], str] = {}
+    for column, (corruption, metric) in enumerate(columns.values(), 1):
+        lines = [by.get((name, corruption)) for name in detectors]
+        for row, line in zip(rows, lines, strict=True):
             row.append("–" if line is None else cell(*line.means[metric], star=line.is_incomplete(metric)))
-            mean = None if line is None or metric in VERDICT_NAMES else line.means[metric].mean
-            if mean is not None and mean >= best[head][0]:
-                others = best[head][1] if mean == best[head][0] else set()
-                best[head] = mean, others | {number}
-    stand_out = {(row, 1 + n) for n, (_, rows_) in enumerate(best.values()) for row in rows_}
-    return Table(title, ["detector", *columns], rows, best=frozenset(stand_out))
+        means = [None if line is None else line.means[metric].mean for line in lines]
+        highest = max((mean for mean in means if mean is not None), default=None)
+        if highest is not None and metric not in VERDICT_NAMES:
+            marks |= {(row, column): "best" for row, mean in enumerate(means) if mean == highest}
+    return Table(title, ["detector", *columns], rows, marks=marks)
 
 
 def category_tables(found: Results) -> Iterator[Table]:
@@ -299,11 +306,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def json_of(content: Mapping[str, Any]) -> str:
     """Return indented JSON without NaN or infinity."""
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=_json) + "\n"
-
-
-def _json(value: Any) -> Any:
-    return value.model_dump() if isinstance(value, BaseModel) else str(value)
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
 
 def csv_of(found: Results) -> str:

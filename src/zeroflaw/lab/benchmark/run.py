@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted
 from zeroflaw.errors import DetectorError, InputError, UsageError
-from zeroflaw.files import read_bytes, write_bytes
+from zeroflaw.files import read_bytes, reason, write_bytes
 from zeroflaw.lab.benchmark.grid import can_be_calibrated, cell_parameters
 from zeroflaw.lab.benchmark.plan import (
     Cell,
@@ -32,8 +32,8 @@ from zeroflaw.lab.benchmark.plan import (
     of_records,
 )
 from zeroflaw.lab.datasets import Category, open_auxiliary
-from zeroflaw.lab.evaluation import NamedDetector, Result, evaluate_category, read_corruption, reason_of
-from zeroflaw.lab.evaluation.rows import writable
+from zeroflaw.lab.evaluation.judging import NamedDetector, evaluate_category, read_corruption, reason_of
+from zeroflaw.lab.evaluation.rows import Result, writable
 from zeroflaw.runtime.stream import Progress
 
 _MOST_BYTES = 1 << 31
@@ -58,15 +58,12 @@ class Store:
         cells = self.folder / "cells"
         try:
             if self.folder.is_dir() and not cells.is_dir() and any(self.folder.iterdir()):
-                raise UsageError(
-                    f"a new, an empty or a benchmark's folder was wanted, but {self.folder} holds something "
-                    "else; choose another"
-                )
+                raise UsageError(f"{self.folder} holds something else than a benchmark; choose another")
             cells.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=cells).close()
         except OSError as error:
             raise UsageError(
-                f"results cannot be written to {self.folder}: {error.strerror or error}; choose another"
+                f"results cannot be written to {self.folder}: {reason(error)}; choose another"
             ) from error
 
     def load(self, unit: Unit) -> dict[str, Result]:
@@ -75,25 +72,24 @@ class Store:
         Raises:
             InputError: the file is damaged.
         """
-        if unit.name not in self._found:
-            path = self._path(unit)
+        path = self._path(unit)
+        if unit.name not in self._found and path is not None and path.exists():
             try:
-                there = path is not None and path.exists()
-                content = read_bytes(path, _MOST_BYTES, "the file of results") if there and path else b"{}"
+                content = read_bytes(path, _MOST_BYTES, "the file of results")
                 self._found[unit.name] = _RESULTS.validate_json(content)
             except ValidationError as error:
                 raise InputError(
                     f"{path} should hold results but does not ({error.errors()[0]['msg']}); delete it to "
                     "measure it again"
                 ) from error
-        return self._found[unit.name]
+        return self._found.setdefault(unit.name, {})
 
     def add(self, unit: Unit, results: Mapping[str, Result]) -> None:
         """Keep results of a unit beside those that are there."""
-        found = {**self.load(unit), **results}
+        found = self.load(unit)
+        found.update(results)
         if (path := self._path(unit)) is not None:
             write_bytes(path, _RESULTS.dump_json(found) + b"\n")
-        self._found[unit.name] = found
 
     def _path(self, unit: Unit) -> Path | None:
         return None if self.folder is None else self.folder / "cells" / f"{unit.name}.json"

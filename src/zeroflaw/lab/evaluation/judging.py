@@ -36,8 +36,8 @@ from zeroflaw.records import Category, Record
 from zeroflaw.runtime.features import ImageFeatures
 from zeroflaw.runtime.stream import batches
 
-from .rows import METRICS, Result, Row, Scored, mean_of, writable
-from .verdicts import Mask, Verdicts
+from .rows import METRICS, Result, Row, mean_of, writable
+from .verdicts import Judged, Mask, judged, verdict_figures
 
 Corruption = tuple[str, int]  # name and severity
 CLEAN = "none"  # what rows say in the place of a corruption
@@ -78,38 +78,44 @@ class Accumulator:
     Of what failed nothing is kept: figures of the images before the failure would be those of a part.
     """
 
+    named: NamedDetector
     pixels: PixelMetrics | None
     failed: str | None = None
-    scored: list[Scored] = field(default_factory=list)
-    verdicts: Verdicts = field(default_factory=Verdicts)
+    judged: list[Judged] = field(default_factory=list)
     waiting: list[ImageFeatures] = field(default_factory=list)  # of a detector that judges all images at once
+
+    @property
+    def waits(self) -> bool:
+        """Whether the detector judges all images at once."""
+        return self.named.detector is not None and self.named.detector.needs.whole_batch
+
+    def measured(self, seen: Sequence[_Seen]) -> list[int]:
+        """Return which of the images the detector is measured on."""
+        return [row for row, one in enumerate(seen) if one.record.image not in self.named.left_out]
 
     def count(self, seen: Sequence[_Seen], found: Iterable[Prediction]) -> None:
         """Count what is said about images."""
         for (record, _, mask), prediction in zip(seen, list(found), strict=True):
             if not math.isfinite(prediction.logit):
                 raise DetectorError(f"the score of {record.key} is not a finite number")
-            self.scored.append((writable(record.key), record.label, prediction.logit))
             drawn = None
             if self.pixels is not None and mask is not None:
                 drawn = prediction.resized_map()
                 self.pixels.update(drawn, mask)
-            self.verdicts.add(record.label, prediction, drawn, mask)
+            self.judged.append(judged(record, prediction, drawn, mask))
 
     def merge(self, other: Accumulator) -> None:
         """Take over what another pass counted."""
         if failed := self.failed or other.failed:
             self.fail(failed)
             return
-        self.scored += other.scored
-        self.verdicts.merge(other.verdicts)
+        self.judged += other.judged
         if self.pixels is not None and other.pixels is not None:
             self.pixels.merge(other.pixels)
 
     def fail(self, reason: str) -> None:
         """Give the detector up."""
-        self.failed, self.scored, self.pixels, self.waiting = reason, [], None, []
-        self.verdicts = Verdicts()
+        self.failed, self.judged, self.pixels, self.waiting = reason, [], None, []
 
 
 @dataclass
@@ -128,41 +134,36 @@ class _Pass:
         self.images_left_out: list[str] = []
         self.masks_left_out: list[str] = []
         self.accumulators = [
-            Accumulator(PixelMetrics() if self.maps and not named.error else None, named.error)
+            Accumulator(named, PixelMetrics() if self.maps and not named.error else None, named.error)
             for named in self.detectors
         ]
-        self._waits = [bool(named.detector and named.detector.needs.whole_batch) for named in self.detectors]
         self._seen: list[_Seen] = []  # for detectors that wait; masks are read a second time rather than kept
-        groups: dict[Hashable, list[int]] = {}
-        for number, named in enumerate(self.detectors):
-            with self._catch(number):
-                groups.setdefault(getattr(named.detector, "feature_key", number), []).append(number)
+        groups: dict[Hashable, list[Accumulator]] = {}
+        for number, mine in enumerate(self.accumulators):
+            with self._catch(mine):
+                groups.setdefault(getattr(mine.named.detector, "feature_key", number), []).append(mine)
         self._groups = list(groups.values())
-        sets = [named.left_out for named in self.detectors]
-        self._unused = frozenset.intersection(*sets) if sets else frozenset()
+        self._unused = frozenset.intersection(*(named.left_out for named in self.detectors))
 
     def run(self, records: Iterable[Record]) -> None:
         """Judge all records."""
-        if any(map(self._open, self._groups)):
+        if any(map(_open, self._groups)):
             for batch in batches(self._images(records), self.batch_size):
                 self._judge_batch(batch)
-        for number in self._open(range(len(self.detectors))):
-            if self._waits[number] and self._seen:
-                with self._catch(number):
-                    self._judge_all(number)
-
-    def _open(self, numbers: Iterable[int]) -> list[int]:
-        return [number for number in numbers if self.accumulators[number].failed is None]
+        for mine in _open(self.accumulators):
+            if mine.waits and self._seen:
+                with self._catch(mine):
+                    self._judge_all(mine)
 
     @contextmanager
-    def _catch(self, number: int) -> Iterator[None]:
+    def _catch(self, mine: Accumulator) -> Iterator[None]:
         """Note why a detector fails, where others go on without it."""
         try:
             yield
         except Exception as error:
             if not self.keep_going:
                 raise
-            self.accumulators[number].fail(reason_of(error))
+            mine.fail(reason_of(error))
 
     def _images(self, records: Iterable[Record]) -> Iterator[tuple[Record, Pixels]]:
         for record in records:
@@ -197,65 +198,59 @@ class _Pass:
         for record, image in batch:
             size = (int(image.shape[0]), int(image.shape[1]))
             seen.append(_Seen(record, size, self._mask(record, size, self.masks_left_out)))
-        if any(self._waits):
+        if any(mine.waits for mine in self.accumulators):
             self._seen += [one._replace(mask=None) for one in seen]
         for group in self._groups:
-            members = self._open(group)
+            members = _open(group)
             try:
                 self._judge_group(members, images, seen)
             except Exception:  # because of one of them: each looks for itself
                 if not self.keep_going:
                     raise
-                for number in members:
-                    with self._catch(number):
-                        self._judge_group([number], images, seen)
+                for mine in members:
+                    with self._catch(mine):
+                        self._judge_group([mine], images, seen)
 
-    def _judge_group(self, members: list[int], images: list[Pixels], seen: list[_Seen]) -> None:
+    def _judge_group(self, members: list[Accumulator], images: list[Pixels], seen: list[_Seen]) -> None:
         """Embed images once, and let every detector of a group judge the features, or keep them for later.
 
         What one of them cannot judge is its own failure; what is raised here concerns the whole group, and
         nothing was counted before it.
         """
-        detectors: list[Any] = [self.detectors[number].detector for number in members]
+        detectors: list[Any] = [mine.named.detector for mine in members]
         shares = bool(detectors) and hasattr(detectors[0], "feature_key")
         if shares:
             requests = [detector.request(self.maps) for detector in detectors]
             features = detectors[0].embed(images, functools.reduce(operator.or_, requests))
-        for number, detector in zip(members, detectors, strict=True):
-            accumulator = self.accumulators[number]
-            rows = self._measured(number, seen)
-            mine = [seen[row] for row in rows]
-            if not mine:
+        for mine, detector in zip(members, detectors, strict=True):
+            rows = mine.measured(seen)
+            if not rows:
                 continue
-            with self._catch(number):
-                if self._waits[number]:
+            with self._catch(mine):
+                if mine.waits:
                     asked = features.only(detector.request(self.maps)) if shares else None
-                    accumulator.waiting += [asked.rows(rows)] if asked is not None else []
-                elif shares:
-                    found = detector.judge(features, [one.size for one in seen], maps=self.maps)
-                    accumulator.count(mine, [found[row] for row in rows])
+                    mine.waiting += [asked.rows(rows)] if asked is not None else []
+                    continue
+                if shares:
+                    whole = detector.judge(features, [one.size for one in seen], maps=self.maps)
+                    found = [whole[row] for row in rows]
                 else:
                     pictures = [images[row] for row in rows]
-                    accumulator.count(mine, detector.predict(pictures, maps=self.maps, batch_size=len(rows)))
+                    found = detector.predict(pictures, maps=self.maps, batch_size=len(rows))
+                mine.count([seen[row] for row in rows], found)
 
-    def _measured(self, number: int, seen: Sequence[_Seen]) -> list[int]:
-        """Return which of the images a detector is measured on."""
-        left_out = self.detectors[number].left_out
-        return [row for row, one in enumerate(seen) if one.record.image not in left_out]
-
-    def _judge_all(self, number: int) -> None:
+    def _judge_all(self, mine: Accumulator) -> None:
         """Judge all images at once; without features to keep they are read a second time, one by one."""
-        detector: Any = self.detectors[number].detector
-        mine = [self._seen[row] for row in self._measured(number, self._seen)]
-        seen = [one._replace(mask=self._mask(one.record, one.size, [])) for one in mine]
-        accumulator = self.accumulators[number]
-        if accumulator.waiting:
-            features, accumulator.waiting = ImageFeatures.join(accumulator.waiting), []
+        detector: Any = mine.named.detector
+        kept = [self._seen[row] for row in mine.measured(self._seen)]
+        seen = [one._replace(mask=self._mask(one.record, one.size, [])) for one in kept]
+        if mine.waiting:
+            features, mine.waiting = ImageFeatures.join(mine.waiting), []
             found = detector.judge(features, [one.size for one in seen], maps=self.maps)
         else:
             images = (self._pixels(one.record) for one in seen)
             found = detector.predict(images, maps=self.maps, batch_size=self.batch_size)
-        accumulator.count(seen, found)
+        mine.count(seen, found)
 
     def merge(self, other: _Pass) -> None:
         """Take over what another pass over the same category found."""
@@ -264,13 +259,9 @@ class _Pass:
         self.images_left_out += other.images_left_out
         self.masks_left_out += other.masks_left_out
 
-    def rows(self, domain: str | None, draws: int) -> list[Row]:
-        """Return the metrics of each detector."""
-        pairs = zip(self.detectors, self.accumulators, strict=True)
-        return [self._row(named, accumulator, domain, draws) for named, accumulator in pairs]
-
-    def _row(self, named: NamedDetector, accumulator: Accumulator, domain: str | None, draws: int) -> Row:
-        labels = [label for _, label, _ in accumulator.scored]
+    def row(self, mine: Accumulator, domain: str | None, draws: int) -> Row:
+        """Return the metrics of a detector; with ``draws`` of images, an interval, too."""
+        named, labels = mine.named, [one.label for one in mine.judged]
         facts: dict[str, Any] = {
             "dataset": self.category.dataset,
             "category": self.category.name,
@@ -285,20 +276,20 @@ class _Pass:
             "unreadable": len(self.images_left_out),
             "without_mask": len(self.masks_left_out),
             "missing": self.category.missing,
-            "error": accumulator.failed,
+            "error": mine.failed,
         }
-        if accumulator.failed is None:
-            logits = [logit for *_, logit in accumulator.scored]
-            found = _metrics(labels, logits, accumulator.pixels)
+        if mine.failed is None:
+            logits = [one.logit for one in mine.judged]
+            found = _metrics(labels, logits, mine.pixels)
             facts |= {name: metric.value for name, metric in found.items()}
             facts["f1max_threshold_logit"] = found["image_f1max"].threshold
-            facts |= accumulator.verdicts.figures(len(labels))
-            if accumulator.verdicts.called:
+            facts |= verdict_figures(mine.judged)
+            if any(one.verdict is not None for one in mine.judged):
                 facts["threshold_rule"] = getattr(named.detector, "threshold_rule", None) or "own"
             facts["notes"] = tuple(self._notes(named, found))
             if draws and facts["image_auroc"] is not None:
                 interval = bootstrap_interval(labels, logits, image_auroc, n=draws, seed=named.seed)
-                facts["image_auroc_interval"] = (interval.low, interval.high)
+                facts["image_auroc_interval"] = interval
         return Row(**facts)
 
     def _notes(self, named: NamedDetector, found: dict[str, Metric]) -> Iterator[str]:
@@ -319,6 +310,10 @@ class _Pass:
                 f"{named.name} learned from a category that is called {self.category.name} too: where it is "
                 "the same product, this is no zero-shot result"
             )
+
+
+def _open(accumulators: Iterable[Accumulator]) -> list[Accumulator]:
+    return [mine for mine in accumulators if mine.failed is None]
 
 
 def _metrics(labels: list[int], logits: list[float], pixels: PixelMetrics | None) -> dict[str, Metric]:
@@ -363,19 +358,22 @@ def evaluate_category(
     """
     whole = _Pass(category, detectors, corruption, batch_size, on_image, keep_going)
     domains = sorted({record.domain for record in category.test}, key=str) or [None]
-    parts: list[list[Row]] = []
+    parts: list[list[Row]] = [[] for _ in detectors]
     for number, domain in enumerate(domains):
         # The first pass goes on counting: pixel metrics take much memory.
-        part = replace(whole) if number else whole
-        part.run(record for record in category.test if record.domain == domain)
-        parts += [part.rows(domain, intervals)] if domain is not None else []
+        one = replace(whole) if number else whole
+        one.run(record for record in category.test if record.domain == domain)
+        if domain is not None:
+            for rows, mine in zip(parts, one.accumulators, strict=True):
+                rows.append(one.row(mine, domain, intervals))
         if number:
-            whole.merge(part)
+            whole.merge(one)
     results = []
-    for number, row in enumerate(whole.rows(None, intervals)):
-        mine = tuple(part[number] for part in parts)
-        row = row.model_copy(update={"mean_of_domains": mean_of(mine)}) if mine else row
-        results.append(Result(row=row, domains=mine, scored=tuple(whole.accumulators[number].scored)))
+    for rows, mine in zip(parts, whole.accumulators, strict=True):
+        row = whole.row(mine, None, intervals)
+        row = row.model_copy(update={"mean_of_domains": mean_of(rows)}) if rows else row
+        scored = tuple(image[:3] for image in mine.judged)
+        results.append(Result(row=row, domains=tuple(rows), scored=scored))
     return results
 
 

@@ -1,75 +1,72 @@
-"""What verdicts are worth: false alarms, recall, and regions beside masks."""
+"""What is kept of each judged image, and what verdicts are worth: false alarms, recall, regions and masks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from zeroflaw.records import Record
 from zeroflaw.runtime.prediction import Prediction
+
+from .rows import mean, writable
 
 Drawn = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass
-class Verdicts:
-    """Counts what a detector calls anomalous, by its own thresholds, image by image.
+class Judged(NamedTuple):
+    """An image that a detector judged by its own thresholds.
 
     Attributes:
-        called: label and verdict of each image that has one.
-        thresholds: all that occurred, as log-odds.
-        hot_good: of each good image with a map, whether any place passes the map's threshold.
-        overlaps: of each flawed image with map and mask, intersection over union of hot places and mask.
-        areas: of the same images, the shares of the image that are hot, and that are flawed.
+        key: its place in the data set.
+        label: 0 normal, 1 anomalous.
+        logit: its score, as log-odds.
+        verdict: whether it is called anomalous, or None.
+        threshold: of the verdict, as log-odds, or None.
+        hot: share of it that passes the map's threshold; None without map, mask or threshold.
+        flawed: share of it that the mask marks.
+        overlap: intersection over union of hot places and mask, where any place is either.
     """
 
-    called: list[tuple[int, bool]] = field(default_factory=list)
-    thresholds: set[float] = field(default_factory=set)
-    hot_good: list[bool] = field(default_factory=list)
-    overlaps: list[float] = field(default_factory=list)
-    areas: list[tuple[float, float]] = field(default_factory=list)
-
-    def add(self, label: int, prediction: Prediction, drawn: Drawn | None, mask: Mask | None) -> None:
-        """Count an image; ``drawn`` is its map at its own size, as is the mask, all False if it is good."""
-        if prediction.label is not None:
-            self.called.append((label, prediction.label))
-        if prediction.threshold_logit is not None:
-            self.thresholds.add(prediction.threshold_logit)
-        if drawn is None or mask is None or prediction.map_threshold is None:
-            return
-        hot = drawn >= prediction.map_threshold
-        if label == 0:
-            self.hot_good.append(bool(hot.any()))
-        elif mask.any():
-            self.overlaps.append(float((hot & mask).sum() / (hot | mask).sum()))
-            self.areas.append((float(hot.mean()), float(mask.mean())))
-
-    def merge(self, other: Verdicts) -> None:
-        """Take over what was counted of other images."""
-        self.called += other.called
-        self.thresholds |= other.thresholds
-        self.hot_good += other.hot_good
-        self.overlaps += other.overlaps
-        self.areas += other.areas
-
-    def figures(self, images: int) -> dict[str, float | None]:
-        """Return the figures of a row of so many images; None where they are undefined.
-
-        Verdicts on some of the images only give none, and a threshold is that of all images.
-        """
-        called = self.called if len(self.called) == images else []
-        hot, flawed = np.median(self.areas, axis=0) if self.areas else (0.0, 0.0)
-        return {
-            "false_alarms": _mean([verdict for label, verdict in called if label == 0]),
-            "recall": _mean([verdict for label, verdict in called if label == 1]),
-            "map_false_alarms": _mean(self.hot_good),
-            "iou": _mean(self.overlaps),
-            "hot_area_ratio": float(hot / flawed) if flawed else None,
-            "threshold_logit": min(self.thresholds) if len(self.thresholds) == 1 else None,
-        }
+    key: str
+    label: int
+    logit: float
+    verdict: bool | None
+    threshold: float | None
+    hot: float | None = None
+    flawed: float = 0.0
+    overlap: float | None = None
 
 
-def _mean(values: list[bool] | list[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+def judged(record: Record, prediction: Prediction, drawn: Drawn | None, mask: Mask | None) -> Judged:
+    """Return what is kept of an image; ``drawn`` is its map, like the mask at the size of the image."""
+    verdict, threshold = prediction.label, prediction.threshold_logit
+    kept = Judged(writable(record.key), record.label, prediction.logit, verdict, threshold)
+    if drawn is None or mask is None or prediction.map_threshold is None:
+        return kept
+    hot = drawn >= prediction.map_threshold
+    either = (hot | mask).sum()
+    overlap = float((hot & mask).sum() / either) if either else None
+    return kept._replace(hot=float(hot.mean()), flawed=float(mask.mean()), overlap=overlap)
+
+
+def verdict_figures(found: Sequence[Judged]) -> dict[str, float | None]:
+    """Return the figures of a row over the images; None where they are undefined.
+
+    Verdicts on some of the images only give none, and a threshold is that of all images.
+    """
+    called = found if all(one.verdict is not None for one in found) else ()
+    flawed = [one for one in found if one.flawed and one.hot is not None]
+    hot, area = np.median([(one.hot, one.flawed) for one in flawed], axis=0) if flawed else (0.0, 0.0)
+    thresholds = {one.threshold for one in found if one.threshold is not None}
+    return {
+        "false_alarms": mean(one.verdict for one in called if not one.label),
+        "recall": mean(one.verdict for one in called if one.label),
+        "map_false_alarms": mean(one.hot > 0 for one in found if not one.label and one.hot is not None),
+        "iou": mean(one.overlap for one in flawed),
+        "hot_area_ratio": float(hot / area) if flawed else None,
+        "threshold_logit": thresholds.pop() if len(thresholds) == 1 else None,
+    }

@@ -6,7 +6,7 @@ quoted as published.
 
 from __future__ import annotations
 
-import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,18 +14,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from zeroflaw.errors import InputError, UsageError, closest
-from zeroflaw.files import read_toml
 from zeroflaw.parameters import Record
-
-__all__ = ["STATUSES", "PublishedNumber", "dataset_titles", "method_titles", "numbers", "published"]
 
 Status = Literal["published", "reproduced", "recalled"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-
-_FILE = Path(__file__).parent / "numbers.toml"
-_CELL = re.compile(r"(~?)(\d+(?:\.\d+)?)( r)?")
-_NOTHING = "-"
 
 
 class PublishedNumber(Record):
@@ -70,40 +62,6 @@ class PublishedNumber(Record):
         return f"{self.method}-{self.variant}" if self.variant else self.method
 
 
-class _Table(Record):
-    """A table of ``numbers.toml``, whose head says what each key means."""
-
-    name: str
-    source: str | None = None
-    status: Status | None = None
-    note: str | None = None
-    all: dict[str, Any] = Field(default_factory=dict)
-    labels: tuple[str, ...]
-    columns: tuple[dict[str, Any], ...]
-    rows: tuple[tuple[str | int | float, ...], ...]
-
-    def numbers(self) -> Iterator[PublishedNumber]:
-        """Yield the cells; what is said nearer to a cell wins: table, all, row, column, cell."""
-        same = {
-            name: value for name in ("source", "status", "note") if (value := getattr(self, name)) is not None
-        }
-        same |= {"table": self.name, **self.all}
-        width = len(self.labels) + len(self.columns)
-        for row in self.rows:
-            if len(row) != width:
-                raise ValueError(f"table '{self.name}': {width} cells wanted, got {row}")
-            said = dict(zip(self.labels, row, strict=False))
-            for column, cell in zip(self.columns, row[len(self.labels) :], strict=True):
-                if cell != _NOTHING:
-                    yield PublishedNumber(**{**same, **said, **column, **_cell(cell)})
-
-
-class _Content(Record):
-    methods: dict[str, str]
-    datasets: dict[str, str]
-    tables: tuple[_Table, ...]
-
-
 def published(**wanted: Any) -> tuple[PublishedNumber, ...]:
     """Return the numbers whose fields have the wanted values, in the order of the file.
 
@@ -114,46 +72,47 @@ def published(**wanted: Any) -> tuple[PublishedNumber, ...]:
 
     Args:
         wanted: fields of `PublishedNumber` by name; None means none, so ``category=None`` asks for means.
-
-    Raises:
-        UsageError: there is no such field.
     """
-    fields = PublishedNumber.model_fields
-    for name in wanted:
-        if name not in fields:
-            raise UsageError(
-                f"a published number has no '{name}'{closest(name, fields)} (it has {', '.join(fields)})"
-            )
     return tuple(n for n in numbers() if all(getattr(n, name) == value for name, value in wanted.items()))
 
 
 @lru_cache(maxsize=1)
 def numbers() -> tuple[PublishedNumber, ...]:
     """Return all numbers, in the order of the file."""
-    return tuple(number for table in _content().tables for number in table.numbers())
+    return tuple(number for table in _content()["tables"] for number in _numbers_of(table))
 
 
 def method_titles() -> Mapping[str, str]:
     """Return how each method is printed, by its short name."""
-    return _content().methods
+    titles: dict[str, str] = _content()["methods"]
+    return titles
 
 
 def dataset_titles() -> Mapping[str, str]:
     """Return how each data set is printed, by its short name."""
-    return _content().datasets
+    titles: dict[str, str] = _content()["datasets"]
+    return titles
 
 
 @lru_cache(maxsize=1)
-def _content() -> _Content:
-    return _Content.read(read_toml(_FILE, 1 << 20, "the file"), _FILE.name, InputError)
+def _content() -> Any:
+    return tomllib.loads((Path(__file__).parent / "numbers.toml").read_text(encoding="utf-8"))
 
 
-def _cell(cell: float | str) -> dict[str, Any]:
+def _numbers_of(table: dict[str, Any]) -> Iterator[PublishedNumber]:
+    """Yield the cells; what is said nearer to a cell wins: table, all, row, column, cell."""
+    same = {name: table[name] for name in table.keys() & {"source", "status", "note"}}
+    same |= {"table": table["name"], **table.get("all", {})}
+    labels, columns = table["labels"], table["columns"]
+    for row in table["rows"]:
+        said = dict(zip(labels, row, strict=False))
+        for column, cell in zip(columns, row[len(labels) :], strict=True):
+            if cell != "-":
+                yield PublishedNumber(**{**same, **said, **column, **_cell(str(cell))})
+
+
+def _cell(text: str) -> dict[str, Any]:
     """Read a number, or a text such as ``"~90 r"``: about, and recalled."""
-    if not isinstance(cell, str):
-        return {"value": float(cell)}
-    match = _CELL.fullmatch(cell)
-    if match is None:
-        raise ValueError(f"a number, '{_NOTHING}', '~90' or '92.5 r' is wanted in a cell, got '{cell}'")
-    found: dict[str, Any] = {"value": float(match[2]), "approximate": bool(match[1])}
-    return found | ({"status": "recalled"} if match[3] else {})
+    recalled = {"status": "recalled"} if text.endswith(" r") else {}
+    value = float(text.removeprefix("~").removesuffix(" r"))
+    return {"value": value, "approximate": text.startswith("~"), **recalled}

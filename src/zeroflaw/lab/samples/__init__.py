@@ -7,23 +7,16 @@ into them, and how well a detector does on them says little about how well it do
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zeroflaw.errors import UsageError, printable
-from zeroflaw.files import atomic, write_text
-
 from .canvas import canvas, exposed
 from .products import PRODUCTS
 
-__all__ = ["PRODUCTS", "render", "render_samples"]
-
-_MARK = "These pictures are rendered, not photographed."
-_README = f"""{_MARK}
+_README = f"""These pictures are rendered, not photographed.
 
 zeroflaw computed them from shapes, noise and light so that it can be tried without any photo at hand.
 How well a detector does on them says little about how well it does on real products.
@@ -40,19 +33,11 @@ Products: {", ".join(PRODUCTS)}.
 def render(
     product: str, flaw: str | None = None, *, seed: int = 0, index: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return one picture ``(352, 352, 3)`` and the mask ``(352, 352)`` of its flaw, always the same one.
+    """Return one picture ``(352, 352, 3)`` of one of `PRODUCTS` and the mask ``(352, 352)`` of its flaw.
 
-    Raises:
-        UsageError: no such product or flaw, or the seed or index is negative.
+    It is always the same one, however many others are rendered.
     """
-    if seed < 0 or index < 0:
-        raise UsageError(f"seed and index must be 0 or more, got seed={seed}, index={index}")
-    if product not in PRODUCTS:
-        raise UsageError(f"no product '{product}'; choose from {', '.join(PRODUCTS)}")
     made = PRODUCTS[product]
-    if flaw is not None and flaw not in made.flaws:
-        raise UsageError(f"product '{product}' has no flaw '{flaw}'; choose from {', '.join(made.flaws)}")
-    # A generator of its own, so that a picture does not depend on how many others are rendered.
     rng = np.random.default_rng([seed, zlib.crc32(f"{product}/{flaw}".encode()), index])
     shot = canvas(rng, turn=made.turn)
     scene, mask = made.render(shot, flaw)
@@ -63,54 +48,34 @@ def render_samples(folder: Path, *, seed: int = 0, good: int = 6, flawed: int = 
     """Write ``good`` sound and ``flawed`` flawed pictures of each product and return the pictures' paths.
 
     The layout is that of MVTec AD (``<product>/test/<good or flaw>/NNN.png``, masks below ``ground_truth``);
-    a README.txt says that the pictures are rendered. Pictures of an earlier run are replaced.
-
-    Raises:
-        UsageError: a number is negative, or ``folder`` holds something else or cannot be written to.
+    a README.txt says that the pictures are rendered.
     """
-    if seed < 0:
-        raise UsageError(f"seed must be 0 or more, got {seed}")
-    if good < 0 or flawed < 0 or good + flawed == 0:
-        raise UsageError(
-            f"wanted how many pictures of each kind, got good={good}, flawed={flawed}; ask for some"
-        )
-    try:
-        _check_folder(folder)
-        write_text(folder / "README.txt", _README)
-        return [_write(folder, *planned, seed=seed) for planned in _plan(good, flawed)]
-    except OSError as error:
-        raise UsageError(
-            f"samples could not be written to '{printable(folder)}' ({error.strerror or error}); "
-            "give a new or empty folder"
-        ) from error
-
-
-def _write(folder: Path, product: str, flaw: str | None, index: int, *, seed: int) -> Path:
-    picture, mask = render(product, flaw, seed=seed, index=index)
-    path = folder / product / "test" / (flaw or "good") / f"{index:03}.png"
-    _save(path, picture)
-    if flaw is not None:
-        white = mask.astype(np.uint8) * 255
-        _save(folder / product / "ground_truth" / flaw / f"{index:03}_mask.png", white)
-    return path
-
-
-def _plan(good: int, flawed: int) -> Iterator[tuple[str, str | None, int]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "README.txt").write_text(_README, encoding="utf-8")
+    written = []
     for name, product in PRODUCTS.items():
-        yield from ((name, None, index) for index in range(good))
-        kinds = len(product.flaws)
-        yield from ((name, product.flaws[number % kinds], number // kinds) for number in range(flawed))
+        kinds: list[tuple[str | None, int]] = [(None, index) for index in range(good)]
+        several = len(product.flaws)
+        kinds += [(product.flaws[number % several], number // several) for number in range(flawed)]
+        for flaw, index in kinds:
+            picture, mask = render(name, flaw, seed=seed, index=index)
+            written.append(_save(picture, folder / name / "test" / (flaw or "good") / f"{index:03}.png"))
+            if flaw is not None:
+                white = mask.astype(np.uint8) * 255
+                _save(white, folder / name / "ground_truth" / flaw / f"{index:03}_mask.png")
+    return written
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.exists():
-        return
+def written_samples(folder: Path) -> set[str]:
+    """Return the files below a folder that `render_samples` wrote; none where it never wrote there."""
     note = folder / "README.txt"
-    ours = note.is_file() and note.read_text(encoding="utf-8", errors="replace").startswith(_MARK)
-    if not folder.is_dir() or (not ours and any(folder.iterdir())):
-        raise UsageError(f"'{printable(folder)}' holds something else already; give a new or empty folder")
+    if not note.is_file() or note.read_text(encoding="utf-8", errors="replace") != _README:
+        return set()
+    pictures = (path for product in PRODUCTS for path in (folder / product).rglob("*.png"))
+    return {note.name, *(path.relative_to(folder).as_posix() for path in pictures)}
 
 
-def _save(path: Path, picture: NDArray[np.uint8]) -> None:
-    with atomic(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", compress_level=1)
+def _save(picture: NDArray[np.uint8], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, compress_level=1)
+    return path

@@ -18,7 +18,7 @@ from PIL import Image
 from labelled_set import write_labelled_set
 from zeroflaw import load
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
-from zeroflaw.detectors.anomalyclip.features import compute, digest, training_records
+from zeroflaw.detectors.anomalyclip.learning import compute, digest, training_records
 from zeroflaw.detectors.anomalyclip.scorer import LocalScorer
 from zeroflaw.errors import DetectorError, UsageError, WordsError
 from zeroflaw.images import read_image
@@ -190,7 +190,7 @@ class TestResume:
         new(epochs=1).fit(auxiliary=auxiliary, checkpoint=path)
         seen: list[str] = []
         for detector, data in ((new(epochs=1, seed=1), auxiliary), (new(epochs=1), other)):
-            with pytest.raises(UsageError, match=r"other values of (parameters|data)"):
+            with pytest.raises(UsageError, match=r"other values of (seed|data);"):
                 detector.fit(auxiliary=data, checkpoint=path, progress=lambda stage, *_: seen.append(stage))
         assert seen == []
         with pytest.raises(UsageError, match=r"gone\.png of the auxiliary data set cannot be read"):

@@ -15,7 +15,7 @@ from zeroflaw import RWDA, UsageError, WordsError, load, load_backbone
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.presets import parse_settings
 from zeroflaw.detectors.shift_words import ShiftWords
-from zeroflaw.detectors.shift_words.measures import least_mean_cosine, measure, nearest_words
+from zeroflaw.detectors.shift_words.words import least_mean_cosine, measure, nearest_words
 from zeroflaw.detectors.shift_words.words import (
     Pairs,
     ShiftLoss,
@@ -296,7 +296,7 @@ def test_the_lower_bound_of_the_mean_cosine_is_reached_by_repeated_axes() -> Non
 def test_the_nearest_vocabulary_words_of_vocabulary_vectors_are_themselves(tiny: Backbone) -> None:
     ids, _ = tiny.tokenizer.encode(["bright image"])
     vectors = 3 * tiny.model.text.token_embedding.weight[ids[:, 1:3]]
-    ((first, second),) = nearest_words(tiny.model.text, tiny.tokenizer, tiny.tokenizer.vocabulary, vectors)
+    ((first, second),) = nearest_words(tiny.model.text, tiny.tokenizer, vectors)
     assert (first, second) == (("bright", 1.0), ("image", 1.0))
 
 

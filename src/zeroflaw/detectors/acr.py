@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -26,15 +27,15 @@ from zeroflaw.detectors import acr_training as live
 from zeroflaw.detectors.base import BackboneDetector, Fitted
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.inputs import FitInputs
-from zeroflaw.detectors.training import Learning, stage
+from zeroflaw.detectors.inputs import FitInputs, Step
+from zeroflaw.detectors.training import Learning
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Record, Seed, parameters
-from zeroflaw.records import Category, Dataset
+from zeroflaw.records import Category
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.heads import Arrays
 from zeroflaw.runtime.scorer import Judgement, Scorer, Size
-from zeroflaw.runtime.stream import Progress, batches, read_ahead
+from zeroflaw.runtime.stream import batches, read_ahead
 from zeroflaw.towers.backbone import Backbone
 
 USUAL = 0.95  # share of the patches of a batch that lie below one half in maps
@@ -141,7 +142,7 @@ class ACRScorer(Scorer):
 
 
 @parameters
-class ACR(BackboneDetector):
+class ACR(BackboneDetector[ACRScorer]):
     """Distance from a centre after normalisation by the batch, place by place. It needs torch at prediction.
 
     Scores are those of one batch: all images of one ``predict`` must show one product in one pose, most of
@@ -191,22 +192,12 @@ class ACR(BackboneDetector):
 
     @override
     def _check_inputs(self, inputs: FitInputs) -> None:
-        assert inputs.auxiliary is not None
         few = [f"{c.name} ({len(c.train)})" for c in inputs.auxiliary if len(c.train) < FEWEST]
         if few:
             raise UsageError(
                 "acr learns from the good training images of every product of the auxiliary set, at least "
                 f"{FEWEST} each, but there are too few of {', '.join(few[:5])}; add images, or leave these "
                 "products out"
-            )
-
-    @override
-    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
-        assert isinstance(scorer, ACRScorer)
-        if scorer.choices != self._choices(backbone):
-            raise DetectorError(
-                f"'scorer' in config.json does not fit the parameters and '{self.backbone}'; save the "
-                "detector again"
             )
 
     def _choices(self, backbone: Backbone) -> ACRSpec:
@@ -221,40 +212,34 @@ class ACR(BackboneDetector):
         )
 
     @override
-    def _fit(
-        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
-        assert inputs.auxiliary is not None
-        choices = self._choices(backbone)
-        features = self._features(backbone, choices.block, inputs.auxiliary, progress)
-        return Fitted(ACRScorer(self._train(features, choices.widths, progress), choices))
+    def _fits(self, scorer: ACRScorer, backbone: Backbone) -> bool:
+        return scorer.choices == self._choices(backbone)
 
-    def _features(
-        self, backbone: Backbone, block: int, auxiliary: Dataset, progress: Progress | None
-    ) -> list[Tensor]:
-        """Return the features (images, positions, C) of the good images of each product."""
+    @override
+    def _fit(self, backbone: Backbone, inputs: FitInputs) -> Fitted[ACRScorer]:
+        choices, step = self._choices(backbone), inputs.stage("embedding")
         generator = torch.Generator().manual_seed(self.seed)
-        chosen = [self._choose(category, generator) for category in auxiliary]
+        chosen = [self._choose(category, generator) for category in inputs.auxiliary]
         total, done, features = sum(map(len, chosen)), 0, []
         for paths in chosen:
             parts = []
             for batch in batches(read_ahead(paths, None), _TOGETHER):
-                found = backbone.embed_images([pixels for _, pixels in batch], layers=(block,))
-                parts.append(torch.from_numpy(found.layers[block]))
+                found = backbone.embed_images([pixels for _, pixels in batch], layers=(choices.block,))
+                parts.append(torch.from_numpy(found.layers[choices.block]))
                 done += len(batch)
-                if progress is not None:
-                    progress("embedding", done, total)
+                if step is not None:
+                    step(done, total)
             features.append(torch.cat(parts))
-        return features
+        return Fitted(ACRScorer(self._train(features, choices.widths, inputs.stage("training")), choices))
 
     def _choose(self, category: Category, generator: torch.Generator) -> list[Path]:
         order = torch.randperm(len(category.train), generator=generator)[: self.max_images]
         return [category.train[number].image for number in sorted(order.tolist())]
 
     def _train(
-        self, features: list[Tensor], widths: Sequence[int], progress: Progress | None
+        self, features: list[Tensor], widths: Sequence[int], progress: Step | None = None
     ) -> live.LiveNetwork:
-        """Train a network on the features of several products, which are scaled where they are."""
+        """Train a network on features (images, positions, C) of several products, scaled where they are."""
         generator = torch.Generator().manual_seed(self.seed)
         network = live.LiveNetwork(widths)
         network.draw(generator, self.last_gain)
@@ -262,18 +247,14 @@ class ACR(BackboneDetector):
             network.mean, network.scale = live.channel_scale(features)
         for part in features:
             part.sub_(network.mean).div_(network.scale)
-        learning = Learning(
-            dict(network.named_parameters()),
-            lambda moving: torch.optim.Adam(moving, lr=self.learning_rate),
-            generator,
-            seed=self.seed,
-        )
+        adam = partial(torch.optim.Adam, lr=self.learning_rate)
+        learning = Learning(dict(network.named_parameters()), adam, generator, seed=self.seed)
 
         def one_step() -> None:
             rows = torch.stack(list(live.draw_tasks(features, self.tasks, self.shots, generator)))
             learning.step(live.loss_terms(network(live.with_noise(rows, self.noise, generator))))
 
-        learning.run(self.iterations, one_step, progress=stage(progress, "training"))
+        learning.run(self.iterations, one_step, progress=progress)
         return network.requires_grad_(False)
 
     @override

@@ -1,6 +1,6 @@
 """Detectors that look at images through a frozen network: fitting, prediction, saving, the model card.
 
-A subclass is parameters and `fit`: what it learns is a `Scorer`, which judges features of images, is saved
+A subclass is parameters and `_fit`: what it learns is a `Scorer`, which judges features of images, is saved
 and loaded, and knows nothing of how it came about.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.inputs import FitInputs, digest
+from zeroflaw.detectors.training import Checkpoint
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.images import read_image
 from zeroflaw.parameters import Seed, parameters
@@ -32,10 +33,10 @@ from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_ahead
 from zeroflaw.runtime.tiles import Tiles
 from zeroflaw.towers.backbone import Backbone, DeviceName, DtypeName
-from zeroflaw.towers.patches import patch_features
+from zeroflaw.towers.patches import compared, compared_blocks, patch_features
 from zeroflaw.towers.weights import load_backbone
 
-Learned = Mapping[str, npt.NDArray[np.generic]]
+S = TypeVar("S", bound=Scorer)
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
 
 
@@ -46,7 +47,7 @@ def shared_backbone(name: str, device: DeviceName, dtype: DtypeName) -> Backbone
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Fitted(Generic[S]):
     """What a fit comes to.
 
     Attributes:
@@ -56,15 +57,15 @@ class Fitted:
         calibration: threshold and p-values, where the fit gives them.
     """
 
-    scorer: Scorer
+    scorer: S
     words: Mapping[str, Any] = field(default_factory=dict)
-    learned: Learned = field(default_factory=dict)
+    learned: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     calibration: Calibration | None = None
 
 
 @parameters
-class BackboneDetector(Detector):
-    """Base of detectors with a frozen network.
+class BackboneDetector(Detector, Generic[S]):
+    """Base of detectors with a frozen network, whose scorer is an ``S``.
 
     Attributes:
         backbone: "mini", "architecture/tag" or "local-dir:PATH".
@@ -83,16 +84,14 @@ class BackboneDetector(Detector):
     def __post_init__(self) -> None:
         """Nothing is learned yet; subclasses check here what concerns several parameters."""
         self.backbone_: Any = None
-        self.fitted_: Fitted | None = None
+        self.fitted_: Fitted[S] | None = None
         self.seen_ = Seen()
         self.card_ = ""
         self.calibration_: Calibration | None = None
         self.notes_: list[str] = []
 
     @abstractmethod
-    def _fit(
-        self, backbone: Any, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
+    def _fit(self, backbone: Any, inputs: FitInputs) -> Fitted[S]:
         """Learn, and return what was learned."""
 
     @abstractmethod
@@ -107,19 +106,15 @@ class BackboneDetector(Detector):
         """Return the network: anything with ``sha256``, ``fingerprint``, ``licence`` and ``revision``."""
         return shared_backbone(self.backbone, self.device, self.dtype)
 
-    def _check_backbone(self, backbone: Any) -> None:
-        """Refuse a network that this detector cannot work with, before anything is fitted or loaded.
-
-        Raises:
-            UsageError: with what would work.
-        """
-
     def _check_inputs(self, inputs: FitInputs) -> None:
-        """Refuse inputs of `fit` that cannot do, before any work; that the right ones are there is known.
+        """Raise a UsageError where inputs of `fit` cannot do, before any work."""
 
-        Raises:
-            UsageError: with what would do.
-        """
+    def _check_backbone(self, backbone: Any) -> None:
+        """Raise a UsageError where a network cannot do, before anything is fitted or loaded."""
+
+    def _fits(self, scorer: S, backbone: Any) -> bool:
+        """Whether a saved scorer is one of these parameters and this network."""
+        return True
 
     @property
     @override
@@ -127,7 +122,7 @@ class BackboneDetector(Detector):
         return self.fitted_ is not None
 
     @property
-    def scorer_(self) -> Scorer:
+    def scorer_(self) -> S:
         """What was learned.
 
         Raises:
@@ -162,24 +157,32 @@ class BackboneDetector(Detector):
         checkpoint: str | Path | None = None,
         progress: Progress | None = None,
     ) -> Self:
-        """Learn what prediction needs; see `Detector.fit`.
-
-        Raises:
-            UsageError: what is needed was not given, or cannot do.
-            WeightsError: the backbone cannot be had.
-            ImageError: a reference image cannot be read.
-        """
-        inputs = FitInputs.from_arguments(self.name, self.needs, reference, auxiliary)
+        inputs = FitInputs.from_arguments(
+            self.name, self.needs, reference, auxiliary, checkpoint=checkpoint, progress=progress
+        )
         if checkpoint is not None and not self.resumable:
             raise UsageError(f"{self.name} is fitted in one go and keeps no checkpoint; leave it out")
         self._check_inputs(inputs)
         backbone = self._load_backbone()
         self._check_backbone(backbone)
-        fitted = self._fit(backbone, inputs, None if checkpoint is None else Path(checkpoint), progress)
-        self.become(backbone, fitted, inputs.seen())
+        self.become(backbone, self._fit(backbone, inputs), inputs.seen())
         return self
 
-    def become(self, backbone: Any, fitted: Fitted, seen: Seen) -> None:
+    def _checkpoint(
+        self, inputs: FitInputs, backbone: Backbone, *, without: Iterable[str] = (), **more: str
+    ) -> Checkpoint | None:
+        """Return where the state of a fit is kept, if anywhere.
+
+        It belongs to all parameters but those ``without`` which the same is learned, to the backbone by its
+        content, not by its name, and to what is named in ``more``.
+        """
+        if inputs.checkpoint is None:
+            return None
+        chosen = {name: value for name, value in self.get_params().items() if name not in set(without)}
+        network = {"detector": self.name, "device": backbone.device.type, "backbone": backbone.fingerprint}
+        return Checkpoint(inputs.checkpoint, {**chosen, **network, **more})
+
+    def become(self, backbone: Any, fitted: Fitted[S], seen: Seen) -> None:
         """Take what was learned, and write the model card."""
         self.backbone_, self.fitted_, self.seen_ = backbone, fitted, seen
         self.calibration_ = fitted.calibration
@@ -245,14 +248,12 @@ class BackboneDetector(Detector):
         self.calibration_ = None
         sides = list(good), list(flawed)
         self._refuse_seen(sides[0])
-        found: list[list[Prediction]] = []
-        for photos in sides:
-            judged = []
+        found: list[list[Prediction]] = [[], []]
+        for photos, judged in zip(sides, found, strict=True):
             for prediction in self.predict(photos, maps=True) if photos else ():
                 judged.append(prediction)
                 if progress is not None:
                     progress("calibration", len(judged), len(photos))
-            found.append(judged)
         logits = [[prediction.logit for prediction in side] for side in found]
         peaks = [peak(prediction) for prediction in found[0]]
         self.calibration_ = calibration_of(
@@ -298,12 +299,6 @@ class BackboneDetector(Detector):
 
     @override
     def save(self, folder: str | Path) -> None:
-        """Write the fitted detector as a folder; see `zeroflaw.load`.
-
-        Raises:
-            NotFittedError: `fit` was not called.
-            DetectorError: the folder cannot be written or holds something else.
-        """
         scorer, backbone = self.scorer_, self.backbone_
         assert self.fitted_ is not None
         identity = Identity(
@@ -331,7 +326,7 @@ class BackboneDetector(Detector):
         """Rebuild a detector from its folder's content; ``overrides`` may change backbone, device and dtype.
 
         Raises:
-            DetectorError: parameters, arrays and backbone do not fit together.
+            DetectorError: parameters, scorer and backbone do not fit together.
         """
         try:
             detector = cls(**{**saved.parameters, **overrides})
@@ -342,27 +337,24 @@ class BackboneDetector(Detector):
             raise DetectorError(
                 f"the saved parameters of detector '{saved.detector}' are wrong: {error}"
             ) from error
-        kind, spec = saved.scorer.get("kind"), {k: v for k, v in saved.scorer.items() if k != "kind"}
-        if kind != cls.scorer_class.kind:
+        spec = dict(saved.scorer)
+        if (kind := spec.pop("kind", None)) != cls.scorer_class.kind:
             raise DetectorError(
                 f"'{saved.detector}' has a scorer of kind '{cls.scorer_class.kind}', but config.json says "
                 f"{kind!r}; save the detector again"
             )
         extra = {n.removeprefix(_EXTRA): v for n, v in saved.arrays.items() if n.startswith(_EXTRA)}
         mine = {name: value for name, value in saved.arrays.items() if not name.startswith(_EXTRA)}
-        scorer = cls.scorer_class.read(spec, mine)
-        detector._check_scorer(scorer, backbone)
+        scorer: Any = cls.scorer_class.read(spec, mine)
+        if not detector._fits(scorer, backbone):
+            raise DetectorError(
+                f"the saved scorer does not fit the parameters and '{detector.backbone}'; save the detector "
+                "again"
+            )
         detector.backbone_, detector.seen_, detector.card_ = backbone, saved.seen, saved.card
         detector.fitted_ = Fitted(scorer, saved.words, extra, saved.calibration)
         detector.calibration_ = saved.calibration
         return detector
-
-    def _check_scorer(self, scorer: Scorer, backbone: Any) -> None:
-        """Refuse a saved scorer that does not fit the backbone.
-
-        Raises:
-            DetectorError: with what differs.
-        """
 
 
 def check_identity(wanted: Identity, name: str, backbone: Any) -> None:
@@ -384,23 +376,30 @@ def check_identity(wanted: Identity, name: str, backbone: Any) -> None:
 
 
 def embed(backbone: Backbone, images: Sequence[Array], request: FeatureRequest) -> ImageFeatures:
-    """Embed pictures, or all their tiles one after the other, as ``request`` says."""
-    if request.patch_sizes:
-        found = embed(backbone, images, replace(request, patch_sizes=()))
-        found.patch_features = {size: patch_features(backbone, images, size) for size in request.patch_sizes}
-        return found
+    """Embed pictures, or all their tiles one after the other, as ``request`` says.
+
+    Patch features at the backbone's own size come from the same pass.
+    """
     pieces = list(images)
     if request.tile:
         pieces = [tile for image in images for tile in Tiles.of(sized(image), tile=True).cut(image)]
+    shared = backbone.preprocess.image_size if not request.tile else 0
+    blocks = compared_blocks(backbone) if shared in request.patch_sizes else ()
+    layers = {*request.layers, *blocks}
     # No more at a time than the caller found good for his memory.
-    return ImageFeatures.join(
+    found = ImageFeatures.join(
         [
-            backbone.embed_images(
-                part, windows=request.windows, patches=request.patches, layers=request.layers
-            )
+            backbone.embed_images(part, windows=request.windows, patches=request.patches, layers=layers)
             for part in batches(pieces, len(images))
         ]
     )
+    kept = found.layers
+    found.layers = {block: kept[block] for block in request.layers}
+    found.patch_features = {
+        size: compared(backbone, kept) if size == shared else patch_features(backbone, images, size)
+        for size in request.patch_sizes
+    }
+    return found
 
 
 def sized(image: Array) -> Size:

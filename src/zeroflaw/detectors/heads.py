@@ -6,22 +6,24 @@ Everything here is torch and runs once, at fit time; what comes out is a head of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from zeroflaw.detectors.training import Learning, Step, epoch
-from zeroflaw.runtime.heads import FNNHead, Layer, LinearHead, rounded
+from zeroflaw.detectors.inputs import Step
+from zeroflaw.detectors.training import Learning, epoch
+from zeroflaw.parameters import Rate, parameters
+from zeroflaw.runtime.heads import FNNHead, Head, Layer, LinearHead, rounded
 from zeroflaw.runtime.scores import Doubles
 
 HeadName = Literal["fnn", "mean-difference", "logistic", "lda"]
-Normalization = Literal["none", "layer", "batch"]
+Share = Annotated[float, Field(ge=0, le=0.99)]
 MEAN_LOGIT = 5.0
 
 
@@ -81,24 +83,38 @@ def logistic_regression(
     return linear(w[:-1], w[-1])
 
 
-@dataclass(frozen=True)
+@parameters
 class FNNTraining:
-    """How the network is trained; see the parameters of `zeroflaw.detectors.text_head.TextTrained`."""
+    """How the network is trained, as parameters of `zeroflaw.detectors.text_head.TextTrained`.
 
-    hidden: Sequence[int]
-    normalization: Normalization
-    dropout: float
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    noise: float
-    label_smoothing: float
-    seed: int
+    Attributes:
+        hidden: widths between the FNN's layers; three make the paper's four layers.
+        normalization: none, layer or batch, between the FNN's layers.
+        dropout: share of hidden units dropped while training.
+        epochs, batch_size, learning_rate: of Adam; not in the paper.
+        weight_decay: of Adam; not in the paper. Text is so easy to tell apart that without it the logits of
+            images, which lie off the text's manifold, all run to one side.
+        noise: Gaussian noise on text embeddings while training.
+        label_smoothing: moves the training targets towards one half.
+    """
+
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(max_length=16)] = (
+        512,
+        256,
+        128,
+    )
+    normalization: Literal["none", "layer", "batch"] = "none"
+    dropout: Share = 0.0
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 256
+    learning_rate: Rate = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 1e-3
+    noise: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    label_smoothing: Share = 0.0
 
 
 def train_fnn(
-    normal: Tensor, anomalous: Tensor, how: FNNTraining, *, progress: Step | None = None
+    normal: Tensor, anomalous: Tensor, how: FNNTraining, seed: int, *, progress: Step | None = None
 ) -> FNNHead:
     """Train a network on pairs of text embeddings, each (N, E), with binary cross entropy and Adam; see RWDA,
     section 3.
@@ -108,18 +124,13 @@ def train_fnn(
     Raises:
         UsageError: the loss is not finite; the message names the step, the rate and the seed.
     """
-    generator = torch.Generator().manual_seed(how.seed)
-    network = _network(normal.shape[1], how)
-    _initialise(network, generator)
+    generator = torch.Generator().manual_seed(seed)
+    network = _network(normal.shape[1], how, generator)
     x = torch.cat([normal, anomalous])
     y = torch.cat([torch.zeros(len(normal)), torch.ones(len(anomalous))])
     y = y * (1 - how.label_smoothing) + how.label_smoothing / 2
-    learning = Learning(
-        dict(network.named_parameters()),
-        lambda moving: torch.optim.Adam(moving, lr=how.learning_rate, weight_decay=how.weight_decay),
-        generator,
-        seed=how.seed,
-    )
+    adam = partial(torch.optim.Adam, lr=how.learning_rate, weight_decay=how.weight_decay)
+    learning = Learning(dict(network.named_parameters()), adam, generator, seed=seed)
 
     def one_epoch() -> None:
         # Batch normalisation has no variance over one row.
@@ -132,13 +143,14 @@ def train_fnn(
 
     # Dropout draws from the global generator; it is put back afterwards so that a fit leaves no trace.
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(how.seed)
+        torch.default_generator.manual_seed(seed)
         network.train()
         learning.run(how.epochs, one_epoch, progress=progress)
     return _head(network.eval())
 
 
-def _network(width: int, how: FNNTraining) -> nn.Sequential:
+def _network(width: int, how: FNNTraining, generator: torch.Generator) -> nn.Sequential:
+    """Return a network with PyTorch's default initialisation, drawn from a local generator."""
     sizes = [width, *how.hidden]
     layers: list[nn.Module] = []
     with torch.device("meta"):  # nothing is drawn from the global generator
@@ -146,18 +158,15 @@ def _network(width: int, how: FNNTraining) -> nn.Sequential:
             norm = {"none": nn.Identity, "layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[how.normalization]
             layers += [nn.Linear(before, after), norm(after), nn.ReLU(), nn.Dropout(how.dropout)]
         layers.append(nn.Linear(sizes[-1], 1))
-    return nn.Sequential(*layers).to_empty(device="cpu")
-
-
-def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """PyTorch's default initialisation, drawn from a local generator."""
-    for module in network.modules():
+    network = nn.Sequential(*layers).to_empty(device="cpu")
+    for module in network:
         if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
             bound = 1 / math.sqrt(module.in_features)
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    return network
 
 
 @torch.no_grad()
@@ -182,3 +191,13 @@ def _head(network: nn.Sequential) -> FNNHead:
 
 def _doubles(tensor: Tensor) -> Doubles:
     return tensor.detach().double().numpy()
+
+
+def cooled(head: Head, temperature: float) -> Head:
+    """Divide the logits by the temperature, in the last layer: what is saved needs no extra step."""
+    if temperature == 1:
+        return head
+    if isinstance(head, LinearHead):
+        return LinearHead(rounded(head.weight / temperature), rounded(head.bias / temperature))
+    *inner, last = head.layers
+    return FNNHead([*inner, Layer(rounded(last.weight / temperature), rounded(last.bias / temperature))])

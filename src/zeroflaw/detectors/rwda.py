@@ -9,7 +9,6 @@ which.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -17,11 +16,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Needs
+from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.text_head import TextTrained
-from zeroflaw.detectors.training import stage
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import parameters
-from zeroflaw.runtime.stream import Progress
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import Kind, Position, RandomWords, training_prompts
 
@@ -72,7 +70,7 @@ class RWDA(TextTrained):
 
     @override
     def _training_texts(
-        self, backbone: Backbone, checkpoint: Path | None, progress: Progress | None
+        self, backbone: Backbone, inputs: FitInputs
     ) -> tuple[Tensor, Tensor, dict[str, Any], Mapping[str, Tensor]]:
         words = self.random_words_.draw(self.n_pairs, self.seed, pieces=backbone.tokenizer)
         prompts = training_prompts(
@@ -84,8 +82,8 @@ class RWDA(TextTrained):
             articles=self.articles,
             trailing_object=self.trailing_object,
         )
-        embed = stage(progress, "text embeddings")
-        normal, anomalous = backbone.embed_texts(prompts[0] + prompts[1], progress=embed).split(self.n_pairs)
+        found = backbone.embed_texts(prompts[0] + prompts[1], progress=inputs.stage("text embeddings"))
+        normal, anomalous = found.split(self.n_pairs)
         used = {
             "random_words": self.random_words_.describe(),
             "pairs": words,

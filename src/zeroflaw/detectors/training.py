@@ -13,16 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from zeroflaw.detectors.inputs import Step
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.files import write_bytes
-from zeroflaw.runtime.stream import Progress
-
-Step = Callable[[int, int], None]  # steps done, steps in all
-
-
-def stage(progress: Progress | None, name: str) -> Step | None:
-    """Return a progress callback for one stage of a fit, or None where nobody listens."""
-    return None if progress is None else lambda done, total: progress(name, done, total)
 
 
 class Learning:
@@ -185,9 +178,10 @@ class Checkpoint:
                 "start again"
             )
         if said[_KEY] != self._identity:
-            others = _difference(said[_KEY], self._identity)
+            old, new = json.loads(said[_KEY]), json.loads(self._identity)
+            others = ", ".join(sorted(name for name in {**old, **new} if old.get(name) != new.get(name)))
             raise UsageError(
-                f"the checkpoint {self.path} belongs to a fit with {others}; "
+                f"the checkpoint {self.path} belongs to a fit with other values of {others}; "
                 "delete it to start again, or go on with what it was made with"
             )
         return tensors
@@ -211,9 +205,3 @@ class Checkpoint:
 
 def _digest(identity: str, tensors: Mapping[str, Tensor]) -> str:
     return hashlib.sha256(identity.encode() + save(dict(tensors))).hexdigest()
-
-
-def _difference(theirs: str, ours: str) -> str:
-    old, new = json.loads(theirs), json.loads(ours)
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return "other values of " + ", ".join(sorted(names))

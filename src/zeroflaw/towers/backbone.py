@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
@@ -172,7 +172,7 @@ class Backbone(Loaded):
         *,
         windows: Sequence[tuple[int, int]] = (),
         patches: bool = False,
-        layers: Sequence[int] = (),
+        layers: Collection[int] = (),
     ) -> ImageFeatures:
         """Embed RGB images, uint8 (H, W, 3) of any sizes, in one batch.
 
@@ -180,7 +180,7 @@ class Backbone(Loaded):
             images: the batch; its memory is the caller's choice.
             windows: (size, stride) of each set of token windows to embed as well.
             patches: embed the patch tokens as well.
-            layers: blocks, counted from 1, whose patch tokens to keep.
+            layers: blocks, counted from 1, whose patch tokens to keep; 0 for a stem's own features.
 
         Returns:
             Features as float32 arrays; see `ImageFeatures`.
@@ -188,9 +188,11 @@ class Backbone(Loaded):
         Raises:
             UsageError: an image, window or block does not exist or does not fit.
         """
-        depth = self.model.config.vision.layers
-        if any(not 1 <= block <= depth for block in layers):
-            raise UsageError(f"the blocks of {self.name} are counted from 1 to {depth}, got {list(layers)}")
+        vision = self.model.config.vision
+        if any(not (vision.stem is None) <= block <= vision.layers for block in layers):
+            raise UsageError(
+                f"the blocks of {self.name} are counted from 1 to {vision.layers}, got {sorted(layers)}"
+            )
         sets = [make_windows(self.grid, size, stride) for size, stride in windows]
         pixels = self.pixels(images)
         with exact():

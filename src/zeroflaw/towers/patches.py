@@ -7,7 +7,7 @@ products kept for deciding (docs/memory.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -46,11 +46,33 @@ def feature_width(backbone: Backbone) -> int:
     if isinstance(vision.patch_embedding, Stem):
         sizes = vision.patch_embedding.config.sizes
         return sum(size for weight, size in zip(WEIGHTS, sizes, strict=True) if weight)
-    return len(_blocks(vision.config.layers)) * vision.config.width
+    return len(compared_blocks(backbone)) * vision.config.width
 
 
-def _blocks(depth: int) -> list[int]:
-    return sorted({max(1, depth // 2), max(1, round(0.75 * depth))})
+def compared_blocks(backbone: Backbone) -> tuple[int, ...]:
+    """Return the blocks, counted from 1, whose patch tokens make the features; 0 is a stem's own features."""
+    vision = backbone.model.vision
+    if isinstance(vision.patch_embedding, Stem):
+        return (0,)
+    depth = vision.config.layers
+    return tuple(sorted({max(1, depth // 2), max(1, round(0.75 * depth))}))
+
+
+def compared(backbone: Backbone, layers: Mapping[int, Floats]) -> Floats:
+    """Return features of all patches, float32 (B, P, C) of length one.
+
+    Args:
+        backbone: whose image tower looked.
+        layers: patch tokens (B, P, K) of the `compared_blocks`.
+    """
+    kept = [torch.from_numpy(layers[block]) for block in compared_blocks(backbone)]
+    parts, weights = kept, [1.0] * len(kept)
+    stem = backbone.model.vision.patch_embedding
+    if isinstance(stem, Stem):
+        parts, weights = list(kept[0].split(list(stem.config.sizes), -1)), list(WEIGHTS)
+    groups = [w * F.normalize(part, dim=-1) for w, part in zip(weights, parts, strict=True) if w]
+    joined: Tensor = F.normalize(torch.cat(groups, -1), dim=-1)
+    return joined.numpy()
 
 
 def patch_features(backbone: Backbone, images: Sequence[Pixels], size: int) -> Floats:
@@ -62,17 +84,10 @@ def patch_features(backbone: Backbone, images: Sequence[Pixels], size: int) -> F
         size: in pixels, a multiple of the patch size.
     """
     sized = backbone.with_image_size(size)
-    vision = sized.model.vision
-    pixels = sized.pixels(images)
+    vision, pixels = sized.model.vision, sized.pixels(images)
     with exact():
         if isinstance(vision.patch_embedding, Stem):
-            stem = vision.patch_embedding
-            maps = stem.features(pixels).flatten(2).transpose(1, 2).float()  # (B, P, K)
-            groups = zip(WEIGHTS, maps.split(list(stem.config.sizes), -1), strict=True)
-            parts = [weight * F.normalize(part, dim=-1) for weight, part in groups if weight]
+            kept = {0: vision.patch_embedding.features(pixels).flatten(2).transpose(1, 2)}
         else:
-            blocks = _blocks(vision.config.layers)
-            kept = vision(pixels, layers=blocks).layers
-            parts = [F.normalize(kept[block].float(), dim=-1) for block in blocks]
-    joined: Tensor = F.normalize(torch.cat(parts, -1), dim=-1)
-    return joined.cpu().numpy()
+            kept = vision(pixels, layers=compared_blocks(backbone)).layers
+    return compared(backbone, {block: part.float().cpu().numpy() for block, part in kept.items()})

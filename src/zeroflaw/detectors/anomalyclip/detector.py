@@ -9,28 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 from typing_extensions import override
 
-from zeroflaw.detectors.anomalyclip.features import compute, digest, training_records
-from zeroflaw.detectors.anomalyclip.losses import Losses
-from zeroflaw.detectors.anomalyclip.prompts import Prompts, embed_prompts
+from zeroflaw.detectors.anomalyclip.learning import Losses, compute, digest, training_records
 from zeroflaw.detectors.anomalyclip.scorer import LocalScorer, LocalSpec, MapGrid, Sigma
 from zeroflaw.detectors.base import BackboneDetector, Fitted
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.heads import linear
 from zeroflaw.detectors.inputs import FitInputs
-from zeroflaw.detectors.learned import random_vectors
-from zeroflaw.detectors.training import Checkpoint, Learning, epoch
-from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.detectors.learned import embed_pieces, random_vectors
+from zeroflaw.detectors.training import Learning, epoch
+from zeroflaw.errors import UsageError
 from zeroflaw.parameters import Rate, parameters
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.scorer import Scorer
-from zeroflaw.runtime.stream import Array, Progress
+from zeroflaw.runtime.stream import Array
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.towers.local import LocalPath
 from zeroflaw.towers.model import Interpolation
@@ -41,9 +39,13 @@ SHARE = 19 / 24  # of the image tower's blocks have the local path in the publis
 Blocks = Annotated[int, Field(ge=0, le=1024)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
+# Learned tokens by name: "normal" and "anomalous" (M, C), before the words of the two prompts; and "deep.2",
+# "deep.3", ... (N, C), which both prompts get before the text block of that number, counted from 1.
+Prompts = Mapping[str, Tensor]
+
 
 @parameters
-class AnomalyCLIP(Losses, BackboneDetector):
+class AnomalyCLIP(Losses, BackboneDetector[LocalScorer]):
     """Softmax between two learned prompts. Prediction needs torch too: the local path runs on the backbone.
 
     Defaults are those of the published code, on a ViT-L/14 at 518 pixels; those that depend on the backbone
@@ -137,6 +139,16 @@ class AnomalyCLIP(Losses, BackboneDetector):
         patch, layers = backbone.model.config.vision.patch_size, self.path(backbone).layers
         return LocalSpec(layers=layers, patch_size=patch, sigma=self.sigma, map_grid=self.map_grid)
 
+    def _embed_prompts(self, backbone: Backbone, prompts: Prompts) -> Tensor:
+        """Embed the normal and the anomalous prompt: (2, E), with gradients.
+
+        Raises:
+            WordsError: a prompt is longer than the text tower's context.
+        """
+        pair = torch.stack([prompts["normal"], prompts["anomalous"]])
+        deep = [prompts[f"deep.{block}"] for block in range(2, len(prompts))]
+        return embed_pieces(backbone.model.text, backbone.tokenizer, [pair, self._words], deep)
+
     @property
     def _words(self) -> tuple[str, str]:
         return self.normal_words, self.anomalous_words
@@ -147,57 +159,48 @@ class AnomalyCLIP(Losses, BackboneDetector):
         self.path(backbone).check(backbone.name, backbone.model.config.vision.layers)
 
     @override
-    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
-        assert isinstance(scorer, LocalScorer)
-        if scorer.head.width != backbone.embed_dim or scorer.choices != self._choices(backbone):
-            raise DetectorError(
-                f"the saved scorer does not fit the parameters and '{self.backbone}'; save the detector again"
-            )
+    def _fits(self, scorer: LocalScorer, backbone: Backbone) -> bool:
+        return scorer.head.width == backbone.embed_dim and scorer.choices == self._choices(backbone)
 
     @override
     def _check_inputs(self, inputs: FitInputs) -> None:
-        assert inputs.auxiliary is not None
         training_records(inputs.auxiliary, masks=self.learns_maps)
 
     @override
-    def _fit(
-        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
-        assert inputs.auxiliary is not None
+    def _fit(self, backbone: Backbone, inputs: FitInputs) -> Fitted[LocalScorer]:
         generator = torch.Generator().manual_seed(self.seed)
         width, depth = backbone.model.config.text.width, self.depth(backbone)
         pair = random_vectors(2, self.n_ctx, width, generator)
         deep = random_vectors(depth - 1, self.deep_tokens, width, generator)
         drawn = {"normal": pair[0], "anomalous": pair[1], **{f"deep.{n}": t for n, t in enumerate(deep, 2)}}
         prompts = {name: t.to(backbone.device, copy=True).requires_grad_() for name, t in drawn.items()}
-        embed_prompts(backbone, prompts, self._words)  # too long ones are refused before images are read
+        self._embed_prompts(backbone, prompts)  # too long ones are refused before images are read
         maps = self.learns_maps
         records = training_records(inputs.auxiliary, masks=maps)
-        keep = None
-        if checkpoint is not None:
-            identity = {"parameters": self.get_params(), "backbone": backbone.fingerprint}
-            keep = Checkpoint(checkpoint, {**identity, "data": digest(records)})
+        keep = self._checkpoint(inputs, backbone, data=digest(records) if inputs.checkpoint else "")
+        if keep is not None:
             keep.load()  # one of another fit is refused before any work
-        network, path, memory = self.resized(backbone), self.path(backbone), self.feature_memory
-        features = compute(network, path, records, maps=maps, memory=memory, progress=progress)
+        network, path, report = self.resized(backbone), self.path(backbone), inputs.stage("image features")
+        features = compute(network, path, records, maps=maps, memory=self.feature_memory, progress=report)
         adam = partial(torch.optim.Adam, lr=self.learning_rate, betas=(self.beta1, self.beta2))
         learning = Learning(prompts, adam, generator, seed=self.seed)
 
         def one_epoch() -> None:
             for rows in epoch(len(features.labels), self.batch_size, generator):
-                text = embed_prompts(backbone, prompts, self._words)
+                text = self._embed_prompts(backbone, prompts)
                 learning.step(self.loss_terms(text, features.rows(rows, backbone.device)))
 
-        report = None if progress is None else partial(progress, "epochs")
-        learning.run(self.epochs, one_epoch, checkpoint=keep, progress=report)
+        learning.run(self.epochs, one_epoch, checkpoint=keep, progress=inputs.stage("epochs"))
         flawed = int(features.labels.sum())
         counts = {"good": len(records) - flawed, "flawed": flawed}
         return self.judging_by(backbone, prompts, learned_from=counts)
 
-    def judging_by(self, backbone: Backbone, prompts: Prompts, **origin: Mapping[str, Any]) -> Fitted:
+    def judging_by(
+        self, backbone: Backbone, prompts: Prompts, **origin: Mapping[str, Any]
+    ) -> Fitted[LocalScorer]:
         """Return what a fit to these prompts comes to; ``origin`` is for the folder."""
         with torch.inference_mode():
-            normal, anomalous = embed_prompts(backbone, prompts, self._words).double().cpu()
+            normal, anomalous = self._embed_prompts(backbone, prompts).double().cpu()
         scorer = LocalScorer(linear((anomalous - normal) / self.temperature), self._choices(backbone))
         written = {
             side: [" ".join([*(f"[{letter}{i + 1}]" for i in range(self.n_ctx)), words])]

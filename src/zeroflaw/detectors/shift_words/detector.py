@@ -9,7 +9,7 @@ is a parameter here, and docs/shift-words.md says which readings there are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any, ClassVar, get_args
 
 import torch
@@ -18,8 +18,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Needs
+from zeroflaw.detectors.inputs import FitInputs, Step
 from zeroflaw.detectors.learned import random_vectors
-from zeroflaw.detectors.shift_words.measures import embed_pairs, measure, nearest_words, spread
 from zeroflaw.detectors.shift_words.words import (
     Form,
     LossName,
@@ -29,12 +29,14 @@ from zeroflaw.detectors.shift_words.words import (
     ShiftPrompts,
     all_pairs,
     description_vectors,
+    measure,
+    nearest_words,
+    spread,
 )
 from zeroflaw.detectors.text_head import TextTrained
-from zeroflaw.detectors.training import Checkpoint, Learning, stage
+from zeroflaw.detectors.training import Checkpoint, Learning
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import Rate, parameters
-from zeroflaw.runtime.stream import Progress
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import Vocabulary, fill, object_phrase
 from zeroflaw.words.phrases import Descriptions, ObjectNames
@@ -182,18 +184,18 @@ class ShiftWords(TextTrained):
 
     @override
     def _training_texts(
-        self, backbone: Backbone, checkpoint: Path | None, progress: Progress | None
+        self, backbone: Backbone, inputs: FitInputs
     ) -> tuple[Tensor, Tensor, dict[str, Any], Mapping[str, Tensor]]:
         tower, tokenizer = backbone.model.text, backbone.tokenizer
         prompts, pairs = ShiftPrompts(tower, tokenizer, self.prefix, self._sentences()), self._pairs()
         loss = self._loss(prompts)
         generator = torch.Generator().manual_seed(self.seed)
-        diversity, guided = self._start(backbone, generator)
-        kept = None if checkpoint is None else Checkpoint(checkpoint, self._identity(backbone))
-        last = self._learn(loss, pairs, diversity, guided, generator, kept, progress)
-        learned = {"diversity": diversity.detach().cpu(), "distribution": loss.words(guided).detach().cpu()}
-        embed = stage(progress, "text embeddings")
-        normal, anomalous = embed_pairs(prompts, *learned.values(), pairs=pairs, progress=embed)
+        words = self._start(backbone, generator)
+        kept = self._checkpoint(inputs, backbone, without=_NOT_WORDS)
+        last = self._learn(loss, pairs, words, generator, kept, inputs.stage("learned words"))
+        diversity, guided = (tensor.detach() for tensor in words.values())
+        learned = {"diversity": diversity.cpu(), "distribution": loss.words(guided).cpu()}
+        normal, anomalous = prompts.pairs(**learned, pairs=pairs, progress=inputs.stage("text embeddings"))
         guards = {**measure(normal, anomalous, loss.anchors.cpu(), pairs), **spread(prompts, learned)}
         self._refuse_degenerate(guards)
         used: dict[str, Any] = {
@@ -205,22 +207,19 @@ class ShiftWords(TextTrained):
             },
             "losses": {"weights": self.loss_weights, "last": last},
             "guards": guards,
-            "nearest": {
-                name: nearest_words(tower, tokenizer, tokenizer.vocabulary, vectors)
-                for name, vectors in learned.items()
-            },
+            "nearest": {name: nearest_words(tower, tokenizer, vectors) for name, vectors in learned.items()},
         }
         if self.reading != "anchors":
             used["descriptions"] = list(self.descriptions)
         if self.reading == "mixtures":
-            used["mixtures"] = guided.detach().softmax(-1).cpu().tolist()
+            used["mixtures"] = guided.softmax(-1).cpu().tolist()
         return normal, anomalous, used, learned
 
     def _loss(self, prompts: ShiftPrompts) -> ShiftLoss:
         known = None
         if self.reading == "descriptions":
             with torch.no_grad():
-                known = torch.cat([prompts.alone(text) for text in self.descriptions])
+                known = prompts.alone(self.descriptions)
         elif self.reading == "mixtures":
             length = self.distribution_length
             known = description_vectors(prompts.tower, prompts.tokenizer, self.descriptions, length)
@@ -234,63 +233,46 @@ class ShiftWords(TextTrained):
             known,
         )
 
-    def _start(self, backbone: Backbone, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _start(self, backbone: Backbone, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw what learning starts from: diversity words, and distribution words or their mixtures."""
-        width = backbone.model.text.config.width
+        width, count = backbone.model.text.config.width, self.n_distribution
         diversity = random_vectors(self.n_diversity, self.diversity_length, width, generator)
-        guided = (
+        if self.reading == "mixtures":
             # Logits of spread one: with all weights equal the mixtures would be one and the same word.
-            torch.randn(self.n_distribution, len(self.descriptions), generator=generator)
-            if self.reading == "mixtures"
-            else random_vectors(self.n_distribution, self.distribution_length, width, generator)
-        )
-        return diversity.to(backbone.device), guided.to(backbone.device)
+            guided = torch.randn(count, len(self.descriptions), generator=generator)
+        else:
+            guided = random_vectors(count, self.distribution_length, width, generator)
+        return {
+            "diversity": diversity.to(backbone.device).requires_grad_(),
+            "guided": guided.to(backbone.device).requires_grad_(self.guided),
+        }
 
     def _learn(
         self,
         loss: ShiftLoss,
         pairs: Pairs,
-        diversity: Tensor,
-        guided: Tensor,
+        words: Mapping[str, Tensor],
         generator: torch.Generator,
         kept: Checkpoint | None,
-        progress: Progress | None,
+        progress: Step | None,
     ) -> dict[str, float]:
         """Learn words in place; return the loss terms of the last step, if there was one."""
         weights = self.loss_weights
         last = torch.zeros(len(weights), dtype=torch.double)  # kept with what moves
-        moving = {"diversity": diversity.requires_grad_(), "guided": guided.requires_grad_(self.guided)}
-        learning = Learning(
-            {**moving, "last": last},
-            lambda tensors: torch.optim.Adam(tensors, lr=self.word_rate),
-            generator,
-            seed=self.seed,
-            rate="word_rate",
-        )
+        adam = partial(torch.optim.Adam, lr=self.word_rate)
+        learning = Learning({**words, "last": last}, adam, generator, seed=self.seed, rate="word_rate")
 
         def one_step() -> None:
             rows = torch.randperm(len(pairs), generator=generator)[: self.word_batch]
-            compared = torch.arange(len(diversity))
+            compared = torch.arange(self.n_diversity)
             if len(compared) > self.compared:
                 compared = torch.randperm(len(compared), generator=generator)[: self.compared]
-            terms = loss.terms(diversity, guided, pairs.take(rows), compared)
+            terms = loss.terms(**words, batch=pairs.take(rows), compared=compared)
             learning.step({name: weights[name] * term for name, term in terms.items()})
             last.copy_(torch.stack([terms[name].detach() for name in weights]))
 
-        step = stage(progress, "learned words")
-        learning.run(self.steps, one_step, checkpoint=kept, every=self.checkpoint_every, progress=step)
+        learning.run(self.steps, one_step, checkpoint=kept, every=self.checkpoint_every, progress=progress)
         return dict(zip(weights, last.tolist(), strict=True)) if self.steps else {}
-
-    def _identity(self, backbone: Backbone) -> dict[str, Any]:
-        """Everything that the learned words depend on."""
-        params = {name: value for name, value in self.get_params().items() if name not in _NOT_WORDS}
-        return {
-            "detector": self.name,
-            **params,
-            "device": backbone.device.type,
-            "backbone sha256": backbone.sha256,
-            "backbone fingerprint": backbone.fingerprint,
-        }
 
     def _refuse_degenerate(self, guards: Mapping[str, float]) -> None:
         if not guards["order"] >= self.least_order:

@@ -5,6 +5,10 @@ frozen *semantic words* such as "broken metal nut.". The poster names the losses
 ones here are written out in docs/shift-words.md, with what was chosen. Everything here is a pure function of
 a frozen text tower and of the vectors that are learned.
 
+Three degenerate solutions are known beforehand, and measured. Words that are only pushed apart may drown what
+the prompt says; words that are only drawn to the anchors may leave all prompts the same; more words than
+dimensions cannot all be at right angles.
+
 Shapes in comments: K diversity words, J distribution words, M vectors in a word, C width of the text tower,
 E embedding, S sentences, B prompts, D descriptions.
 """
@@ -12,7 +16,7 @@ E embedding, S sentences, B prompts, D descriptions.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zeroflaw.detectors.learned import Encoder, Tower, assemble, embed_pieces, require_room
+from zeroflaw.detectors.inputs import Step
+from zeroflaw.detectors.learned import Piece, embed_pieces, word_vectors
 from zeroflaw.errors import WordsError
+from zeroflaw.towers.model import TextTower
+from zeroflaw.towers.tokenizer import Tokenizer
 
 LossName = Literal["diversity", "semantic", "knowledge", "distribution-diversity"]
 
@@ -30,6 +37,8 @@ Reading = Literal["anchors", "descriptions", "mixtures"]
 
 Form = Literal["features", "vectors"]
 """What is pushed apart: the text features of prompts that hold the words, or the vectors themselves."""
+
+_BATCH = 256  # prompts embedded at a time
 
 
 def diversity_loss(vectors: Tensor) -> Tensor:
@@ -78,7 +87,7 @@ def assign(cosines: Tensor) -> Tensor:
     return found
 
 
-def description_vectors(tower: Tower, tokenizer: Encoder, texts: Sequence[str], length: int) -> Tensor:
+def description_vectors(tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Tensor:
     """Return descriptions as words of ``length`` vectors, (D, M, C); shorter ones are said again and again.
 
     Raises:
@@ -86,16 +95,14 @@ def description_vectors(tower: Tower, tokenizer: Encoder, texts: Sequence[str], 
     """
     rows = []
     for text in texts:
-        ids, ends = tokenizer.encode([text])
-        inner = ids[0, 1 : int(ends[0])]
+        inner = word_vectors(tower, tokenizer, text)
         if not 0 < len(inner) <= length:
             raise WordsError(
                 f"mixtures are made of descriptions of 1 to {length} tokens, the length of a distribution "
                 f"word, but '{text}' has {len(inner)}; shorten it or raise distribution_length"
             )
         rows.append(inner[torch.arange(length) % len(inner)])
-    table = tower.token_embedding.weight
-    return table[torch.stack(rows).to(table.device)].float()
+    return torch.stack(rows).float()
 
 
 @dataclass(frozen=True)
@@ -134,13 +141,13 @@ class ShiftPrompts:
     semantic words such as "metal nut." and "broken metal nut.".
     """
 
-    tower: Tower
-    tokenizer: Encoder
+    tower: TextTower
+    tokenizer: Tokenizer
     prefix: str
     sentences: tuple[str, ...]
 
-    def alone(self, words: Tensor | str) -> Tensor:
-        """Embed learned words (N, M, C), or a text, without semantic words, phi: normalised (N, E)."""
+    def alone(self, words: Piece) -> Tensor:
+        """Embed learned words (N, M, C), or texts, without semantic words, phi: normalised (N, E)."""
         return embed_pieces(self.tower, self.tokenizer, [self.prefix, words])
 
     def joined(self, words: Sequence[Tensor], sentences: Tensor) -> Tensor:
@@ -150,19 +157,32 @@ class ShiftPrompts:
             words: learned words one after the other, each (B, M, C); none for prompts without any.
             sentences: the number of the semantic words of each prompt, (B,).
         """
-        table = self.tower.token_embedding.weight
-        before, _ = assemble(self.tower, self.tokenizer, [self.prefix, *words])
-        ids, ends = self.tokenizer.encode([self.sentences[row] for row in sentences.tolist()])
-        # Sentences come last, so that shorter ones may be padded: nothing looks behind the end token.
-        after = table[ids[:, 1:].to(table.device)]
-        vectors = torch.cat([before[:, :-1].expand(len(after), -1, -1), after], 1)
-        require_room(self.tower, vectors)
-        return self.tower.from_vectors(vectors, (ends + before.shape[1] - 2).to(table.device))
+        said = [self.sentences[row] for row in sentences.tolist()]
+        return embed_pieces(self.tower, self.tokenizer, [self.prefix, *words, said])
 
+    @torch.no_grad()
     def anchors(self) -> Tensor:
         """Embed the prompts without learned words, g: normalised (S, E), without gradients."""
-        with torch.no_grad():
-            return self.joined([], torch.arange(len(self.sentences)))
+        return self.joined([], torch.arange(len(self.sentences)))
+
+    @torch.no_grad()
+    def pairs(
+        self, diversity: Tensor, distribution: Tensor, pairs: Pairs, progress: Step | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Embed all pairs of prompts with diversity words (K, M, C) and distribution words (J, M, C).
+
+        Returns:
+            Normal and anomalous prompts, each normalised float32 (N, E) on the CPU.
+        """
+        sentences, found = torch.cat([pairs.normal, pairs.anomalous]), []
+        for batch in torch.arange(len(sentences)).split(_BATCH):
+            rows = batch % len(pairs)
+            words = [diversity[pairs.diversity[rows]], distribution[pairs.distribution[rows]]]
+            found.append(self.joined(words, sentences[batch]).cpu())
+            if progress is not None:
+                progress(int(batch[-1]) + 1, len(sentences))
+        normal, anomalous = torch.cat(found).split(len(pairs))
+        return normal, anomalous
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,3 +247,89 @@ class ShiftLoss:
 
     def _phi(self, words: Tensor) -> Tensor:
         return words.mean(1) if self.form == "vectors" else self.prompts.alone(words)
+
+
+def least_mean_cosine(count: int, width: int) -> float:
+    """Return a lower bound of the mean of ``|cos|`` over all pairs of ``count`` vectors of length ``width``.
+
+    The mean of ``cos^2`` is at least ``(K - w) / (w (K - 1))`` (Welch, IEEE Trans. Inform. Theory 1974), and
+    ``|cos| >= cos^2``. It is reached where an orthogonal basis is repeated.
+    """
+    return max(0.0, (count - width) / (width * (count - 1))) if count > 1 else 0.0
+
+
+def measure(normal: Tensor, anomalous: Tensor, anchors: Tensor, pairs: Pairs) -> dict[str, float]:
+    """Measure whether learned words led to one of the degenerate solutions.
+
+    Args:
+        normal, anomalous: embeddings of the prompts of ``pairs``, each (N, E).
+        anchors: embeddings of the prompts without learned words, (S, E).
+        pairs: which prompts those are.
+
+    Returns:
+        ``anchor_cosine_mean`` and ``anchor_cosine_min``: of prompts and their anchors; low where the words
+        drown what the prompt says. ``prompt_cosine``: mean over pairs of different prompts with the same
+        sentence; near one where learned words make no difference. ``accuracy``: share of prompts nearer to
+        their own anchor than to the other side's. ``order``: share of pairs whose anomalous prompt lies
+        further towards the anomalous anchor than its normal one.
+    """
+    features, own = torch.cat([normal, anomalous]), torch.cat([pairs.normal, pairs.anomalous])
+    other = torch.cat([pairs.anomalous, pairs.normal])
+    near, far = ((features * anchors[side]).sum(-1) for side in (own, other))
+    towards = ((anomalous - normal) * (anchors[pairs.anomalous] - anchors[pairs.normal])).sum(-1)
+    return {
+        "anchor_cosine_mean": float(near.mean()),
+        "anchor_cosine_min": float(near.min()),
+        "prompt_cosine": _mean_cosine(features.double(), own),
+        "accuracy": float((near > far).float().mean()),
+        "order": float((towards > 0).float().mean()),
+    }
+
+
+def _mean_cosine(features: Tensor, group: Tensor) -> float:
+    """Mean over all pairs of different rows (N, E) of one group (N,), in linear time; zero without pairs.
+
+    Rows have length one, so the cosines of a group of n, each with each, sum up to ``|sum of rows|^2 - n``.
+    """
+    total, count = 0.0, 0
+    for number in group.unique():
+        rows = features[group == number]
+        total += float(rows.sum(0).square().sum()) - len(rows)
+        count += len(rows) * (len(rows) - 1)
+    return total / max(count, 1)
+
+
+@torch.no_grad()
+def spread(prompts: ShiftPrompts, words: Mapping[str, Tensor]) -> dict[str, float]:
+    """Measure how far apart learned words of a kind are, and how far apart so many could be.
+
+    Returns:
+        For each KIND of words (N, M, C) the mean of ``|cos|`` between the text features of its words, as
+        ``KIND``, and its lower bound, as ``KIND_bound``.
+    """
+    found = {}
+    for kind, vectors in words.items():
+        features = torch.cat([prompts.alone(part) for part in vectors.split(_BATCH)])
+        found[kind] = float(diversity_loss(features))
+        found[f"{kind}_bound"] = least_mean_cosine(*features.shape)
+    return found
+
+
+def nearest_words(tower: TextTower, tokenizer: Tokenizer, words: Tensor) -> list[list[tuple[str, float]]]:
+    """Return, for the reader, the vocabulary word nearest to each vector of each learned word (N, M, C).
+
+    Word embeddings of the tower are compared; pieces of more than one token are left out.
+
+    Returns:
+        For each word M pairs of a vocabulary word and its cosine.
+    """
+    candidates = tokenizer.vocabulary
+    ids, ends = tokenizer.encode(candidates)
+    single = (ends == 2).nonzero()[:, 0]  # start, word, end
+    table = tower.token_embedding.weight.detach().float().cpu()
+    known = F.normalize(table[ids[single, 1]], dim=-1)
+    best = (F.normalize(words.detach().float().cpu(), dim=-1) @ known.T).max(-1)  # (N, M)
+    return [
+        [(candidates[int(single[i])], round(float(c), 3)) for i, c in zip(places, cosines, strict=True)]
+        for places, cosines in zip(best.indices, best.values, strict=True)
+    ]

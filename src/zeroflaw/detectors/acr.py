@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -256,25 +256,3 @@ class ACR(BackboneDetector[ACRScorer]):
 
         learning.run(self.iterations, one_step, progress=progress)
         return network.requires_grad_(False)
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        return (
-            "Batch-level zero-shot detection by live batch normalisation. A network was trained\n"
-            "on good photos of other products. It judges the photos of a new product by one another,\n"
-            f"place by place: it needs at least {self.min_batch} of them in one batch, in one pose, most of "
-            "them good at any given place."
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        assert self.seen_.auxiliary is not None
-        products = self.seen_.auxiliary.categories.values()
-        images = sum(min(splits["train"], self.max_images) for splits in products)
-        return {
-            "Learned from": f"{images} good photos of {len(products)} product{'s' * (len(products) != 1)}",
-            "Features": f"patch tokens of block {self._choices(self.backbone_).block}, at most "
-            f"{self.max_images} images of each product",
-            "Training": f"{self.iterations} steps of {self.tasks} tasks with {self.shots} images and as many "
-            f"noisy copies (noise {self.noise:g})",
-        }

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Detector
@@ -38,6 +39,14 @@ from zeroflaw.towers.weights import load_backbone
 
 S = TypeVar("S", bound=Scorer)
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
+_CARDS = Environment(
+    loader=PackageLoader("zeroflaw.detectors", "cards"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # Markdown
+)
 
 
 @lru_cache(maxsize=2)
@@ -93,14 +102,6 @@ class BackboneDetector(Detector, Generic[S]):
     @abstractmethod
     def _fit(self, backbone: Any, inputs: FitInputs) -> Fitted[S]:
         """Learn, and return what was learned."""
-
-    @abstractmethod
-    def _card(self, words: Mapping[str, Any]) -> str:
-        """Return the middle of the model card: how the detector was made."""
-
-    def _facts(self) -> dict[str, str]:
-        """Return further lines of the model card."""
-        return {}
 
     def _load_backbone(self) -> Any:
         """Return the network: anything with ``sha256``, ``fingerprint``, ``licence`` and ``revision``."""
@@ -186,17 +187,10 @@ class BackboneDetector(Detector, Generic[S]):
         """Take what was learned, and write the model card."""
         self.backbone_, self.fitted_, self.seen_ = backbone, fitted, seen
         self.calibration_ = fitted.calibration
-        facts = {
-            "Source of the method": self.source,
-            "Backbone": f"`{self.backbone}`, sha256 `{backbone.sha256}`, licence {backbone.licence}",
-            **self._facts(),
-            "Seed": str(self.seed),
-            "Images seen": str(seen),
-        }
-        listed = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-        self.card_ = (
-            f"# zeroflaw detector `{self.name}`\n\n{self._card(fitted.words)}\n\n{listed}\n\n"
-            "Scores rank images; 0.5 is no threshold. Set one from good images of your own product.\n"
+        names = [f"{cls.name}.md" for cls in type(self).__mro__ if hasattr(cls, "name")]
+        card = _CARDS.select_template([*names, "card.md"])
+        self.card_ = card.render(
+            d=self, words=fitted.words, scorer=fitted.scorer, backbone=backbone, seen=seen
         )
 
     def request(self, maps: bool) -> FeatureRequest:

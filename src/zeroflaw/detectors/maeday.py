@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -188,16 +188,3 @@ class MAEDAY(BackboneDetector[MAEDAYScorer]):
                 f"{self.dtype}; use other weights"
             )
         return ImageFeatures(errors.reshape(len(errors), -1), errors.shape[1:])
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        where = "that hide the pixel" if self.error == "hidden" else "(hidden and visible pixels alike)"
-        return (
-            f"Mean squared reconstruction error of a masked autoencoder over the masks {where}; {self.masks} "
-            f"random masks hide {self.mask_ratio:.0%} of the patches. Nothing was trained."
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        smooth = f"Gaussian, sigma {self.blur_sigma}, {self.blur_kernel} pixels wide"
-        return {"Smoothing": smooth if self.blur_sigma else "none", "Score": "largest value of the map"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -206,21 +206,6 @@ class Memory(PatchDetector[MemoryScorer]):
         width = feature_width(backbone)
         widths = all(memory.shape[1] == width for memory in scorer.memories.values())
         return widths and super()._fits(scorer, backbone)
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        count = 0 if self.seen_.reference is None else len(set(self.seen_.reference.sha256_of_pixels))
-        kept = ", ".join(f"{len(memory):,} at {size} px" for size, memory in self.scorer_.memories.items())
-        proof = f" It was shown these shifts: {', '.join(self.shift_names)}." if self.shift_names else ""
-        return (
-            f"A memory of {count} good photo{'s' * (count != 1)} (patches: {kept}): what is unlike all of "
-            f"them is anomalous.{proof}"
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        weight = f"words of `{self.words}` with weight {self.words_weight:g}" if self.words_weight else "none"
-        return {"Object": self.object or "unknown", "Words": weight}
 
 
 def odd_ones(logits: Doubles) -> list[int]:

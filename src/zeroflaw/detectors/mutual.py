@@ -6,7 +6,7 @@ counterparts in the other photos is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Any, ClassVar
@@ -160,11 +160,4 @@ class Mutual(PatchDetector[MutualScorer]):
             judged_photos=len(partners),
             false_alarms=self.false_alarms,
             map_threshold=from_majority(peaks, self.false_alarms),
-        )
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        return (
-            f"Photos are compared with one another, each with at most {self.partners} others: most of them "
-            "should be good. Nothing was learned."
         )

@@ -17,9 +17,10 @@ docs/promptstyler.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -141,7 +142,7 @@ class PromptStyler(PromptDetector):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        bare = self.vocabulary_.updated(templates=("{}",))
+        bare = replace(self.vocabulary_, templates=("{}",))
         self.contents_ = sentences(bare, placeholder=self.placeholder)  # the classes in words
 
     @property
@@ -258,16 +259,6 @@ class PromptStyler(PromptDetector):
         learning.run(self.epochs, one_epoch, progress=progress)
         learning.total(terms(features, labels))
         return two_class_head(weight.detach(), self.scale)
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        examples = "” / “".join([words["style_content_prompts"][0], words["style_content_prompts"][-1]])
-        return (
-            f"{self.n_styles} style words S were learned, {self.style_iterations} steps each, and a linear\n"
-            f"classifier trained on sentences such as “{examples}”.\n"
-            f"Mean |cos| between different styles is {words['mean_overlap']:.3f}; "
-            f"{words['contents_kept']:.1%} of the sentences lie closest to their own content."
-        )
 
 
 def style_loss(style: Tensor, earlier: Tensor) -> Tensor:

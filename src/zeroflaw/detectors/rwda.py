@@ -72,7 +72,8 @@ class RWDA(TextTrained):
     def _training_texts(
         self, backbone: Backbone, inputs: FitInputs
     ) -> tuple[Tensor, Tensor, dict[str, Any], Mapping[str, Tensor]]:
-        words = self.random_words_.draw(self.n_pairs, self.seed, pieces=backbone.tokenizer)
+        pieces = backbone.tokenizer.vocabulary if self.random_kind == "tokens" else ()
+        words = self.random_words_.draw(self.n_pairs, self.seed, pieces=pieces)
         prompts = training_prompts(
             words,
             states=(self.vocabulary_.normal, self.vocabulary_.anomalous),
@@ -90,11 +91,3 @@ class RWDA(TextTrained):
             "example": {"normal": prompts[0][0], "anomalous": prompts[1][0]},
         }
         return normal, anomalous, used, {}
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        example = words["example"]
-        return (
-            f"Trained on {self.n_pairs:,} pairs of prompts with random words, such as\n"
-            f"“{example['normal']}” / “{example['anomalous']}”; head: {self.head}."
-        )

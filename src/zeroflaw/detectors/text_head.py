@@ -54,8 +54,6 @@ class EmbeddingDetector(BackboneDetector[S]):
             4.2).
     """
 
-    what: ClassVar[str] = ""  # is compared with the sentences, for the model card
-
     object: str | None = None
     normal: tuple[str, ...] = ("normal",)
     anomalous: tuple[str, ...] = ("anomalous",)
@@ -73,7 +71,7 @@ class EmbeddingDetector(BackboneDetector[S]):
                 f"window_stride must be a whole number from 1 to {min(self.window_sizes)}, the smallest of "
                 f"window_sizes, got {self.window_stride}"
             )
-        self.vocabulary_ = Vocabulary().updated(
+        self.vocabulary_ = Vocabulary(
             normal=self.normal, anomalous=self.anomalous, templates=self._templates, object=self.object
         )
 
@@ -98,15 +96,6 @@ class EmbeddingDetector(BackboneDetector[S]):
         aligned = backbone.has_aligned_patches and self.map_from != "windows"
         source: Literal["patches", "windows"] = "patches" if aligned else "windows"
         return Parts(source=source, sizes=self.window_sizes, stride=self.window_stride)
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        prompts = words["prompt"]
-        return (
-            f"Zero-shot classification{self.what} between {len(prompts['normal'])} normal and "
-            f"{len(prompts['anomalous'])} anomalous sentences, such as\n"
-            f"“{prompts['normal'][0]}” / “{prompts['anomalous'][0]}”. Nothing was trained."
-        )
 
 
 @parameters
@@ -155,11 +144,6 @@ class PromptDetector(EmbeddingDetector[TextScorer]):
     @override
     def _fits(self, scorer: TextScorer, backbone: Backbone) -> bool:
         return all(head.width == backbone.embed_dim for head in scorer.heads.values())
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        weights = ", ".join(f"`{name}` {weight:.2f}" for name, weight in self.weights.items())
-        return {"Object": self.object or "unknown", "Score": f"weighted mean of {weights}"}
 
 
 @parameters

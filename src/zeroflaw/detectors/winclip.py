@@ -9,8 +9,8 @@ leaves details open, and its public implementations differ; each such detail is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -93,7 +93,6 @@ class WinCLIP(EmbeddingDetector[WinCLIPScorer]):
     needs: ClassVar[Needs] = Needs(words=True)
     source: ClassVar[str] = "WinCLIP (Jeong et al., CVPR 2023)"
     scorer_class: ClassVar[type[Scorer]] = WinCLIPScorer
-    what: ClassVar[str] = " of the image and its windows"
 
     normal: tuple[str, ...] = ENSEMBLE_NORMAL
     anomalous: tuple[str, ...] = ENSEMBLE_ANOMALOUS
@@ -141,11 +140,6 @@ class WinCLIP(EmbeddingDetector[WinCLIPScorer]):
         prompt = {"normal": normal, "anomalous": anomalous}
         words = {"vocabulary": self.vocabulary_.describe(), "prompt": prompt}
         return Fitted(WinCLIPScorer(head, self._choices(backbone)), words)
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        score = {"image": "of the whole image", "map": "highest value of the map"}
-        return {"Object": self.object or "unknown", "Score": score[self.image_score]}
 
 
 @parameters
@@ -241,20 +235,3 @@ class WinCLIPPlus(WinCLIP):
             return False
         pictures = {len(memory) / shapes[name][0] for name, memory in memories.items()}
         return super()._fits(scorer, backbone) and len(pictures) == 1 and pictures.pop() % 1 == 0
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        count = self.seen_.reference.images if self.seen_.reference else 0
-        kept = ", ".join(f"{len(memory):,} of `{name}`" for name, memory in self.scorer_.memories.items())
-        return (
-            f"{super()._card(words)}\nBeside the words, every part is compared with {count} photos of good "
-            f"products, of which features are kept: {kept}."
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        score = {
-            "image": "mean of the whole image's score and the highest value of the reference map",
-            "map": "highest value of the fused map",
-        }
-        return {**super()._facts(), "Score": score[self.image_score]}

@@ -215,27 +215,3 @@ class AnomalyCLIP(Losses, BackboneDetector[LocalScorer]):
         self._require_fit()
         network, path = self.resized(self.backbone_), self.path(self.backbone_)
         return network.embed_local(images, path, patches=bool(request.layers))
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        prompt = words["prompt"]
-        pair = f"Two learned prompts,\n“{prompt['normal'][0]}” / “{prompt['anomalous'][0]}”,\n"
-        if "origin" in words:
-            return f"{pair}taken from {words['origin']['text']}"
-        found, times = words["learned_from"], "epoch" if self.epochs == 1 else "epochs"
-        losses = [name for name, on in (("focal", self.focal_loss), ("Dice", self.dice_loss)) if on]
-        labels = ["their labels"] * self.image_loss
-        masks = [f"their masks ({' and '.join(losses)} loss)"] * self.learns_maps
-        return (
-            f"{pair}learned in {self.epochs} {times} on {found['good']} good and {found['flawed']} flawed "
-            f"images of other products, from {' and '.join(labels + masks)}."
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        side, blocks = self.resized(self.backbone_).preprocess.image_size, self.path(self.backbone_).blocks
-        deep = f"{self.deep_tokens} in each of {self.depth(self.backbone_) - 1} later text blocks"
-        return {
-            "Images": f"{side} px; local path through the last {blocks} blocks",
-            "Learned tokens": f"{self.n_ctx} before each prompt, {deep}",
-        }

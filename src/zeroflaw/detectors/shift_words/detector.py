@@ -131,6 +131,9 @@ class ShiftWords(TextTrained):
             anomalous=self.semantic_anomalous,
             templates=(f"{self.prefix} {{}}",),
         )
+        states = (*self.semantics_.normal, *self.semantics_.anomalous)
+        # Semantic words with their objects, numbered as `all_pairs` does.
+        self.sentences_ = tuple(fill(state, name) for name in self.objects_ for state in states)
         count = self.n_diversity * self.n_distribution * len(self.objects_)
         if count > MOST_PAIRS:
             raise UsageError(
@@ -168,26 +171,19 @@ class ShiftWords(TextTrained):
         """Whether distribution words are learned; without a loss of their own they stay as drawn."""
         return not {"knowledge", "distribution-diversity"}.isdisjoint(self.loss_weights)
 
-    def _sentences(self) -> tuple[str, ...]:
-        """Semantic words with their objects, numbered as `all_pairs` does."""
-        states = (*self.semantics_.normal, *self.semantics_.anomalous)
-        return tuple(fill(state, name) for name in self.objects_ for state in states)
-
-    def _pairs(self) -> Pairs:
-        return all_pairs(
+    @override
+    def _training_texts(
+        self, backbone: Backbone, inputs: FitInputs
+    ) -> tuple[Tensor, Tensor, dict[str, Any], Mapping[str, Tensor]]:
+        tower, tokenizer = backbone.model.text, backbone.tokenizer
+        prompts = ShiftPrompts(tower, tokenizer, self.prefix, self.sentences_)
+        pairs = all_pairs(
             self.n_diversity,
             self.n_distribution,
             objects=len(self.objects_),
             normal=len(self.semantic_normal),
             anomalous=len(self.semantic_anomalous),
         )
-
-    @override
-    def _training_texts(
-        self, backbone: Backbone, inputs: FitInputs
-    ) -> tuple[Tensor, Tensor, dict[str, Any], Mapping[str, Tensor]]:
-        tower, tokenizer = backbone.model.text, backbone.tokenizer
-        prompts, pairs = ShiftPrompts(tower, tokenizer, self.prefix, self._sentences()), self._pairs()
         loss = self._loss(prompts)
         generator = torch.Generator().manual_seed(self.seed)
         words = self._start(backbone, generator)
@@ -287,39 +283,3 @@ class ShiftWords(TextTrained):
                 f"{guards['prompt_cosine']:.5f}, and most_alike is {self.most_alike}; turn the diversity "
                 "losses on, or use a smaller knowledge_share or mixture_weight"
             )
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        sentences = self._sentences()
-        prompt = f"{self.prefix} [diversity] [distribution]"
-        return (
-            f"Trained on {len(self._pairs()):,} pairs of prompts with learned words: {self.n_diversity} "
-            f"diversity words of {self.diversity_length} vectors x {self.n_distribution} distribution words "
-            f"of {self.distribution_length}, as in\n“{prompt} {sentences[0]}” / "
-            f"“{prompt} {sentences[len(self.semantic_normal)]}”; head: {self.head}."
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        guards = self.words_["guards"]
-        weights = ", ".join(f"{name} {weight:g}" for name, weight in self.loss_weights.items())
-        named = "" if self.reading == "anchors" else "; **shooting conditions named in prompts**"
-        kept = "" if self.guided else "; distribution words as drawn"
-        return {
-            **super()._facts(),
-            "Objects in training prompts": ", ".join(self.objects_),
-            "Words": f"reading {self.reading}, {self.steps:,} steps, losses {weights}{kept}{named}",
-            "Prompts and their anchors": (
-                f"cosine {guards['anchor_cosine_mean']:.3f} on average, {guards['anchor_cosine_min']:.3f} at "
-                f"least (low: the words drown what the prompt says); nearer to their own anchor "
-                f"{guards['accuracy']:.1%}; pairs in the right order {guards['order']:.1%}"
-            ),
-            "Prompts among each other": (
-                f"mean cosine {guards['prompt_cosine']:.3f} with equal semantic words (near 1: all the same)"
-            ),
-            "Words among each other": (
-                f"mean |cos| of diversity words {guards['diversity']:.3f} (at least "
-                f"{guards['diversity_bound']:.3f} for so many), of distribution words "
-                f"{guards['distribution']:.3f} (at least {guards['distribution_bound']:.3f})"
-            ),
-        }

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 
 from zeroflaw.detectors import make
-from zeroflaw.detectors.acr import ACR, ACRScorer
-from zeroflaw.detectors.acr_training import LiveNetwork, draw_tasks
+from zeroflaw.detectors.acr import ACR, ACRScorer, LiveNetwork, draw_tasks
 from zeroflaw.errors import DetectorError, ImageError, UsageError
 from zeroflaw.records import Category, Dataset, Record
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures

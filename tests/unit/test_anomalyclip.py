@@ -19,7 +19,7 @@ from labelled_set import write_labelled_set
 from zeroflaw import load
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
 from zeroflaw.detectors.anomalyclip.learning import compute, digest, training_records
-from zeroflaw.detectors.anomalyclip.scorer import LocalScorer
+from zeroflaw.detectors.anomalyclip.detector import LocalScorer
 from zeroflaw.errors import DetectorError, UsageError, WordsError
 from zeroflaw.images import read_image
 from zeroflaw.lab.datasets import Dataset, open_mvtec

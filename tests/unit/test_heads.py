@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from zeroflaw.detectors.heads import (
     FNNTraining,
+    cooled,
     lda,
     logistic_regression,
     mean_difference,
     prototype_pair,
     train_fnn,
 )
-from zeroflaw.detectors.heads import cooled
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.runtime.heads import FNNHead, Layer, read_head
 

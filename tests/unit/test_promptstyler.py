@@ -12,8 +12,13 @@ from safetensors.torch import load_file
 
 from zeroflaw import UsageError, WordsError, load, load_backbone
 from zeroflaw.detectors.learned import random_vectors
-from zeroflaw.detectors.promptstyler import PromptStyler
-from zeroflaw.detectors.promptstyler import StylePrompts, contents_kept, mean_overlap, style_loss
+from zeroflaw.detectors.promptstyler import (
+    PromptStyler,
+    StylePrompts,
+    contents_kept,
+    mean_overlap,
+    style_loss,
+)
 
 FAST: dict[str, Any] = {"n_styles": 3, "style_iterations": 3, "epochs": 2, "device": "cpu"}
 

@@ -15,7 +15,6 @@ from zeroflaw import RWDA, UsageError, WordsError, load, load_backbone
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.presets import parse_settings
 from zeroflaw.detectors.shift_words import ShiftWords
-from zeroflaw.detectors.shift_words.words import least_mean_cosine, measure, nearest_words
 from zeroflaw.detectors.shift_words.words import (
     Pairs,
     ShiftLoss,
@@ -26,6 +25,9 @@ from zeroflaw.detectors.shift_words.words import (
     description_loss,
     description_vectors,
     diversity_loss,
+    least_mean_cosine,
+    measure,
+    nearest_words,
     semantic_loss,
 )
 from zeroflaw.towers.backbone import Backbone

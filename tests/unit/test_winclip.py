@@ -13,9 +13,7 @@ import torch
 from conftest import random_model, tiny_config
 from zeroflaw import UsageError, load, load_backbone
 from zeroflaw.detectors import make
-from zeroflaw.detectors.winclip import prototype_head
-from zeroflaw.detectors.winclip import WinCLIP
-from zeroflaw.detectors.winclip import WinCLIPPlus
+from zeroflaw.detectors.winclip import WinCLIP, WinCLIPPlus, prototype_head
 from zeroflaw.errors import DetectorError
 from zeroflaw.runtime.features import FeatureRequest
 from zeroflaw.runtime.folder import read_folder, write_folder

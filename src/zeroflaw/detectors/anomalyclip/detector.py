@@ -8,26 +8,32 @@ attention (`zeroflaw.towers.local`); the image's score comes from the class toke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
+from scipy.special import logit
 from torch import Tensor
 from typing_extensions import override
 
 from zeroflaw.detectors.anomalyclip.learning import Losses, compute, digest, training_records
-from zeroflaw.detectors.anomalyclip.scorer import LocalScorer, LocalSpec, MapGrid, Sigma
 from zeroflaw.detectors.base import BackboneDetector, Fitted
+from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.heads import linear
 from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.learned import embed_pieces, random_vectors
 from zeroflaw.detectors.training import Learning, epoch
-from zeroflaw.errors import UsageError
-from zeroflaw.parameters import Rate, parameters
+from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.parameters import Rate, Record, parameters
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
-from zeroflaw.runtime.scorer import Scorer
+from zeroflaw.runtime.heads import Arrays, LinearHead
+from zeroflaw.runtime.scorer import Judgement, Scorer, Size, read_heads
+from zeroflaw.runtime.scores import Doubles, expit
 from zeroflaw.runtime.stream import Array
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.towers.local import LocalPath
@@ -35,13 +41,76 @@ from zeroflaw.towers.model import Interpolation
 
 DEPTH = 9  # text blocks with learned tokens in the published code, where the tower has as many
 SHARE = 19 / 24  # of the image tower's blocks have the local path in the published code
+NEAR = 1e-12  # a probability of 0 or 1 in a map still has finite log-odds
 
+MapGrid = Literal["patches", "pixels"]
+Sigma = Annotated[float, Field(ge=0, le=4096)]
 Blocks = Annotated[int, Field(ge=0, le=1024)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 # Learned tokens by name: "normal" and "anomalous" (M, C), before the words of the two prompts; and "deep.2",
 # "deep.3", ... (N, C), which both prompts get before the text block of that number, counted from 1.
 Prompts = Mapping[str, Tensor]
+
+
+class LocalSpec(Record):
+    """How a `LocalScorer` makes maps: layers that are looked at, side of a patch in pixels, parameters."""
+
+    layers: Annotated[tuple[int, ...], Field(min_length=1)]
+    patch_size: Annotated[int, Field(ge=1)]
+    sigma: Sigma
+    map_grid: MapGrid
+
+
+@dataclass(frozen=True)
+class LocalScorer(Scorer):
+    """The softmax between two prompts: of the image, and in maps of every patch of a local path.
+
+    The one named score is ``prompt``. A map is the mean of the layers' probabilities, blurred.
+
+    Attributes:
+        head: from the embedding of the normal prompt to that of the anomalous one, over the temperature.
+        choices: everything else.
+    """
+
+    kind: ClassVar[str] = "anomalyclip"
+
+    head: LinearHead
+    choices: LocalSpec
+
+    @override
+    def request(self, maps: bool) -> FeatureRequest:
+        return FeatureRequest(layers=self.choices.layers if maps else ())
+
+    @override
+    def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> Judgement:
+        logits = self.head(features.image)
+        return Judgement(logits, {"prompt": logits}, list(self._maps(features)) if maps else None)
+
+    def _maps(self, features: ImageFeatures) -> Doubles:
+        layers = [expit(self.head(features.layers[block])) for block in self.choices.layers]
+        mean = np.mean(layers, axis=0).reshape(-1, *features.grid)
+        pixels = self.choices.map_grid == "pixels"
+        smooth = blurred(mean, self.choices.patch_size, self.choices.sigma, pixels=pixels)
+        return np.asarray(logit(np.clip(smooth, NEAR, 1 - NEAR)))
+
+    @override
+    def spec(self) -> dict[str, object]:
+        return self.choices.model_dump(mode="json")
+
+    @override
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {f"prompt.{key}": value for key, value in self.head.arrays().items()}
+
+    @classmethod
+    @override
+    def read(cls, spec: Mapping[str, object], arrays: Arrays) -> Self:
+        choices = LocalSpec.read(spec, "'scorer' in config.json", DetectorError)
+        heads = read_heads(arrays)
+        head = heads.pop("prompt", None)
+        if not isinstance(head, LinearHead) or heads:
+            raise DetectorError("head.safetensors does not hold one pair of prompts; save the detector again")
+        return cls(head, choices)
 
 
 @parameters

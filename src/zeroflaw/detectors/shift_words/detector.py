@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -21,14 +21,11 @@ from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs, Step
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.shift_words.words import (
-    Form,
-    LossName,
+    Guidance,
     Pairs,
-    Reading,
     ShiftLoss,
     ShiftPrompts,
     all_pairs,
-    description_vectors,
     measure,
     nearest_words,
     spread,
@@ -39,7 +36,7 @@ from zeroflaw.errors import UsageError
 from zeroflaw.parameters import Rate, parameters
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import Vocabulary, fill, object_phrase
-from zeroflaw.words.phrases import Descriptions, ObjectNames
+from zeroflaw.words.phrases import ObjectNames
 
 MOST_PAIRS = 1_000_000
 _NOT_WORDS = {"least_order", "most_alike", "checkpoint_every"}  # parameters that no learned word depends on
@@ -50,11 +47,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @parameters
-class ShiftWords(TextTrained):
+class ShiftWords(Guidance, TextTrained):
     """The learned-word detector: unknown object by default, known object with ``object``.
 
     The two-prompt score's words are ``normal``, ``anomalous`` and ``template``, as of the random-word
-    detector; the words of the training prompts are the following. Head and fusion are in `TextTrained`.
+    detector; the words of the training prompts are the following. What guides the learned words is in
+    `Guidance`, head and fusion in `TextTrained`.
 
     Attributes:
         objects: names that training prompts end with, all of them; None means ``object`` alone, or the word
@@ -66,15 +64,6 @@ class ShiftWords(TextTrained):
         n_distribution: number of distribution words J; not in the poster.
         diversity_length: vectors in a diversity word.
         distribution_length: vectors in a distribution word.
-        losses: which losses are on. Without "knowledge" and "distribution-diversity" the distribution words
-            stay as they were drawn.
-        reading: what the knowledge of the mixture guidance is: the hand-made prompts ("anchors"),
-            "descriptions" of shooting conditions, or convex "mixtures" of these descriptions.
-        descriptions: of shooting conditions, for these two readings.
-        diversity_form: push apart text "features" of words, or their "vectors".
-        knowledge_share: alpha, the part of "knowledge" in the mixture guidance.
-        mixture_weight: lambda, weight of the mixture guidance beside the other losses.
-        semantic_temperature: divides the cosines of the semantic loss.
         steps: of the optimiser; 0 leaves all words as drawn (a control: random vectors).
         word_rate: learning rate of the words, of Adam.
         word_batch: prompt pairs that a step looks at.
@@ -99,21 +88,6 @@ class ShiftWords(TextTrained):
     n_distribution: Number = 16
     diversity_length: Length = 2
     distribution_length: Length = 4
-    losses: tuple[LossName, ...] = get_args(LossName)
-    reading: Reading = "anchors"
-    descriptions: Descriptions = (
-        "bright light",
-        "dim light",
-        "low contrast",
-        "blur",
-        "noise",
-        "another background",
-        "another view",
-    )
-    diversity_form: Form = "features"
-    knowledge_share: Share = 0.5
-    mixture_weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
-    semantic_temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 0.07
     steps: Annotated[int, Field(ge=0, le=10_000_000)] = 1000
     word_rate: Rate = 1e-3
     word_batch: Number = 32
@@ -153,24 +127,6 @@ class ShiftWords(TextTrained):
                 f"n_distribution={self.n_distribution}, got {len(self.descriptions)}; change one of them"
             )
 
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """Weights of the losses that are on; those of weight zero are off."""
-        share = self.knowledge_share
-        weights = {
-            "diversity": 1.0,
-            "semantic": 1.0,
-            # A mixture itself is the knowledge: its words cannot leave the descriptions.
-            "knowledge": 0.0 if self.reading == "mixtures" else self.mixture_weight * share,
-            "distribution-diversity": self.mixture_weight * (1 - share),
-        }
-        return {name: weight for name, weight in weights.items() if weight and name in self.losses}
-
-    @property
-    def guided(self) -> bool:
-        """Whether distribution words are learned; without a loss of their own they stay as drawn."""
-        return not {"knowledge", "distribution-diversity"}.isdisjoint(self.loss_weights)
-
     @override
     def _training_texts(
         self, backbone: Backbone, inputs: FitInputs
@@ -184,7 +140,7 @@ class ShiftWords(TextTrained):
             normal=len(self.semantic_normal),
             anomalous=len(self.semantic_anomalous),
         )
-        loss = self._loss(prompts)
+        loss = self.loss(prompts, self.distribution_length)
         generator = torch.Generator().manual_seed(self.seed)
         words = self._start(backbone, generator)
         kept = self._checkpoint(inputs, backbone, without=_NOT_WORDS)
@@ -210,24 +166,6 @@ class ShiftWords(TextTrained):
         if self.reading == "mixtures":
             used["mixtures"] = guided.softmax(-1).cpu().tolist()
         return normal, anomalous, used, learned
-
-    def _loss(self, prompts: ShiftPrompts) -> ShiftLoss:
-        known = None
-        if self.reading == "descriptions":
-            with torch.no_grad():
-                known = prompts.alone(self.descriptions)
-        elif self.reading == "mixtures":
-            length = self.distribution_length
-            known = description_vectors(prompts.tower, prompts.tokenizer, self.descriptions, length)
-        return ShiftLoss(
-            prompts,
-            prompts.anchors(),
-            frozenset(self.loss_weights),
-            self.reading,
-            self.diversity_form,
-            self.semantic_temperature,
-            known,
-        )
 
     def _start(self, backbone: Backbone, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw what learning starts from: diversity words, and distribution words or their mixtures."""

@@ -16,19 +16,22 @@ E embedding, S sentences, B prompts, D descriptions.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from zeroflaw.detectors.inputs import Step
 from zeroflaw.detectors.learned import Piece, embed_pieces, word_vectors
 from zeroflaw.errors import WordsError
+from zeroflaw.parameters import parameters
 from zeroflaw.towers.model import TextTower
 from zeroflaw.towers.tokenizer import Tokenizer
+from zeroflaw.words.phrases import Descriptions
 
 LossName = Literal["diversity", "semantic", "knowledge", "distribution-diversity"]
 
@@ -38,6 +41,7 @@ Reading = Literal["anchors", "descriptions", "mixtures"]
 Form = Literal["features", "vectors"]
 """What is pushed apart: the text features of prompts that hold the words, or the vectors themselves."""
 
+Share = Annotated[float, Field(ge=0, le=1)]
 _BATCH = 256  # prompts embedded at a time
 
 
@@ -185,31 +189,86 @@ class ShiftPrompts:
         return normal, anomalous
 
 
+@parameters
+class Guidance:
+    """What learned words are guided by, as parameters of `zeroflaw.detectors.shift_words.ShiftWords`.
+
+    Attributes:
+        losses: which losses are on. Without "knowledge" and "distribution-diversity" the distribution words
+            stay as they were drawn.
+        reading: what the knowledge of the mixture guidance is: the hand-made prompts ("anchors"),
+            "descriptions" of shooting conditions, or convex "mixtures" of these descriptions.
+        descriptions: of shooting conditions, for these two readings.
+        diversity_form: push apart text "features" of words, or their "vectors".
+        knowledge_share: alpha, the part of "knowledge" in the mixture guidance.
+        mixture_weight: lambda, weight of the mixture guidance beside the other losses.
+        semantic_temperature: divides the cosines of the semantic loss.
+    """
+
+    losses: tuple[LossName, ...] = get_args(LossName)
+    reading: Reading = "anchors"
+    descriptions: Descriptions = (
+        "bright light",
+        "dim light",
+        "low contrast",
+        "blur",
+        "noise",
+        "another background",
+        "another view",
+    )
+    diversity_form: Form = "features"
+    knowledge_share: Share = 0.5
+    mixture_weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
+    semantic_temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 0.07
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weights of the losses that are on; those of weight zero are off."""
+        share = self.knowledge_share
+        weights = {
+            "diversity": 1.0,
+            "semantic": 1.0,
+            # A mixture itself is the knowledge: its words cannot leave the descriptions.
+            "knowledge": 0.0 if self.reading == "mixtures" else self.mixture_weight * share,
+            "distribution-diversity": self.mixture_weight * (1 - share),
+        }
+        return {name: weight for name, weight in weights.items() if weight and name in self.losses}
+
+    @property
+    def guided(self) -> bool:
+        """Whether distribution words are learned; without a loss of their own they stay as drawn."""
+        return not {"knowledge", "distribution-diversity"}.isdisjoint(self.loss_weights)
+
+    def loss(self, prompts: ShiftPrompts, length: int) -> ShiftLoss:
+        """Return the loss on prompts whose distribution words have ``length`` vectors."""
+        known = None
+        if self.reading == "descriptions":
+            with torch.no_grad():
+                known = prompts.alone(self.descriptions)
+        elif self.reading == "mixtures":
+            known = description_vectors(prompts.tower, prompts.tokenizer, self.descriptions, length)
+        return ShiftLoss(prompts, self, prompts.anchors(), known)
+
+
 @dataclass(frozen=True, eq=False)
 class ShiftLoss:
     """The terms of the loss, each without its weight.
 
     Attributes:
         prompts: of learned words.
-        anchors: embeddings of the prompts without them, (S, E).
-        on: the terms that are wanted.
-        reading: of the mixture guidance.
-        form: where words are pushed apart.
-        temperature: of the semantic loss.
+        how: which terms are on, and of what kind.
+        anchors: embeddings of the prompts without learned words, (S, E).
         descriptions: their embeddings (D, E), or their word vectors (D, M, C) for mixtures.
     """
 
     prompts: ShiftPrompts
+    how: Guidance
     anchors: Tensor
-    on: Collection[str]
-    reading: Reading = "anchors"
-    form: Form = "features"
-    temperature: float = 0.07
     descriptions: Tensor | None = None
 
     def words(self, guided: Tensor) -> Tensor:
         """Return the distribution words (J, M, C): what is learned, or its mixtures by logits (J, D)."""
-        if self.reading != "mixtures":
+        if self.how.reading != "mixtures":
             return guided
         assert self.descriptions is not None
         return torch.einsum("jd,dmc->jmc", guided.softmax(-1), self.descriptions)
@@ -223,30 +282,31 @@ class ShiftLoss:
             batch: pairs of prompts for the terms that look at prompts.
             compared: numbers of the diversity words that are pushed apart.
         """
+        on, reading = self.how.loss_weights, self.how.reading
         words, found = self.words(guided), {}
-        if "diversity" in self.on:
+        if "diversity" in on:
             found["diversity"] = diversity_loss(self._phi(diversity[compared]))
-        if "distribution-diversity" in self.on:
-            spread = guided.softmax(-1) if self.reading == "mixtures" else self._phi(words)
+        if "distribution-diversity" in on:
+            spread = guided.softmax(-1) if reading == "mixtures" else self._phi(words)
             found["distribution-diversity"] = diversity_loss(spread)
-        if "knowledge" in self.on and self.reading == "descriptions":
+        if "knowledge" in on and reading == "descriptions":
             assert self.descriptions is not None
             found["knowledge"] = description_loss(self.prompts.alone(words), self.descriptions)
-        anchored = "knowledge" in self.on and self.reading == "anchors"
-        if "semantic" in self.on or anchored:
+        anchored = "knowledge" in on and reading == "anchors"
+        if "semantic" in on or anchored:
             sentences = torch.cat([batch.normal, batch.anomalous])
             both = [diversity[batch.diversity].repeat(2, 1, 1), words[batch.distribution].repeat(2, 1, 1)]
             features = self.prompts.joined(both, sentences)
             own = self.anchors[sentences]
-            if "semantic" in self.on:
+            if "semantic" in on:
                 other = self.anchors[torch.cat([batch.anomalous, batch.normal])]
-                found["semantic"] = semantic_loss(features, own, other, self.temperature)
+                found["semantic"] = semantic_loss(features, own, other, self.how.semantic_temperature)
             if anchored:
                 found["knowledge"] = anchor_loss(features, own)
         return found
 
     def _phi(self, words: Tensor) -> Tensor:
-        return words.mean(1) if self.form == "vectors" else self.prompts.alone(words)
+        return words.mean(1) if self.how.diversity_form == "vectors" else self.prompts.alone(words)
 
 
 def least_mean_cosine(count: int, width: int) -> float:

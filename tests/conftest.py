@@ -12,6 +12,7 @@ import torch
 from tokenizers import models, pre_tokenizers, trainers
 
 import odd_addresses  # noqa: F401  # before the package imports readers by name
+from short_fits import Workshop
 from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.catalogue import WeightsRecord
 from zeroflaw.towers.configs import CLIPConfig, TextConfig, VisionConfig
@@ -110,3 +111,11 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory, clip_vocabulary: Pat
 def tiny_aligned_backbone(tmp_path_factory: pytest.TempPathFactory, clip_vocabulary: Path) -> Path:
     """The same with a projection of its own for patch tokens, as the bundled model has."""
     return _tiny_folder(tmp_path_factory.mktemp("weights") / "tiny-aligned", clip_vocabulary, aligned=True)
+
+
+@pytest.fixture(scope="session")
+def workshop(
+    tiny_backbone: Path, tiny_aligned_backbone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Workshop:
+    """Makes detectors of every kind whose fits are short."""
+    return Workshop(tiny_backbone, tiny_aligned_backbone, tmp_path_factory.mktemp("workshop"))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from zeroflaw.detectors.rwda import RWDA as RWDA
     from zeroflaw.detectors.shift_words import ShiftWords as ShiftWords
     from zeroflaw.detectors.winclip import WinCLIP as WinCLIP
-    from zeroflaw.detectors.winclip_plus import WinCLIPPlus as WinCLIPPlus
+    from zeroflaw.detectors.winclip import WinCLIPPlus as WinCLIPPlus
     from zeroflaw.errors import DatasetError as DatasetError
     from zeroflaw.errors import DetectorError as DetectorError
     from zeroflaw.errors import ImageError as ImageError
@@ -62,8 +62,7 @@ _HOMES = {
     "detectors.promptstyler": "PromptStyler",
     "detectors.rwda": "RWDA",
     "detectors.shift_words": "ShiftWords",
-    "detectors.winclip": "WinCLIP",
-    "detectors.winclip_plus": "WinCLIPPlus",
+    "detectors.winclip": "WinCLIP WinCLIPPlus",
     "errors": "DatasetError DetectorError ImageError InputError NotFittedError OutputError UsageError "
     "WeightsError WordsError ZeroflawError",
     "images": "Limits find_images read_image",

@@ -1,180 +1,73 @@
-"""One suite over every detector that needs words only, on a tiny backbone without and with aligned patches.
-
-The others have a file each, which gives them what they need. And the suite itself: it takes anybody's
-detector, and finds what breaks the contract.
-"""
+"""One suite over every detector, on tiny random networks: each preset, and rarer parameters."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from mae_folder import CONFIG, constant_state, write_mae
+from short_fits import Workshop
 from zeroflaw import check_detector, load
 from zeroflaw.detectors import PRESETS, make
-from zeroflaw.detectors.contract import Detector, Needs
-from zeroflaw.parameters import parameter_names, parameters
-from zeroflaw.runtime.prediction import Prediction
-from zeroflaw.runtime.scorer import Judgement
+from zeroflaw.detectors.contract import Detector
 
-SMALL = {
-    "n_pairs": 40,
-    "epochs": 2,
-    "n_styles": 3,
-    "style_iterations": 2,
-    "steps": 2,
-    "n_diversity": 3,
-    "n_distribution": 7,
-    "word_batch": 4,
-    "distribution_length": 16,  # the tiny vocabulary spells descriptions letter by letter
-    "most_alike": 1,
-    "least_order": 0,  # a tower of random numbers has no sense of what a prompt says
-}
-WORDS_ONLY = [name for name, preset in PRESETS.items() if preset.needs == Needs()]
-
-
-def small(name: str, backbone: Path, **settings: Any) -> Detector:
-    """A detector whose fit is short."""
-    known = parameter_names(PRESETS[name].detector_class)
-    short = {key: value for key, value in SMALL.items() if key in known}
-    return make(name, **{"backbone": f"local-dir:{backbone}", **short, **settings})
-
-
-@pytest.mark.parametrize("name", WORDS_ONLY)
-def test_every_detector_holds_the_contract(name: str, tiny_backbone: Path) -> None:
-    check_detector(lambda: small(name, tiny_backbone), load=load)
-
-
-@pytest.mark.parametrize("name", ["rwda", "rwda-mean-difference", "rwda-logistic", "rwda-lda"])
-def test_scores_of_parts_hold_it_too(name: str, tiny_backbone: Path) -> None:
-    check_detector(lambda: small(name, tiny_backbone, fusion="B"), load=load)
+OWN_STATES = {"normal": ("fine", "{} as it should be"), "anomalous": ("bent", "{} with a dent")}
+SLIM_WINDOWS = {"window_sizes": (2,), "window_stride": 2}
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {"fusion": "B"}) for name in ("rwda", "rwda-mean-difference", "rwda-logistic", "rwda-lda")),
+    ("rwda", {"object": "metal_nut", "aligned": True}),
+    ("rwda", {"random_kind": "tokens", "map_from": "windows", "aligned": True}),
+    ("rwda", {"random_kind": "dictionary", "random_count": (1, 4), "map_from": "patches", "aligned": True}),
+    ("rwda", {"random_kind": "digits", "position": "start", "image_in_map": False, **SLIM_WINDOWS}),
+    ("rwda", {"articles": "none", "trailing_object": True, **OWN_STATES}),
+    ("rwda", {"normalization": "batch", "dropout": 0.2, "noise": 0.05, "label_smoothing": 0.1}),
+    ("winclip", {"map_from": "patches", "image_score": "map", "aligned": True}),
+    ("winclip", {"map_from": "auto", "non_square": "tile", "harmonic_over": "normal", "aligned": True}),
+    ("winclip", {"temperature": 0.001, "object": "metal nut", "articles": "agree"}),
+    ("winclip-plus", {"map_from": "patches", "aligned": True}),
+    ("winclip-plus", {"map_from": "auto", "non_square": "tile", "aligned": True}),
+    ("winclip-plus", {"object": "metal_nut", "image_score": "map", **SLIM_WINDOWS}),
+    ("winclip-plus", {"reference_spread": "mean", "map_fusion": "harmonic"}),
+    ("anomalyclip", {"aligned": True}),
+    ("anomalyclip", {"image_size": 64, "value_blocks": 1, "deep_depth": 1, "class_norm": True}),
+    ("anomalyclip", {"map_layers": (1, 2), "value_blocks": 2, "map_grid": "pixels", "deep_tokens": 2}),
+    ("anomalyclip", {"focal_loss": False, "dice_loss": False, "temperature": 0.01, "sigma": 0}),
+    ("anomalyclip", {"image_loss": False, "map_weight": 1.0, "learning_rate": 0.01, "normal_words": ""}),
+    ("acr", {"standardize": "none", "layer": 1, "sigma": 0.0}),
+    ("acr", {"min_batch": 2, "sigma": 30.0, "max_images": 3, "noise": 2.0, "last_gain": "uniform"}),
+    ("maeday", {"error": "all", "masks": 1, "blur_sigma": 0}),
+    ("maeday", {"masks": 2, "mask_drawing": "balanced", "targets": "normalised"}),
+    ("maeday", {"masks": 40, "mask_ratio": 0.5, "blur_kernel": 1}),
+    ("maeday", {"dtype": "bfloat16"}),
+    ("memory", {"words_weight": 0.5, "rows": 40, "copies": ("mirrored",), "aligned": True}),
+    ("memory", {"shifts": ("darker:1",), "false_alarms": 0.2, "roi": "2,2 38,2 38,38 2,38"}),
+    ("mutual", {"partners": 30, "words_weight": 0.2, "sizes": (48,)}),
+]
 
 
-@pytest.mark.parametrize("map_from", ["auto", "windows", "patches"])
-def test_maps_from_aligned_patches_and_from_windows(map_from: str, tiny_aligned_backbone: Path) -> None:
-    check_detector(lambda: small("rwda", tiny_aligned_backbone, map_from=map_from), load=load)
+@pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in PRESETS), *OTHERS])
+def test_every_detector_holds_the_contract(name: str, settings: dict[str, Any], workshop: Workshop) -> None:
+    before = torch.get_rng_state()
+    check_detector(lambda: workshop.make(name, **settings), load=load, fit=workshop.given(name))
+    assert torch.equal(torch.get_rng_state(), before)  # nothing was drawn from the global generator
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"object": "metal_nut"},
-        {"random_kind": "tokens"},
-        {"random_kind": "dictionary", "random_count": (1, 4)},
-        {"random_kind": "digits", "position": "start"},
-        {"articles": "none", "trailing_object": True},
-        {"normalization": "batch", "dropout": 0.2, "noise": 0.05, "label_smoothing": 0.1},
-        {"normal": ("fine", "{} as it should be"), "anomalous": ("bent", "{} with a dent"), "hidden": (8,)},
-        {"image_in_map": False, "window_sizes": (2,), "window_stride": 2},
-    ],
-)
-def test_the_random_word_detector_with_other_parameters(
-    settings: dict[str, object], tiny_backbone: Path
-) -> None:
-    check_detector(lambda: small("rwda", tiny_backbone, **settings), load=load)
+def test_a_memory_of_one_photo_holds_it_without_verdicts(workshop: Workshop) -> None:
+    one = {"reference": workshop.given("memory")["reference"][:1]}
+    check_detector(lambda: workshop.make("memory"), load=load, fit=one)
 
 
-@parameters
-class Brightness(Detector):
-    """Somebody's own, without a network: bright images are anomalous."""
+def test_what_an_autoencoder_does_not_expect_scores_higher(tmp_path: Path) -> None:
+    backbone = f"local-dir:{write_mae(tmp_path / 'mae', state=constant_state(CONFIG))}"
+    good = np.full((40, 60, 3), (124, 116, 104), dtype=np.uint8)
+    flawed = good.copy()
+    flawed[10:20, 10:30] = 255
 
-    name: ClassVar[str] = "brightness"
-    needs: ClassVar[Needs] = Needs(words=False)
-    source: ClassVar[str] = "nowhere"
+    def new() -> Detector:
+        return make("maeday", backbone=backbone)
 
-    gain: float = 0.01
-
-    def __post_init__(self) -> None:
-        self.middle_: float | None = None
-
-    def fit(self, **given: Any) -> Brightness:
-        self.middle_ = 100.0
-        return self
-
-    @property
-    def is_fitted(self) -> bool:
-        return self.middle_ is not None
-
-    def _predict_batch(self, images: list[np.ndarray], maps: bool) -> list[Prediction]:
-        logits = np.array([self.gain * (float(image.mean()) - 100) for image in images])
-        drawn = [np.full((2, 2), logit) for logit in logits] if maps else None
-        sizes = [image.shape[:2] for image in images]
-        return Judgement(logits, {"mean": logits}, drawn).predictions(sizes)
-
-    def save(self, folder: str | Path) -> None:
-        self._require_fit()
-        Path(folder).mkdir()
-        (Path(folder) / "gain.json").write_text(json.dumps(self.get_params()))
-
-
-def read_back(folder: Path) -> Detector:
-    return Brightness(**json.loads((folder / "gain.json").read_text())).fit()
-
-
-def shades(*values: int) -> list[np.ndarray]:
-    return [np.full((8, 8, 3), value, dtype=np.uint8) for value in values]
-
-
-def test_anybodys_detector_is_tested_without_a_backbone() -> None:
-    check_detector(Brightness, load=read_back, normal=shades(10, 20), anomalous=shades(200))
-
-
-def change(**members: Any) -> Callable[[], Detector]:
-    return type("Broken", (Brightness,), members)
-
-
-def predicted(**replaced: Callable[[Prediction, bool], Any]) -> Callable[[], Detector]:
-    """A detector whose predictions are changed, each value by the prediction and whether maps are wanted."""
-
-    def predict(self: Brightness, images: list[np.ndarray], maps: bool) -> list[Any]:
-        found = []
-        for prediction in Brightness._predict_batch(self, images, maps):
-            parts = {name: getattr(prediction, name) for name in Prediction.__dataclass_fields__}
-            changed = {name: change(prediction, maps) for name, change in replaced.items()}
-            found.append(Prediction(**{**parts, **changed}))
-        return found
-
-    return change(_predict_batch=predict)
-
-
-def by_batch(self: Brightness, images: list[np.ndarray], maps: bool) -> list[Prediction]:
-    other = Brightness(gain=self.gain * len(images)).fit()
-    return Brightness._predict_batch(other, images, maps)
-
-
-@pytest.mark.parametrize(
-    ("make_one", "load_one", "says"),
-    [
-        (change(is_fitted=True), read_back, "predict must raise NotFittedError"),
-        (change(fit=lambda self, **given: Brightness().fit()), read_back, "fit must return the detector"),
-        (change(needs=Needs(words=False, auxiliary_set=True)), read_back, "'auxiliary' exactly where"),
-        (predicted(score=lambda p, maps: 2.0), read_back, r"must lie in \[0, 1\]"),
-        (predicted(score=lambda p, maps: 1 - p.score), read_back, r"must be sigmoid\(logit\)"),
-        (predicted(label=lambda p, maps: True), read_back, "no verdict without a threshold"),
-        (predicted(map=lambda p, maps: None), read_back, "a map must be computed"),
-        (predicted(map=lambda p, maps: np.ones((2, 2))), read_back, "a map must be float32"),
-        (predicted(map=lambda p, maps: np.float32([[2]])), read_back, r"map values must lie in \[0, 1\]"),
-        (predicted(map=lambda p, maps: np.float32([[1]])), read_back, "no map may be computed"),
-        (change(_predict_batch=by_batch), read_back, "order and batch size must not matter: log-odds moved"),
-        (Brightness, lambda folder: Brightness(gain=0.2).fit(), "must have the saved parameters"),
-        (
-            Brightness,
-            lambda folder: predicted(map=lambda p, m: np.float32([[0]]))().fit(),
-            "has another shape",
-        ),
-    ],
-)
-def test_what_breaks_the_contract_is_found(
-    make_one: Callable[[], Detector], load_one: Callable[[Path], Detector], says: str
-) -> None:
-    with pytest.raises(AssertionError, match=says):
-        check_detector(make_one, load=load_one)
-
-
-def test_a_turned_sign_is_found() -> None:
-    with pytest.raises(AssertionError, match="flawed images must score above good ones, got"):
-        check_detector(Brightness, load=read_back, normal=shades(200), anomalous=shades(10))
+    check_detector(new, load=load, normal=[good], anomalous=[flawed])

@@ -19,6 +19,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "promptstyler": {"n_styles": 4, "style_iterations": 5},
     "anomalyclip": {"epochs": 3},
     "acr": {},
+    "memory": {"sizes": (240,)},
+    "mutual": {"sizes": (240,)},
 }
 FLAWS = ("gear/burnt", "washer/rusty", "washer/scratched", "cloth/torn", "cloth/stained", "gear/cracked")
 

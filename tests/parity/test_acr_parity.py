@@ -8,8 +8,10 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from zeroflaw.detectors.acr import ACR, ACRScorer, ACRSpec
-from zeroflaw.detectors.acr_training import (
+from zeroflaw.detectors.acr import (
+    ACR,
+    ACRScorer,
+    ACRSpec,
     LiveNetwork,
     channel_scale,
     draw_tasks,

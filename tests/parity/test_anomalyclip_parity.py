@@ -17,8 +17,7 @@ from scipy.special import erf, expit
 from conftest import random_model
 from labelled_set import write_labelled_set
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
-from zeroflaw.detectors.anomalyclip.features import LabelledFeatures
-from zeroflaw.detectors.anomalyclip.losses import Losses, dice_loss, focal_loss
+from zeroflaw.detectors.anomalyclip.learning import LabelledFeatures, Losses, dice_loss, focal_loss
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.images import read_image
 from zeroflaw.lab.datasets import open_mvtec

@@ -13,8 +13,14 @@ import torch
 
 from zeroflaw import load_backbone
 from zeroflaw.detectors.learned import random_vectors
-from zeroflaw.detectors.promptstyler import PromptStyler, arcface_loss, two_class_head
-from zeroflaw.detectors.styles import StylePrompts, content_loss, style_loss
+from zeroflaw.detectors.promptstyler import (
+    PromptStyler,
+    StylePrompts,
+    arcface_loss,
+    content_loss,
+    style_loss,
+    two_class_head,
+)
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 CONTENTS = ["normal nut", "anomalous toothbrush"]  # of unequal length in tokens

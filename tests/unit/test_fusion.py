@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroflaw.detectors.fusion import parse_fusion
+from zeroflaw.detectors.text_head import parse_fusion
 from zeroflaw.errors import UsageError
 from zeroflaw.runtime.scores import expit, fuse
 

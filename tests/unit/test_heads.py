@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from zeroflaw.detectors.heads import (
     FNNTraining,
+    cooled,
     lda,
     logistic_regression,
     mean_difference,
     prototype_pair,
     train_fnn,
 )
-from zeroflaw.detectors.text_head import cooled
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.runtime.heads import FNNHead, Layer, read_head
 
@@ -37,7 +37,6 @@ def how(**changed: Any) -> FNNTraining:
         "weight_decay": 0.0,
         "noise": 0.0,
         "label_smoothing": 0.0,
-        "seed": 0,
     }
     return FNNTraining(**{**usual, **changed})
 
@@ -172,7 +171,7 @@ def test_the_network_learns_and_depends_on_nothing_but_its_seed(normalization: s
     def fit(seed: int) -> np.ndarray:
         torch.manual_seed(torch.seed() % 2**31)  # whatever the global state is
         state = torch.get_rng_state()
-        head = train_fnn(*clouds, how(normalization=normalization, dropout=0.1, seed=seed))
+        head = train_fnn(*clouds, how(normalization=normalization, dropout=0.1), seed)
         assert torch.equal(torch.get_rng_state(), state)
         return head(x)
 
@@ -186,14 +185,14 @@ def test_the_network_learns_and_depends_on_nothing_but_its_seed(normalization: s
 def test_what_holds_the_network_back_keeps_its_logits_small(change: dict[str, float]) -> None:
     clouds = two_clouds(distance=2.0)
     x, _ = both(clouds)
-    free, held = (np.abs(train_fnn(*clouds, how(**c))(x)).mean() for c in ({}, change))
+    free, held = (np.abs(train_fnn(*clouds, how(**c), 0)(x)).mean() for c in ({}, change))
     assert held < 0.7 * free
 
 
 def test_a_network_that_diverges_is_stopped_with_a_sentence() -> None:
     normal, anomalous = two_clouds()
     with pytest.raises(UsageError, match=r"step 1: the loss .*network nan; seed 7\); use a smaller learning"):
-        train_fnn(normal * math.inf, anomalous, how(seed=7))
+        train_fnn(normal * math.inf, anomalous, how(), 7)
 
 
 def test_a_last_batch_of_one_row_is_left_out() -> None:
@@ -203,6 +202,7 @@ def test_a_last_batch_of_one_row_is_left_out() -> None:
         normal,
         anomalous,
         how(normalization="batch", batch_size=3, epochs=2),
+        0,
         progress=lambda *step: seen.append(step),
     )
     assert np.isfinite(head(normal.numpy())).all()

@@ -169,6 +169,16 @@ memory = zeroflaw.Memory().fit(reference=good)
 memory.save(sys.argv[1])
 assert zeroflaw.load(sys.argv[1]).predict([good[0]]).__next__().label is not None
 assert len(list(zeroflaw.Mutual().fit().predict(good))) == 5
+for folder in sys.argv[2:]:  # text-trained detectors, whose modules train on torch
+    loaded = zeroflaw.load(folder)
+    found = next(iter(loaded.predict([good[0]], maps=True)))
+    assert found.map is not None and found.logit, folder
+    try:
+        loaded.fit()
+    except zeroflaw.UsageError as error:
+        assert "pip install" in str(error), error
+    else:
+        raise AssertionError("it was fitted without torch")
 try:
     zeroflaw.RWDA(normal=("fine",)).fit()
 except zeroflaw.UsageError as error:
@@ -179,7 +189,16 @@ else:
 
 
 def test_scoring_memories_and_folders_need_no_torch(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "saved")], capture_output=True, text=True, check=False
-    )
+    fitted = {
+        "styles": zeroflaw.PromptStyler(n_styles=2, style_iterations=1, epochs=1),
+        "words": zeroflaw.ShiftWords(
+            n_diversity=2, n_distribution=3, steps=1, word_batch=2, compared=2, epochs=1, least_order=0
+        ),
+        "winclip": zeroflaw.WinCLIP(),
+    }
+    for name, detector in fitted.items():
+        detector.fit().save(tmp_path / name)
+    folders = [str(tmp_path / name) for name in ("saved", *fitted)]
+    program = [sys.executable, "-c", PROGRAM, *folders]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

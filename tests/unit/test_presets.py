@@ -17,7 +17,7 @@ from zeroflaw.detectors import PRESETS, make, parse_settings, presets, read_word
 from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.heads import prototype_pair
-from zeroflaw.detectors.text_head import EmbeddingDetector
+from zeroflaw.detectors.text_head import PromptDetector
 from zeroflaw.errors import DetectorError, WordsError
 from zeroflaw.parameters import parameters
 from zeroflaw.words.states import IMAGENET_TEMPLATES
@@ -134,7 +134,7 @@ def test_what_means_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @parameters
-class Knobs(EmbeddingDetector):
+class Knobs(PromptDetector):
     """Every kind of parameter."""
 
     name: ClassVar[str] = "knobs"
@@ -150,7 +150,7 @@ class Knobs(EmbeddingDetector):
     either: Annotated[int, Field(ge=0)] | tuple[int, int] = 1
     texts: tuple[str, ...] | None = None
 
-    weights = property(lambda self: {"prompt": 1.0})  # type: ignore[assignment]
+    _templates = property(lambda self: ("{}",))  # type: ignore[assignment]
 
     def _fit(self, backbone: Any, *_: object) -> Fitted:
         texts = backbone.embed_texts(["good"]), backbone.embed_texts(["bad"])

@@ -1,4 +1,4 @@
-"""Learned words for distribution shift: losses against plain loops, learning, resuming, refusals."""
+"""Learned words for distribution shift: losses against plain loops, prompts, learning."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from zeroflaw import RWDA, UsageError, WordsError, load, load_backbone
+from short_fits import Workshop, noise
+from zeroflaw import RWDA, UsageError, WordsError, load_backbone
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.presets import parse_settings
 from zeroflaw.detectors.shift_words import ShiftWords
-from zeroflaw.detectors.shift_words.measures import least_mean_cosine, measure, nearest_words
 from zeroflaw.detectors.shift_words.words import (
+    Guidance,
     Pairs,
     ShiftLoss,
     ShiftPrompts,
@@ -26,26 +27,14 @@ from zeroflaw.detectors.shift_words.words import (
     description_loss,
     description_vectors,
     diversity_loss,
+    least_mean_cosine,
+    measure,
+    nearest_words,
     semantic_loss,
 )
 from zeroflaw.towers.backbone import Backbone
 
-FAST: dict[str, Any] = {
-    "n_diversity": 4,
-    "n_distribution": 3,
-    "steps": 6,
-    "word_batch": 4,
-    "checkpoint_every": 2,
-    "epochs": 1,
-    "hidden": (8,),
-    "most_alike": 1.0,
-    "least_order": 0,  # the tiny tower holds random numbers: what its prompts say means nothing
-}
 SENTENCES = ("object.", "broken object.", "damaged object.")
-
-
-def new(backbone: Path, **parameters: Any) -> ShiftWords:
-    return ShiftWords(backbone=f"local-dir:{backbone}", **{**FAST, **parameters})
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -54,9 +43,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    return float(sum(x * y for x, y in zip(a, b, strict=True))) / math.sqrt(
-        sum(x * x for x in a) * sum(y * y for y in b)
-    )
+    return float(a @ b / math.sqrt((a @ a) * (b @ b)))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +56,7 @@ def prompts(tiny: Backbone) -> ShiftPrompts:
     return ShiftPrompts(tiny.model.text, tiny.tokenizer, "a photo of", SENTENCES)
 
 
-# --- losses, by hand ---
+# --- losses, by hand
 
 
 def test_the_diversity_loss_is_the_mean_absolute_cosine_of_all_pairs() -> None:
@@ -77,24 +64,23 @@ def test_the_diversity_loss_is_the_mean_absolute_cosine_of_all_pairs() -> None:
     rows = x.double().numpy()
     values = [abs(cosine(rows[i], rows[j])) for i in range(6) for j in range(i + 1, 6)]
     assert float(diversity_loss(x)) == pytest.approx(sum(values) / 15, rel=1e-5)
-    assert float(diversity_loss(torch.eye(4))) == 0
-    assert float(diversity_loss(x[:1])) == 0
+    assert float(diversity_loss(torch.eye(4))) == float(diversity_loss(x[:1])) == 0
+    # The lower bound is reached by repeated axes.
+    assert float(diversity_loss(torch.eye(5).repeat(2, 1))) == pytest.approx(least_mean_cosine(10, 5))
+    assert least_mean_cosine(5, 5) == least_mean_cosine(1, 5) == 0
+    for seed in range(5):
+        assert float(diversity_loss(unit(9, 4, seed=seed))) > least_mean_cosine(9, 4) > 0
 
 
-def test_the_semantic_loss_is_a_cross_entropy_between_two_anchors() -> None:
+def test_losses_of_prompts_and_their_anchors() -> None:
     t, own, other = unit(7, 5), unit(7, 5, seed=1), unit(7, 5, seed=2)
-    total = 0.0
+    crossed, far = 0.0, 0.0
     for f, g, h in zip(*(x.double().numpy() for x in (t, own, other)), strict=True):
         a, b = math.exp(cosine(f, g) / 0.1), math.exp(cosine(f, h) / 0.1)
-        total -= math.log(a / (a + b))
-    assert float(semantic_loss(t, own, other, 0.1)) == pytest.approx(total / 7, rel=1e-5)
-
-
-def test_knowledge_of_the_first_reading_is_the_distance_from_the_anchors() -> None:
-    t, own = unit(7, 5), unit(7, 5, seed=1)
-    values = [1 - cosine(f, g) for f, g in zip(t.double().numpy(), own.double().numpy(), strict=True)]
-    assert float(anchor_loss(t, own)) == pytest.approx(sum(values) / 7, rel=1e-5)
-    assert float(anchor_loss(own, own)) == pytest.approx(0, abs=1e-6)
+        crossed -= math.log(a / (a + b))
+        far += 1 - cosine(f, g)
+    assert float(semantic_loss(t, own, other, 0.1)) == pytest.approx(crossed / 7, rel=1e-5)
+    assert float(anchor_loss(t, own)) == pytest.approx(far / 7, rel=1e-5)
 
 
 def test_every_description_gets_a_word_and_every_other_word_its_nearest() -> None:
@@ -103,46 +89,33 @@ def test_every_description_gets_a_word_and_every_other_word_its_nearest() -> Non
     assert assign(cosines).tolist() == [0, 0, 1, 0]
     words, descriptions = unit(5, 6), unit(5, 6, seed=1)
     assert sorted(assign(words @ descriptions.T).tolist()) == [0, 1, 2, 3, 4]
-
-
-def test_knowledge_of_the_second_reading_is_the_distance_from_the_assigned_description() -> None:
-    words, descriptions = unit(4, 6), unit(2, 6, seed=1)
-    w, d = words.double().numpy(), descriptions.double().numpy()
-    table = [[cosine(a, b) for b in d] for a in w]
-    found = {}
-    while len(set(found.values())) < 2:
-        _, j, n = max(
-            (table[j][n], j, n)
-            for j in range(4)
-            for n in range(2)
-            if j not in found and n not in found.values()
-        )
-        found[j] = n
-    for j in range(4):
-        found.setdefault(j, 0 if table[j][0] > table[j][1] else 1)
-    expected = sum(1 - table[j][n] for j, n in found.items()) / 4
-    assert float(description_loss(words, descriptions)) == pytest.approx(expected, rel=1e-5)
+    few = descriptions[:2]
+    chosen = few[assign(words @ few.T)].double().numpy()
+    far = [1 - cosine(w, d) for w, d in zip(words.double().numpy(), chosen, strict=True)]
+    assert float(description_loss(words, few)) == pytest.approx(np.mean(far), rel=1e-5)
 
 
 def test_mixtures_are_convex(prompts: ShiftPrompts) -> None:
     generator = torch.Generator().manual_seed(0)
     logits, known = torch.randn(3, 2, generator=generator), torch.randn(2, 4, 5, generator=generator)
-    found = ShiftLoss(prompts, unit(3, 5), (), "mixtures", descriptions=known).words(logits)
-    for j in range(3):
-        a, b = (math.exp(float(value)) for value in logits[j])
-        assert torch.allclose(found[j], (a * known[0] + b * known[1]) / (a + b), atol=1e-6)
+    loss = ShiftLoss(prompts, Guidance(reading="mixtures"), unit(3, 5), known)
+    for mixed, row in zip(loss.words(logits), logits.exp(), strict=True):
+        assert torch.allclose(mixed, (row[0] * known[0] + row[1] * known[1]) / row.sum(), atol=1e-6)
 
 
 def test_descriptions_are_repeated_to_the_length_of_a_word(tiny: Backbone) -> None:
-    ids, _ = tiny.tokenizer.encode(["bright image"])
-    bright, image = tiny.model.text.token_embedding.weight[ids[0, 1:3]]
-    (found,) = description_vectors(tiny.model.text, tiny.tokenizer, ["bright image"], 3)
-    assert torch.equal(found, torch.stack([bright, image, bright]))
+    tower, tokenizer = tiny.model.text, tiny.tokenizer
+    ids, _ = tokenizer.encode(["bright image"])
+    vectors = tower.token_embedding.weight[ids[0, 1:3]]
+    (found,) = description_vectors(tower, tokenizer, ["bright image"], 3)
+    assert torch.equal(found, vectors[[0, 1, 0]])
     with pytest.raises(WordsError, match="raise distribution_length"):
-        description_vectors(tiny.model.text, tiny.tokenizer, ["bright image"], 1)
+        description_vectors(tower, tokenizer, ["bright image"], 1)
+    # The nearest vocabulary words of vocabulary vectors are themselves.
+    assert nearest_words(tower, tokenizer, 3 * vectors[None]) == [[("bright", 1.0), ("image", 1.0)]]
 
 
-# --- prompts ---
+# --- prompts
 
 
 def test_a_prompt_of_vocabulary_vectors_is_the_prompt_written_out(
@@ -160,22 +133,15 @@ def test_a_prompt_of_vocabulary_vectors_is_the_prompt_written_out(
         prompts.anchors(), tiny.embed_texts([f"a photo of {s}" for s in SENTENCES]), atol=1e-5
     )
     assert torch.allclose(prompts.alone(bright), tiny.embed_texts(["a photo of bright"]), atol=1e-5)
-
-
-def test_a_prompt_that_is_too_long_is_refused(prompts: ShiftPrompts) -> None:
     with pytest.raises(WordsError, match="77 tokens"):
         prompts.joined([torch.zeros(1, 70, 32)], torch.tensor([1]))
 
 
 def test_pairs_take_states_in_turn_and_every_word_meets_every_state() -> None:
     pairs = all_pairs(3, 4, objects=2, normal=1, anomalous=2)
-    assert len(pairs) == 24
-    rows = list(
-        zip(
-            *(x.tolist() for x in (pairs.diversity, pairs.distribution, pairs.normal, pairs.anomalous)),
-            strict=True,
-        )
-    )
+    parts = (pairs.diversity, pairs.distribution, pairs.normal, pairs.anomalous)
+    rows = [tuple(row) for row in torch.stack(parts, 1).tolist()]
+    assert len(pairs) == len(rows) == 24
     assert rows[:5] == [(0, 0, 0, 1), (0, 1, 0, 2), (0, 2, 0, 1), (0, 3, 0, 2), (1, 0, 0, 2)]
     assert rows[12] == (0, 0, 3, 4)
     assert {(j, a) for _, j, _, a in rows[:12]} == {(j, a) for j in range(4) for a in (1, 2)}
@@ -215,13 +181,9 @@ def test_all_terms_agree_with_plain_loops(tiny: Backbone, prompts: ShiftPrompts)
     generator = torch.Generator().manual_seed(0)
     words = random_vectors(4, 2, 32, generator), random_vectors(3, 3, 32, generator)
     batch = all_pairs(4, 3, objects=1, normal=1, anomalous=2).take(torch.tensor([0, 5, 7]))
-    on = ("diversity", "semantic", "knowledge", "distribution-diversity")
-    loss = ShiftLoss(prompts, prompts.anchors(), on, temperature=0.2)
-    found = loss.terms(*words, batch, torch.arange(4))
-    expected = expected_terms(tiny, prompts, words, batch)
-    assert set(found) == set(expected)
-    for name, value in expected.items():
-        assert float(found[name]) == pytest.approx(value, rel=1e-4), name
+    loss = Guidance(semantic_temperature=0.2).loss(prompts, 3)
+    found = {name: float(term) for name, term in loss.terms(*words, batch, torch.arange(4)).items()}
+    assert found == pytest.approx(expected_terms(tiny, prompts, words, batch), rel=1e-4)
 
 
 @pytest.mark.parametrize("reading", ["anchors", "descriptions", "mixtures"])
@@ -229,31 +191,21 @@ def test_gradients_reach_the_words_and_not_the_tower(
     tiny: Backbone, prompts: ShiftPrompts, reading: Any
 ) -> None:
     generator = torch.Generator().manual_seed(0)
-    d = random_vectors(4, 2, 32, generator).requires_grad_()
-    known = {
-        "anchors": None,
-        "descriptions": unit(2, 24),
-        "mixtures": torch.randn(2, 3, 32, generator=generator),
-    }[reading]
-    guided = (
-        torch.randn(3, 2, generator=generator)
-        if reading == "mixtures"
-        else random_vectors(3, 3, 32, generator)
-    )
+    diversity = random_vectors(4, 2, 32, generator).requires_grad_()
+    mixed = reading == "mixtures"
+    guided = torch.randn(3, 2, generator=generator) if mixed else random_vectors(3, 3, 32, generator)
     guided.requires_grad_()
-    on = ("diversity", "semantic", "knowledge", "distribution-diversity")
-    loss = ShiftLoss(prompts, prompts.anchors(), on, reading, descriptions=known)
-    batch = all_pairs(4, 3, objects=1, normal=1, anomalous=2)
-    terms = loss.terms(d, guided, batch, torch.arange(4))
-    assert set(terms) == set(on) - ({"knowledge"} if reading == "mixtures" else set())
+    loss = Guidance(reading=reading, descriptions=("dark image", "bright")).loss(prompts, 3)
+    terms = loss.terms(diversity, guided, all_pairs(4, 3, objects=1, normal=1, anomalous=2), torch.arange(4))
+    assert len(terms) == (3 if mixed else 4)
     torch.stack(list(terms.values())).sum().backward()
-    for words in (d, guided):
+    for words in (diversity, guided):
         assert words.grad is not None
         assert float(words.grad.flatten(1).norm(dim=1).min()) > 0
     assert all(parameter.grad is None for parameter in tiny.model.parameters())
 
 
-# --- what went wrong ---
+# --- what went wrong
 
 
 def test_measures_by_hand() -> None:
@@ -285,24 +237,9 @@ def test_measures_by_hand() -> None:
     assert 0 < expected["order"] < 1
 
 
-def test_the_lower_bound_of_the_mean_cosine_is_reached_by_repeated_axes() -> None:
-    twice = torch.eye(5).repeat(2, 1)
-    assert float(diversity_loss(twice)) == pytest.approx(least_mean_cosine(10, 5))
-    assert least_mean_cosine(5, 5) == least_mean_cosine(1, 5) == 0
-    for seed in range(5):
-        assert float(diversity_loss(unit(9, 4, seed=seed))) > least_mean_cosine(9, 4) > 0
-
-
-def test_the_nearest_vocabulary_words_of_vocabulary_vectors_are_themselves(tiny: Backbone) -> None:
-    ids, _ = tiny.tokenizer.encode(["bright image"])
-    vectors = 3 * tiny.model.text.token_embedding.weight[ids[:, 1:3]]
-    ((first, second),) = nearest_words(tiny.model.text, tiny.tokenizer, tiny.tokenizer.vocabulary, vectors)
-    assert (first, second) == (("bright", 1.0), ("image", 1.0))
-
-
 @pytest.mark.parametrize("sign", [1, -1])
 def test_labels_that_mean_nothing_are_refused(
-    tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, sign: int
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, sign: int
 ) -> None:
     """With anchors turned round, the order of every pair is turned round."""
 
@@ -310,8 +247,8 @@ def test_labels_that_mean_nothing_are_refused(
         return measure(normal, anomalous, sign * anchors, pairs)
 
     monkeypatch.setattr("zeroflaw.detectors.shift_words.detector.measure", turned)
-    order = guards(new(tiny_backbone).fit())["order"]
-    detector = new(tiny_backbone, least_order=0.5)
+    order = workshop.fit("shift-words").words_["guards"]["order"]
+    detector = workshop.make("shift-words", least_order=0.5)
     if order >= 0.5:
         assert detector.fit().is_fitted
         return
@@ -320,181 +257,71 @@ def test_labels_that_mean_nothing_are_refused(
     assert not detector.is_fitted
 
 
-def test_prompts_that_are_all_the_same_are_refused(tiny_backbone: Path) -> None:
+def test_prompts_that_are_all_the_same_are_refused(workshop: Workshop) -> None:
     collapsing = {"losses": ("knowledge",), "word_rate": 0.02, "steps": 100, "word_batch": 12}
     drawn, collapsed = (
-        guards(new(tiny_backbone, most_alike=1.0, **kind).fit())["prompt_cosine"]
+        workshop.fit("shift-words", **kind).words_["guards"]["prompt_cosine"]
         for kind in ({"steps": 0}, collapsing)
     )
     assert collapsed > drawn
     between = (drawn + collapsed) / 2
-    new(tiny_backbone, most_alike=between, steps=0).fit()
+    workshop.fit("shift-words", most_alike=between, steps=0)
     with pytest.raises(UsageError, match=r"nearly the same.*turn the diversity losses on"):
-        new(tiny_backbone, most_alike=between, **collapsing).fit()
+        workshop.fit("shift-words", most_alike=between, **collapsing)
 
 
-def test_a_loss_that_is_no_number_stops_the_fit_and_leaves_the_checkpoint(
-    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = iter(range(10))
-
-    def broken(features: Tensor, own: Tensor, other: Tensor, temperature: float) -> Tensor:
-        return semantic_loss(features, own, other, temperature) * (math.nan if next(calls) == 4 else 1)
-
-    monkeypatch.setattr("zeroflaw.detectors.shift_words.words.semantic_loss", broken)
-    kept = tmp_path / "kept"
-    with pytest.raises(UsageError, match=r"stopped at step 5: .*semantic nan.*seed 0.*smaller word_rate"):
-        new(tiny_backbone).fit(checkpoint=kept)
-    seen: list[int] = []
-    monkeypatch.setattr("zeroflaw.detectors.shift_words.words.semantic_loss", semantic_loss)
-    new(tiny_backbone).fit(
-        checkpoint=kept, progress=lambda what, done, _: seen.append(done) if what == "learned words" else None
-    )
-    assert seen == [5, 6]
-
-
-# --- the detector ---
-
-
-def guards(detector: ShiftWords) -> dict[str, float]:
-    return dict(detector.words_["guards"])
-
-
-def vectors(detector: ShiftWords) -> dict[str, Tensor]:
-    assert detector.fitted_ is not None
-    return {name: torch.from_numpy(words) for name, words in detector.fitted_.learned.items()}
+# --- the detector
 
 
 @pytest.mark.parametrize("reading", ["anchors", "descriptions", "mixtures"])
-def test_learning_lowers_its_own_loss(tiny_backbone: Path, reading: Any) -> None:
+def test_learning_lowers_its_own_loss(workshop: Workshop, reading: Any) -> None:
     settings = {"reading": reading, "descriptions": ("bright", "dark"), "word_batch": 12, "word_rate": 3e-3}
-    first, last = (new(tiny_backbone, **settings, steps=steps).fit().words_["losses"] for steps in (1, 30))
+    first, last = (workshop.fit("shift-words", **settings, steps=steps).words_["losses"] for steps in (1, 30))
     totals = [
         sum(weight * part["last"][name] for name, weight in part["weights"].items()) for part in (first, last)
     ]
     assert totals[1] < totals[0] - 0.01
 
 
-def test_only_the_words_differ_from_the_random_word_detector(tiny_backbone: Path) -> None:
-    theirs = RWDA(backbone=f"local-dir:{tiny_backbone}", n_pairs=12, epochs=1, hidden=(8,)).fit()
-    ours = new(tiny_backbone).fit()
+def test_only_the_words_differ_from_the_random_word_detector(workshop: Workshop) -> None:
+    theirs, ours = workshop.fit("rwda"), workshop.fit("shift-words")
     assert ours.words_["prompt"] == theirs.words_["prompt"]
-    images = [np.full((20, 20, 3), 60, dtype=np.uint8)]
-    (a,), (b,) = theirs.predict(images), ours.predict(images)
+    (a,), (b,) = (detector.predict(noise(1)) for detector in (theirs, ours))
     assert a.scores["prompt"] == pytest.approx(b.scores["prompt"], abs=1e-6)
-    shared = set(theirs.get_params()) & set(ours.get_params())
-    assert {name: RWDA().get_params()[name] for name in shared} == {
-        name: ShiftWords().get_params()[name] for name in shared
-    }
+    random, learned = RWDA().get_params(), ShiftWords().get_params()
+    assert all(learned[name] == value for name, value in random.items() if name in learned)
 
 
-def test_words_of_a_loss_that_is_off_stay_as_drawn(tiny_backbone: Path) -> None:
-    drawn = vectors(new(tiny_backbone, steps=0).fit())
-    only = vectors(new(tiny_backbone, losses=("diversity", "semantic")).fit())
-    assert torch.equal(only["distribution"], drawn["distribution"])
-    assert not torch.equal(only["diversity"], drawn["diversity"])
-    light = vectors(new(tiny_backbone, mixture_weight=0.0).fit())
-    assert torch.equal(light["diversity"], only["diversity"])
-    assert not torch.equal(vectors(new(tiny_backbone).fit())["distribution"], drawn["distribution"])
+def test_words_of_a_loss_that_is_off_stay_as_drawn(workshop: Workshop) -> None:
+    def vectors(**settings: Any) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = workshop.fit("shift-words", **settings).fitted_.learned
+        return found
+
+    drawn, only = vectors(steps=0), vectors(losses=("diversity", "semantic"))
+    np.testing.assert_array_equal(only["distribution"], drawn["distribution"])
+    assert not np.array_equal(only["diversity"], drawn["diversity"])
+    np.testing.assert_array_equal(vectors(mixture_weight=0.0)["diversity"], only["diversity"])
+    assert not np.array_equal(vectors()["distribution"], drawn["distribution"])
 
 
-def test_same_seed_same_words(tiny_backbone: Path) -> None:
-    state = torch.get_rng_state()
-    one, two, other = (vectors(new(tiny_backbone, seed=seed, compared=3).fit()) for seed in (1, 1, 2))
-    assert torch.equal(torch.get_rng_state(), state)
-    for name in one:
-        assert torch.equal(one[name], two[name])
-        assert not torch.equal(one[name], other[name])
-
-
-def test_what_is_saved_says_how_the_words_were_learned(tiny_backbone: Path, tmp_path: Path) -> None:
-    settings = {"reading": "mixtures", "descriptions": ("bright", "dark"), "objects": ("metal_nut", "pill")}
-    detector = new(tiny_backbone, **settings).fit()
-    detector.save(tmp_path / "saved")
-    again = load(tmp_path / "saved")
-    assert isinstance(again, ShiftWords)
-    for name, words in vectors(detector).items():
-        assert torch.equal(vectors(again)[name], words)
-    assert again.words_["semantic"]["objects"] == ["metal nut", "pill"]
-    assert np.allclose(np.sum(again.words_["mixtures"], axis=1), 1, atol=1e-5)
-    assert len(again.words_["nearest"]["diversity"]) == 4
-    card = again.card_
-    assert card == detector.card_
-    assert "24 pairs of prompts" in card
-    assert "shooting conditions named in prompts" in card
-    assert "broken metal nut." in card
-    assert "Objects in training prompts: metal nut, pill" in card
-    assert f"cosine {guards(again)['anchor_cosine_mean']:.3f} on average" in card
-    assert "named in prompts" not in new(tiny_backbone).fit().card_
-
-
-# --- interrupted fits ---
-
-
-@pytest.mark.parametrize("step", [1, 3, 6])
-@pytest.mark.parametrize("reading", ["anchors", "mixtures"])
-def test_a_resumed_fit_ends_with_the_same_bytes(
-    tiny_backbone: Path, tmp_path: Path, reading: Any, step: int
-) -> None:
-    settings = {"reading": reading, "descriptions": ("bright", "dark"), "compared": 3}
-    new(tiny_backbone, **settings).fit().save(tmp_path / "whole")
-    kept, seen = tmp_path / "kept", []
-
-    def stop(what: str, done: int, total: int) -> None:
-        if (what, done) == ("learned words", step):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        new(tiny_backbone, **settings).fit(checkpoint=kept, progress=stop)
-    assert kept.exists() == (step >= FAST["checkpoint_every"])
-    resumed = new(tiny_backbone, **settings)
-    resumed.fit(checkpoint=kept, progress=lambda what, done, _: seen.append((what, done)))
-    resumed.save(tmp_path / "resumed")
-    done = [number for what, number in seen if what == "learned words"]
-    assert done == list(range(step // 2 * 2 + 1, 7))
-    for name in ("head.safetensors", "words.json", "config.json", "README.md"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "resumed" / name).read_bytes()
-
-
-def test_a_checkpoint_of_another_fit_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
-    new(tiny_backbone).fit(checkpoint=tmp_path / "kept")
-    with pytest.raises(UsageError, match="other values of word_rate"):
-        new(tiny_backbone, word_rate=0.1).fit(checkpoint=tmp_path / "kept")
-    new(tiny_backbone, most_alike=0.9999).fit(checkpoint=tmp_path / "kept")  # nothing that words depend on
-
-
-def test_parameters_written_as_text() -> None:
-    settings = ["objects=nut,metal_nut", "losses=diversity,semantic", "descriptions=blur,dim light"]
-    detector = ShiftWords(**parse_settings("shift-words", settings))
-    assert detector.objects == ("nut", "metal nut")
-    assert detector.losses == ("diversity", "semantic")
-    assert detector.descriptions == ("blur", "dim light")
-
-
-@pytest.mark.parametrize(
-    ("parameters", "says"),
-    [
-        ({"reading": "K4"}, "reading must be one of"),
-        ({"losses": ("diverse",)}, "did you mean 'diversity'"),
-        ({"losses": ()}, "no loss is left"),
-        ({"losses": ("knowledge",), "reading": "mixtures"}, "no loss is left"),
-        ({"losses": ("knowledge",), "mixture_weight": 0}, "use steps=0"),
-        ({"n_distribution": 0}, "n_distribution must be"),
-        ({"reading": "descriptions", "n_distribution": 3}, "no more than n_distribution=3, got 7"),
-        ({"reading": "mixtures", "descriptions": ("bright",)}, "at least 2 descriptions"),
-        ({"reading": "descriptions", "descriptions": ("bright", " ")}, "a description must not be empty"),
-        ({"knowledge_share": 1.5}, "knowledge_share must be a number from 0 to 1"),
-        ({"semantic_anomalous": ("{}.",)}, "share a phrase"),
-        ({"objects": ()}, "objects must be several of: text .at least 1"),
-        ({"objects": ("metal_nut", "Metal nut")}, "each entry once"),
-        ({"prefix": "a {} of"}, "exactly once"),
-        ({"n_diversity": 50_000, "n_distribution": 50}, "may make 1,000,000 pairs"),
-        ({"steps": -1}, "steps must be"),
-        ({"epochs": 0}, "epochs must be"),
-    ],
-)
-def test_wrong_parameters_are_refused_before_the_backbone_is_touched(
-    parameters: dict[str, Any], says: str
-) -> None:
-    with pytest.raises(UsageError, match=says):
-        ShiftWords(**{"backbone": "local-dir:nowhere", **parameters}).fit()
+def test_the_card_and_the_words_say_how_the_words_were_learned(workshop: Workshop) -> None:
+    settings = [
+        "objects=metal_nut,pill",
+        "losses=diversity,distribution-diversity",
+        "descriptions=bright,dark",
+    ]
+    detector = workshop.fit("shift-words-k3", **parse_settings("shift-words", settings))
+    words, card = detector.words_, detector.card_
+    assert words["semantic"]["objects"] == ["metal nut", "pill"]
+    assert np.allclose(np.sum(words["mixtures"], axis=1), 1, atol=1e-5)
+    assert len(words["nearest"]["diversity"]) == 4
+    for said in (
+        "56 pairs of prompts",
+        "losses diversity 1, distribution-diversity 0.5; **shooting conditions named in prompts**",
+        "broken metal nut.",
+        "Objects in training prompts: metal nut, pill",
+        f"cosine {words['guards']['anchor_cosine_mean']:.3f} on average",
+    ):
+        assert said in card
+    plain = workshop.fit("shift-words", losses=("diversity",)).card_
+    assert "losses diversity 1; distribution words as drawn\n" in plain

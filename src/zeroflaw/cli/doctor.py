@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from zeroflaw._version import __version__
-from zeroflaw.cli.output import put, put_json
+from zeroflaw.cli.output import json_option, put, put_json
 from zeroflaw.detectors.base import Engine, open_tower
 from zeroflaw.errors import EXTRAS, ZeroflawError
 from zeroflaw.files import cache_folder
@@ -29,7 +29,7 @@ Facts = dict[str, Any]
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 def doctor(as_json: bool) -> int:
     """Say what zeroflaw finds on this machine; the exit code is 4 where the usual engine gives wrong answers.
 

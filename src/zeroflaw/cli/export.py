@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from zeroflaw.cli.options import overwrite_option, quiet_option
-from zeroflaw.cli.output import say
+from zeroflaw.cli.output import overwrite_option, quiet_option, say
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import PRESETS, is_folder, load
 from zeroflaw.detectors.base import LOCAL, BackboneDetector, shared_backbone

@@ -5,48 +5,166 @@ network with live batch normalisation is trained on good photos of several produ
 one product are drawn to a centre, noisy copies of them are pushed away. The photos of a new product are then
 normalised by their own statistics, place by place, so that what most of them show is normal, and the distance
 from the centre is the anomaly.
+
+The network takes many tasks at once, as (T, N, C): T tasks of N rows of C numbers. Each task is normalised by
+its own N rows, so that "normal" means "like the rest of the batch".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
-from zeroflaw.detectors import acr_training as live
 from zeroflaw.detectors.base import BackboneDetector, Fitted
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.inputs import FitInputs, Step
 from zeroflaw.detectors.training import Learning
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Record, Seed, parameters
-from zeroflaw.records import Category, Dataset
+from zeroflaw.records import Category
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.heads import Arrays
 from zeroflaw.runtime.scorer import Judgement, Scorer, Size
-from zeroflaw.runtime.stream import Progress, batches, read_ahead, stage
+from zeroflaw.runtime.stream import batches, read_ahead
 from zeroflaw.towers.backbone import Backbone
 
 USUAL = 0.95  # share of the patches of a batch that lie below one half in maps
 FLOOR = 1e-12  # smallest squared distance that a score tells apart; keeps log-odds finite
 FEWEST = 2  # images of a product that its statistics can be had from
+EPSILON = 1e-5  # of the variance, as torch.nn.BatchNorm1d has it: a constant batch is divided by its root
+NEAREST = 1e-6  # smallest squared distance whose inverse is taken in the loss
 _PIXELS = 16  # side of a patch of the paper's maps, in which its blur is measured
 _NUMBERS = 1 << 22  # features that go through the network at once, which bounds the memory
 _TOGETHER = 8  # images that go through the backbone at once during a fit
 
+LastGain = Literal["one", "uniform"]
 Noise = Annotated[float, Field(ge=1e-6, le=1e3)]
 Sigma = Annotated[float, Field(ge=0, le=1000)]
 Least = Annotated[int, Field(ge=2, le=1_000_000)]
+
+
+def layer_widths(inputs: int, outputs: int, depth: int) -> tuple[int, ...]:
+    """Return the widths from ``inputs`` to ``outputs`` in ``depth`` equal ratios, and ``outputs`` once more.
+
+    The paper's network halves 1024 five times: ``(1024, 512, 256, 128, 64, 32, 32)``.
+    """
+    ratio = outputs / inputs
+    return (inputs, *(round(inputs * ratio ** (step / depth)) for step in range(1, depth + 1)), outputs)
+
+
+def normalise_live(rows: Tensor) -> Tensor:
+    """Give every column of every task mean 0 and (biased) variance 1 over the task's rows, (T, N, C)."""
+    centred = rows - rows.mean(dim=1, keepdim=True)
+    return centred * (centred.square().mean(dim=1, keepdim=True) + EPSILON).rsqrt()
+
+
+class LiveNetwork(nn.Module):
+    """Linear layers, each followed by live normalisation with a gain and a shift, all but the last by ReLU.
+
+    The linear layers have no bias: the normalisation would take it out again.
+
+    Attributes:
+        linears: weights, each (out, in).
+        gains, shifts: factor and summand after each normalisation, (out,).
+        centre: where normal rows are drawn to, (out,).
+        mean, scale: of the channels of features, (in,), which callers take out before they give them.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        """Lay out a network from the widths of its input and of every layer's output; see `layer_widths`."""
+        super().__init__()
+        self.linears = nn.ParameterList([torch.zeros(out, into) for into, out in pairwise(widths)])
+        self.gains = nn.ParameterList([torch.ones(out) for out in widths[1:]])
+        self.shifts = nn.ParameterList([torch.zeros(out) for out in widths[1:]])
+        self.centre = nn.Parameter(torch.zeros(widths[-1]))
+        self.register_buffer("mean", torch.zeros(widths[0]))
+        self.register_buffer("scale", torch.ones(widths[0]))
+
+    def draw(self, generator: torch.Generator, last_gain: LastGain = "one") -> None:
+        """Draw the weights uniformly as torch.nn.Linear does, and the centre from a normal distribution.
+
+        The authors draw the last gain, too, from U(0, 1): that is ``last_gain="uniform"``.
+        """
+        for weight in self.linears:
+            bound = weight.shape[1] ** -0.5
+            nn.init.uniform_(weight, -bound, bound, generator=generator)
+        nn.init.normal_(self.centre, generator=generator)
+        if last_gain == "uniform":
+            nn.init.uniform_(self.gains[-1], generator=generator)
+
+    @override
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the squared distances (T, N) of rows (T, N, C) from the centre, each task by itself."""
+        last = len(self.linears) - 1
+        for number, weight in enumerate(self.linears):
+            rows = normalise_live(rows @ weight.T) * self.gains[number] + self.shifts[number]
+            rows = rows if number == last else rows.relu()
+        return (rows - self.centre).square().sum(dim=-1)
+
+
+def draw_tasks(
+    features: Sequence[Tensor], tasks: int, shots: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield the rows (shots, C) of random tasks: one position of one product each.
+
+    ``features`` are those of the images of each product, (images, positions, C). A product with fewer images
+    than ``shots`` gives some of them more than once.
+    """
+
+    def below(end: int) -> int:
+        return int(torch.randint(end, (), generator=generator))
+
+    for _ in range(tasks):
+        chosen = features[below(len(features))]
+        images, position = len(chosen), below(chosen.shape[1])
+        if images >= shots:
+            rows = torch.randperm(images, generator=generator)[:shots]
+        else:
+            rows = torch.randint(images, (shots,), generator=generator)
+        yield chosen[rows, position]
+
+
+def with_noise(rows: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Put a noisy copy of every row behind the rows of each task: (T, N, C) to (T, 2 N, C)."""
+    return torch.cat([rows, rows + noise * torch.randn(rows.shape, generator=generator)], dim=1)
+
+
+def loss_terms(distances: Tensor) -> dict[str, Tensor]:
+    """Return the two summands of the loss for squared distances (T, 2 N), noisy rows behind normal ones.
+
+    Their sum is the mean over all rows of the squared distance of a normal one and the inverse squared
+    distance of a noisy one (Li et al., section 3).
+    """
+    normal, noisy = distances.chunk(2, dim=1)
+    return {"normal": normal.mean() / 2, "noisy": noisy.clamp_min(NEAREST).reciprocal().mean() / 2}
+
+
+def channel_scale(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (C,) of every channel over features (images, positions, C).
+
+    A constant channel has nothing to be divided by: its deviation is given as 1.
+    """
+    count = sum(part.shape[0] * part.shape[1] for part in features)
+    mean = sum((part.sum(dim=(0, 1), dtype=torch.float64) for part in features), torch.zeros(())) / count
+    squares = ((part - mean.float()).square().sum(dim=(0, 1), dtype=torch.float64) for part in features)
+    spread = (sum(squares, torch.zeros(())) / count).sqrt().float()
+    return mean.float(), torch.where(spread > 1e-6, spread, 1.0)
 
 
 class ACRSpec(Record):
@@ -67,7 +185,7 @@ class ACRScorer(Scorer):
     kind: ClassVar[str] = "acr"
     whole_batch: ClassVar[bool] = True
 
-    network: live.LiveNetwork
+    network: LiveNetwork
     choices: ACRSpec
 
     @override
@@ -112,7 +230,7 @@ class ACRScorer(Scorer):
         step = max(1, _NUMBERS // (2 * images * width))
         for start in range(0, positions, step):
             rows = (tokens[order, start : start + step] - self.network.mean) / self.network.scale
-            both = live.with_noise(rows.transpose(0, 1), self.choices.noise, generator)
+            both = with_noise(rows.transpose(0, 1), self.choices.noise, generator)
             found[order, start : start + step] = self.network(both)[:, :images].T
         return found
 
@@ -129,7 +247,7 @@ class ACRScorer(Scorer):
     def read(cls, spec: Mapping[str, object], arrays: Arrays) -> Self:
         choices = ACRSpec.read(spec, "'scorer' in config.json", DetectorError)
         with torch.device("meta"):  # nothing is allocated, whatever the widths say
-            network = live.LiveNetwork(choices.widths)
+            network = LiveNetwork(choices.widths)
         try:
             network.load_state_dict({k: torch.tensor(value) for k, value in arrays.items()}, assign=True)
         except RuntimeError as error:
@@ -141,7 +259,7 @@ class ACRScorer(Scorer):
 
 
 @parameters
-class ACR(BackboneDetector):
+class ACR(BackboneDetector[ACRScorer]):
     """Distance from a centre after normalisation by the batch, place by place. It needs torch at prediction.
 
     Scores are those of one batch: all images of one ``predict`` must show one product in one pose, most of
@@ -180,7 +298,7 @@ class ACR(BackboneDetector):
     standardize: Literal["channel", "none"] = "channel"
     depth: Annotated[int, Field(ge=1, le=20)] = 5
     out: Annotated[int, Field(ge=1, le=4096)] = 32
-    last_gain: live.LastGain = "one"
+    last_gain: LastGain = "one"
     noise: Noise = 0.5
     shots: Annotated[int, Field(ge=2, le=10_000)] = 30
     tasks: Annotated[int, Field(ge=1, le=10_000)] = 32
@@ -192,7 +310,6 @@ class ACR(BackboneDetector):
 
     @override
     def _check_inputs(self, inputs: FitInputs) -> None:
-        assert inputs.auxiliary is not None
         few = [f"{c.name} ({len(c.train)})" for c in inputs.auxiliary if len(c.train) < FEWEST]
         if few:
             raise UsageError(
@@ -201,19 +318,10 @@ class ACR(BackboneDetector):
                 "products out"
             )
 
-    @override
-    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
-        assert isinstance(scorer, ACRScorer)
-        if scorer.choices != self._choices(backbone):
-            raise DetectorError(
-                f"'scorer' in config.json does not fit the parameters and '{self.backbone}'; save the "
-                "detector again"
-            )
-
     def _choices(self, backbone: Backbone) -> ACRSpec:
         vision = backbone.model.config.vision
         return ACRSpec(
-            widths=live.layer_widths(vision.width, self.out, self.depth),
+            widths=layer_widths(vision.width, self.out, self.depth),
             block=self.layer or max(1, round(0.75 * vision.layers)),
             noise=self.noise,
             sigma=self.sigma,
@@ -222,79 +330,47 @@ class ACR(BackboneDetector):
         )
 
     @override
-    def _fit(
-        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
-        assert inputs.auxiliary is not None
-        choices = self._choices(backbone)
-        features = self._features(backbone, choices.block, inputs.auxiliary, progress)
-        return Fitted(ACRScorer(self._train(features, choices.widths, progress), choices))
+    def _fits(self, scorer: ACRScorer, backbone: Backbone) -> bool:
+        return scorer.choices == self._choices(backbone)
 
-    def _features(
-        self, backbone: Backbone, block: int, auxiliary: Dataset, progress: Progress | None
-    ) -> list[Tensor]:
-        """Return the features (images, positions, C) of the good images of each product."""
+    @override
+    def _fit(self, backbone: Backbone, inputs: FitInputs) -> Fitted[ACRScorer]:
+        choices, step = self._choices(backbone), inputs.stage("embedding")
         generator = torch.Generator().manual_seed(self.seed)
-        chosen = [self._choose(category, generator) for category in auxiliary]
+        chosen = [self._choose(category, generator) for category in inputs.auxiliary]
         total, done, features = sum(map(len, chosen)), 0, []
         for paths in chosen:
             parts = []
             for batch in batches(read_ahead(paths, None), _TOGETHER):
-                found = backbone.embed_images([pixels for _, pixels in batch], layers=(block,))
-                parts.append(torch.from_numpy(found.layers[block]))
+                found = backbone.embed_images([pixels for _, pixels in batch], layers=(choices.block,))
+                parts.append(torch.from_numpy(found.layers[choices.block]))
                 done += len(batch)
-                if progress is not None:
-                    progress("embedding", done, total)
+                if step is not None:
+                    step(done, total)
             features.append(torch.cat(parts))
-        return features
+        return Fitted(ACRScorer(self._train(features, choices.widths, inputs.stage("training")), choices))
 
     def _choose(self, category: Category, generator: torch.Generator) -> list[Path]:
         order = torch.randperm(len(category.train), generator=generator)[: self.max_images]
         return [category.train[number].image for number in sorted(order.tolist())]
 
     def _train(
-        self, features: list[Tensor], widths: Sequence[int], progress: Progress | None
-    ) -> live.LiveNetwork:
-        """Train a network on the features of several products, which are scaled where they are."""
+        self, features: list[Tensor], widths: Sequence[int], progress: Step | None = None
+    ) -> LiveNetwork:
+        """Train a network on features (images, positions, C) of several products, scaled where they are."""
         generator = torch.Generator().manual_seed(self.seed)
-        network = live.LiveNetwork(widths)
+        network = LiveNetwork(widths)
         network.draw(generator, self.last_gain)
         if self.standardize == "channel":
-            network.mean, network.scale = live.channel_scale(features)
+            network.mean, network.scale = channel_scale(features)
         for part in features:
             part.sub_(network.mean).div_(network.scale)
-        learning = Learning(
-            dict(network.named_parameters()),
-            lambda moving: torch.optim.Adam(moving, lr=self.learning_rate),
-            generator,
-            seed=self.seed,
-        )
+        adam = partial(torch.optim.Adam, lr=self.learning_rate)
+        learning = Learning(dict(network.named_parameters()), adam, generator, seed=self.seed)
 
         def one_step() -> None:
-            rows = torch.stack(list(live.draw_tasks(features, self.tasks, self.shots, generator)))
-            learning.step(live.loss_terms(network(live.with_noise(rows, self.noise, generator))))
+            rows = torch.stack(list(draw_tasks(features, self.tasks, self.shots, generator)))
+            learning.step(loss_terms(network(with_noise(rows, self.noise, generator))))
 
-        learning.run(self.iterations, one_step, progress=stage(progress, "training"))
+        learning.run(self.iterations, one_step, progress=progress)
         return network.requires_grad_(False)
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        return (
-            "Batch-level zero-shot detection by live batch normalisation. A network was trained\n"
-            "on good photos of other products. It judges the photos of a new product by one another,\n"
-            f"place by place: it needs at least {self.min_batch} of them in one batch, in one pose, most of "
-            "them good at any given place."
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        assert self.seen_.auxiliary is not None
-        products = self.seen_.auxiliary.categories.values()
-        images = sum(min(splits["train"], self.max_images) for splits in products)
-        return {
-            "Learned from": f"{images} good photos of {len(products)} product{'s' * (len(products) != 1)}",
-            "Features": f"patch tokens of block {self._choices(self.backbone_).block}, at most "
-            f"{self.max_images} images of each product",
-            "Training": f"{self.iterations} steps of {self.tasks} tasks with {self.shots} images and as many "
-            f"noisy copies (noise {self.noise:g})",
-        }

@@ -1,6 +1,6 @@
 """Detectors that look at images through a frozen network: fitting, prediction, saving, the model card.
 
-A subclass is parameters and `fit`: what it learns is a `Scorer`, which judges features of images, is saved
+A subclass is parameters and `_fit`: what it learns is a `Scorer`, which judges features of images, is saved
 and loaded, and knows nothing of how it came about.
 """
 
@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Detector
@@ -34,14 +35,27 @@ from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, re
 from zeroflaw.runtime.tower import ImageTower, embed, sized
 
 if TYPE_CHECKING:
+    from zeroflaw.detectors.training import Checkpoint
     from zeroflaw.towers.backbone import Backbone
 
-Learned = Mapping[str, npt.NDArray[np.generic]]
+S = TypeVar("S", bound=Scorer)
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["auto", "onnx", "openvino", "torch"]
 LOCAL = "local-dir:"
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
+
+
+@lru_cache(maxsize=1)
+def _cards() -> Environment:
+    return Environment(
+        loader=PackageLoader("zeroflaw.detectors", "cards"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown
+    )
 
 
 @lru_cache(maxsize=2)
@@ -89,7 +103,7 @@ def open_tower(name: str, engine: Engine, device: Device, dtype: Dtype) -> Image
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Fitted(Generic[S]):
     """What a fit comes to.
 
     Attributes:
@@ -99,15 +113,15 @@ class Fitted:
         calibration: threshold and p-values, where the fit gives them.
     """
 
-    scorer: Scorer
+    scorer: S
     words: Mapping[str, Any] = field(default_factory=dict)
-    learned: Learned = field(default_factory=dict)
+    learned: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     calibration: Calibration | None = None
 
 
 @parameters
-class BackboneDetector(Detector):
-    """Base of detectors with a frozen network.
+class BackboneDetector(Detector, Generic[S]):
+    """Base of detectors with a frozen network, whose scorer is an ``S``.
 
     Attributes:
         backbone: "mini", "architecture/tag" or "local-dir:PATH".
@@ -132,25 +146,15 @@ class BackboneDetector(Detector):
         if self.needs_torch and self.engine not in ("auto", "torch"):
             raise UsageError(f"{self.name} runs on torch alone, not on {self.engine}; leave the engine out")
         self.backbone_: Any = None
-        self.fitted_: Fitted | None = None
+        self.fitted_: Fitted[S] | None = None
         self.seen_ = Seen()
         self.card_ = ""
         self.calibration_: Calibration | None = None
         self.notes_: list[str] = []
 
     @abstractmethod
-    def _fit(
-        self, backbone: Any, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
+    def _fit(self, backbone: Any, inputs: FitInputs) -> Fitted[S]:
         """Learn, and return what was learned."""
-
-    @abstractmethod
-    def _card(self, words: Mapping[str, Any]) -> str:
-        """Return the middle of the model card: how the detector was made."""
-
-    def _facts(self) -> dict[str, str]:
-        """Return further lines of the model card."""
-        return {}
 
     def _load_backbone(self) -> Any:
         """Return the network that `_fit` needs: anything with ``sha256``, ``fingerprint``, ``licence`` and
@@ -164,19 +168,15 @@ class BackboneDetector(Detector):
             return self._load_backbone()
         return open_tower(self.backbone, self.engine, self.device, self.dtype)
 
-    def _check_backbone(self, backbone: Any) -> None:
-        """Refuse a network that this detector cannot work with, before anything is fitted or loaded.
-
-        Raises:
-            UsageError: with what would work.
-        """
-
     def _check_inputs(self, inputs: FitInputs) -> None:
-        """Refuse inputs of `fit` that cannot do, before any work; that the right ones are there is known.
+        """Raise a UsageError where inputs of `fit` cannot do, before any work."""
 
-        Raises:
-            UsageError: with what would do.
-        """
+    def _check_backbone(self, backbone: Any) -> None:
+        """Raise a UsageError where a network cannot do, before anything is fitted or loaded."""
+
+    def _fits(self, scorer: S, backbone: Any) -> bool:
+        """Whether a saved scorer is one of these parameters and this network."""
+        return True
 
     @property
     @override
@@ -184,7 +184,7 @@ class BackboneDetector(Detector):
         return self.fitted_ is not None
 
     @property
-    def scorer_(self) -> Scorer:
+    def scorer_(self) -> S:
         """What was learned.
 
         Raises:
@@ -219,38 +219,41 @@ class BackboneDetector(Detector):
         checkpoint: str | Path | None = None,
         progress: Progress | None = None,
     ) -> Self:
-        """Learn what prediction needs; see `Detector.fit`.
-
-        Raises:
-            UsageError: what is needed was not given, or cannot do.
-            WeightsError: the backbone cannot be had.
-            ImageError: a reference image cannot be read.
-        """
-        inputs = FitInputs.from_arguments(self.name, self.needs, reference, auxiliary)
+        inputs = FitInputs.from_arguments(
+            self.name, self.needs, reference, auxiliary, checkpoint=checkpoint, progress=progress
+        )
         if checkpoint is not None and not self.resumable:
             raise UsageError(f"{self.name} is fitted in one go and keeps no checkpoint; leave it out")
         self._check_inputs(inputs)
         backbone = self._load_backbone()
         self._check_backbone(backbone)
-        fitted = self._fit(backbone, inputs, None if checkpoint is None else Path(checkpoint), progress)
-        self.become(backbone, fitted, inputs.seen())
+        self.become(backbone, self._fit(backbone, inputs), inputs.seen())
         return self
 
-    def become(self, backbone: Any, fitted: Fitted, seen: Seen) -> None:
+    def _checkpoint(
+        self, inputs: FitInputs, backbone: Backbone, *, without: Iterable[str] = (), **more: str
+    ) -> Checkpoint | None:
+        """Return where the state of a fit is kept, if anywhere.
+
+        It belongs to all parameters but those ``without`` which the same is learned, to the backbone by its
+        content, not by its name, and to what is named in ``more``.
+        """
+        if inputs.checkpoint is None:
+            return None
+        from zeroflaw.detectors.training import Checkpoint  # torch, which prediction does without
+
+        chosen = {name: value for name, value in self.get_params().items() if name not in set(without)}
+        network = {"detector": self.name, "device": backbone.device.type, "backbone": backbone.fingerprint}
+        return Checkpoint(inputs.checkpoint, {**chosen, **network, **more})
+
+    def become(self, backbone: Any, fitted: Fitted[S], seen: Seen) -> None:
         """Take what was learned, and write the model card."""
         self.backbone_, self.fitted_, self.seen_ = backbone, fitted, seen
         self.calibration_ = fitted.calibration
-        facts = {
-            "Source of the method": self.source,
-            "Backbone": f"`{self.backbone}`, sha256 `{backbone.sha256}`, licence {backbone.licence}",
-            **self._facts(),
-            "Seed": str(self.seed),
-            "Images seen": str(seen),
-        }
-        listed = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-        self.card_ = (
-            f"# zeroflaw detector `{self.name}`\n\n{self._card(fitted.words)}\n\n{listed}\n\n"
-            "Scores rank images; 0.5 is no threshold. Set one from good images of your own product.\n"
+        names = [f"{cls.name}.md" for cls in type(self).__mro__ if hasattr(cls, "name")]
+        card = _cards().select_template([*names, "card.md"])
+        self.card_ = card.render(
+            d=self, words=fitted.words, scorer=fitted.scorer, backbone=backbone, seen=seen
         )
 
     def request(self, maps: bool) -> FeatureRequest:
@@ -302,14 +305,12 @@ class BackboneDetector(Detector):
         self.calibration_ = None
         sides = list(good), list(flawed)
         self._refuse_seen(sides[0])
-        found: list[list[Prediction]] = []
-        for photos in sides:
-            judged = []
+        found: list[list[Prediction]] = [[], []]
+        for photos, judged in zip(sides, found, strict=True):
             for prediction in self.predict(photos, maps=True) if photos else ():
                 judged.append(prediction)
                 if progress is not None:
                     progress("calibration", len(judged), len(photos))
-            found.append(judged)
         logits = [[prediction.logit for prediction in side] for side in found]
         peaks = [peak(prediction) for prediction in found[0]]
         self.calibration_ = calibration_of(
@@ -355,12 +356,6 @@ class BackboneDetector(Detector):
 
     @override
     def save(self, folder: str | Path) -> None:
-        """Write the fitted detector as a folder; see `zeroflaw.load`.
-
-        Raises:
-            NotFittedError: `fit` was not called.
-            DetectorError: the folder cannot be written or holds something else.
-        """
         scorer, backbone = self.scorer_, self.backbone_
         assert self.fitted_ is not None
         identity = Identity(
@@ -388,7 +383,7 @@ class BackboneDetector(Detector):
         """Rebuild a detector from its folder's content; ``overrides`` may change where it runs.
 
         Raises:
-            DetectorError: parameters, arrays and backbone do not fit together.
+            DetectorError: parameters, scorer and backbone do not fit together.
         """
         try:
             detector = cls(**{**saved.parameters, **overrides})
@@ -399,27 +394,24 @@ class BackboneDetector(Detector):
             raise DetectorError(
                 f"the saved parameters of detector '{saved.detector}' are wrong: {error}"
             ) from error
-        kind, spec = saved.scorer.get("kind"), {k: v for k, v in saved.scorer.items() if k != "kind"}
-        if kind != cls.scorer_class.kind:
+        spec = dict(saved.scorer)
+        if (kind := spec.pop("kind", None)) != cls.scorer_class.kind:
             raise DetectorError(
                 f"'{saved.detector}' has a scorer of kind '{cls.scorer_class.kind}', but config.json says "
                 f"{kind!r}; save the detector again"
             )
         extra = {n.removeprefix(_EXTRA): v for n, v in saved.arrays.items() if n.startswith(_EXTRA)}
         mine = {name: value for name, value in saved.arrays.items() if not name.startswith(_EXTRA)}
-        scorer = cls.scorer_class.read(spec, mine)
-        detector._check_scorer(scorer, backbone)
+        scorer: Any = cls.scorer_class.read(spec, mine)
+        if not detector._fits(scorer, backbone):
+            raise DetectorError(
+                f"the saved scorer does not fit the parameters and '{detector.backbone}'; save the detector "
+                "again"
+            )
         detector.backbone_, detector.seen_, detector.card_ = backbone, saved.seen, saved.card
         detector.fitted_ = Fitted(scorer, saved.words, extra, saved.calibration)
         detector.calibration_ = saved.calibration
         return detector
-
-    def _check_scorer(self, scorer: Scorer, backbone: Any) -> None:
-        """Refuse a saved scorer that does not fit the backbone.
-
-        Raises:
-            DetectorError: with what differs.
-        """
 
 
 def check_identity(wanted: Identity, name: str, backbone: Any) -> None:

@@ -87,6 +87,8 @@ class Detector(ABC):
         Raises:
             UsageError: something that `needs` names is missing, or something was given that it does not name;
                 nothing has been computed then.
+            WeightsError: the network cannot be had.
+            ImageError: a reference image cannot be read.
         """
 
     @abstractmethod
@@ -100,7 +102,13 @@ class Detector(ABC):
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:
-        """Write the fitted detector as a folder of JSON and safetensors."""
+        """Write the fitted detector as a folder of JSON and safetensors; see `zeroflaw.load`.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            UsageError: the folder holds something else.
+            DetectorError: the folder cannot be written.
+        """
 
     def get_params(self) -> dict[str, Any]:
         """Return the parameters by name."""
@@ -121,8 +129,7 @@ class Detector(ABC):
             maps: also compute anomaly maps, which cost time.
             batch_size: images that go through the network together.
             on_error: called with the `ImageError` of each image that cannot be read, which is then left out;
-                without
-                it the first such error is raised.
+                without it the first such error is raised.
 
         Raises:
             NotFittedError: `fit` was not called.

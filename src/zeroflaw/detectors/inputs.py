@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,17 @@ from zeroflaw.errors import UsageError
 from zeroflaw.images import read_image
 from zeroflaw.records import Dataset
 from zeroflaw.runtime.folder import AuxiliarySeen, ReferenceSeen, Seen
-from zeroflaw.runtime.stream import Array, is_one_picture
+from zeroflaw.runtime.stream import Array, Progress, is_one_picture
+
+Step = Callable[[int, int], None]  # steps done, steps in all
 
 _MISSING = {
     "reference": "photos of good products; give them with --reference, or as fit(reference=[...])",
     "auxiliary": "a data set of other products to learn from; give it with --auxiliary, or as "
     "fit(auxiliary=...)",
 }
+_NO_SET = Dataset("none", ())
+_OTHERS = {"reference": "memory", "auxiliary": "anomalyclip"}  # detectors that use it
 
 
 def require(detector: str, needs: Needs, *, reference: bool, auxiliary: bool) -> None:
@@ -29,15 +35,15 @@ def require(detector: str, needs: Needs, *, reference: bool, auxiliary: bool) ->
     Raises:
         UsageError: something is missing, or is of no use to this detector.
     """
-    present = {"reference": reference, "auxiliary": auxiliary}
-    wanted = {"reference": needs.reference_images, "auxiliary": needs.auxiliary_set}
-    other = {"reference": "memory", "auxiliary": "anomalyclip"}
-    for name, need in wanted.items():
-        if need and not present[name]:
+    for name, given, need in (
+        ("reference", reference, needs.reference_images),
+        ("auxiliary", auxiliary, needs.auxiliary_set),
+    ):
+        if need and not given:
             raise UsageError(f"{detector} needs {_MISSING[name]}")
-        if present[name] and not need:
+        if given and not need:
             raise UsageError(
-                f"{detector} does not use {name} images; drop --{name}, or take --detector {other[name]}"
+                f"{detector} does not use {name} images; drop --{name}, or take --detector {_OTHERS[name]}"
             )
 
 
@@ -47,15 +53,25 @@ class FitInputs:
 
     Attributes:
         reference: pictures of good products, uint8 (H, W, 3).
-        auxiliary: data set of other products, or None.
+        auxiliary: data set of other products; one without categories where none is needed.
+        checkpoint: file that keeps the state of the fit, or None.
+        progress: see `Detector.fit`.
     """
 
     reference: tuple[Array, ...] = ()
-    auxiliary: Dataset | None = None
+    auxiliary: Dataset = _NO_SET
+    checkpoint: Path | None = None
+    progress: Progress | None = None
 
     @classmethod
     def from_arguments(
-        cls, detector: str, needs: Needs, reference: Sequence[Any] | None, auxiliary: object
+        cls,
+        detector: str,
+        needs: Needs,
+        reference: Sequence[Any] | None = None,
+        auxiliary: object = None,
+        checkpoint: str | Path | None = None,
+        progress: Progress | None = None,
     ) -> FitInputs:
         """Check what was given against what is needed, and read the reference images.
 
@@ -74,16 +90,23 @@ class FitInputs:
             )
         images = [] if reference is None else list(reference)
         require(detector, needs, reference=bool(images), auxiliary=auxiliary is not None)
-        return cls(tuple(read_image(image) for image in images), auxiliary)
+        return cls(
+            tuple(read_image(image) for image in images),
+            _NO_SET if auxiliary is None else auxiliary,
+            None if checkpoint is None else Path(checkpoint),
+            progress,
+        )
+
+    def stage(self, name: str) -> Step | None:
+        """Return a progress callback for one stage of a fit, or None where nobody listens."""
+        return None if self.progress is None else partial(self.progress, name)
 
     def seen(self) -> Seen:
         """Return what was seen, for the saved folder."""
         digests = tuple(digest(picture) for picture in self.reference)
         reference = ReferenceSeen(images=len(digests), sha256_of_pixels=digests) if digests else None
-        auxiliary = None
-        if self.auxiliary is not None:
-            counts = {c.name: {"train": len(c.train), "test": len(c.test)} for c in self.auxiliary}
-            auxiliary = AuxiliarySeen(dataset=self.auxiliary.name, categories=counts)
+        counts = {c.name: {"train": len(c.train), "test": len(c.test)} for c in self.auxiliary}
+        auxiliary = AuxiliarySeen(dataset=self.auxiliary.name, categories=counts) if counts else None
         return Seen(reference=reference, auxiliary=auxiliary)
 
 

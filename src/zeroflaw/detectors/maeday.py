@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,7 @@ from zeroflaw.parameters import Record, parameters
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.heads import Arrays
 from zeroflaw.runtime.scorer import Judgement, Scorer, Size
-from zeroflaw.runtime.stream import Array, Progress
+from zeroflaw.runtime.stream import Array
 from zeroflaw.towers.autoencoder import Autoencoder, Over, load_autoencoder
 from zeroflaw.towers.mae import Drawing, draw_visible, hidden_counts, visible_count
 
@@ -99,7 +98,7 @@ class MAEDAYScorer(Scorer):
 
 
 @parameters
-class MAEDAY(BackboneDetector):
+class MAEDAY(BackboneDetector[MAEDAYScorer]):
     """Mean reconstruction error over random masks; the image's score is its largest value.
 
     ``backbone`` must be ``local-dir:FOLDER`` with the weights of an autoencoder and its decoder; there is no
@@ -150,30 +149,26 @@ class MAEDAY(BackboneDetector):
     def _load_backbone(self) -> Autoencoder:
         return shared_autoencoder(self.backbone, device=self.device, dtype=self.dtype)
 
-    @override
-    def _check_scorer(self, scorer: Scorer, backbone: Autoencoder) -> None:
-        assert isinstance(scorer, MAEDAYScorer)
-        visible, patches = scorer.visible, backbone.patches
-        shape = self.masks, visible_count(patches, self.mask_ratio)
-        # In rising order within 0 .. P - 1, so that no patch is named twice.
-        rising = visible.shape == shape and bool((np.diff(visible) > 0).all())
-        if not rising or visible.min() < 0 or visible.max() >= patches:
-            raise DetectorError(
-                f"'visible' of head.safetensors does not name {shape[1]} of {patches} patches for each of "
-                f"{shape[0]} masks; fit the detector again"
-            )
+    def _choices(self) -> MAEDAYSpec:
+        return MAEDAYSpec(blur_sigma=self.blur_sigma, blur_kernel=self.blur_kernel)
 
     @override
-    def _fit(
-        self, backbone: Autoencoder, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
+    def _fits(self, scorer: MAEDAYScorer, backbone: Autoencoder) -> bool:
+        visible, patches = scorer.visible, backbone.patches
+        if visible.shape != (self.masks, visible_count(patches, self.mask_ratio)):
+            return False
+        # In rising order within 0 .. P - 1, so that no patch is named twice.
+        rising = bool((np.diff(visible) > 0).all()) and visible.min() >= 0 and visible.max() < patches
+        return rising and scorer.choices == self._choices()
+
+    @override
+    def _fit(self, backbone: Autoencoder, inputs: FitInputs) -> Fitted[MAEDAYScorer]:
         visible = draw_visible(
             self.masks, backbone.patches, self.mask_ratio, seed=self.seed, drawing=self.mask_drawing
         )
         if self.error == "hidden":
             hidden_counts(visible, backbone.patches)  # refuses masks that leave a patch unsaid
-        choices = MAEDAYSpec(blur_sigma=self.blur_sigma, blur_kernel=self.blur_kernel)
-        return Fitted(MAEDAYScorer(visible.numpy(), choices))
+        return Fitted(MAEDAYScorer(visible.numpy(), self._choices()))
 
     @override
     def embed(self, images: Sequence[Array], request: FeatureRequest) -> ImageFeatures:
@@ -185,10 +180,8 @@ class MAEDAY(BackboneDetector):
         Raises:
             DetectorError: the weights overflow.
         """
-        scorer = self.scorer_
-        assert isinstance(scorer, MAEDAYScorer)
+        visible = torch.from_numpy(self.scorer_.visible)
         normalised = None if self.targets == "auto" else self.targets == "normalised"
-        visible = torch.from_numpy(scorer.visible)
         errors = self.backbone_.errors(images, visible, over=self.error, normalised=normalised).numpy()
         if not np.isfinite(errors).all():
             raise DetectorError(
@@ -196,16 +189,3 @@ class MAEDAY(BackboneDetector):
                 f"{self.dtype}; use other weights"
             )
         return ImageFeatures(errors.reshape(len(errors), -1), errors.shape[1:])
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        where = "that hide the pixel" if self.error == "hidden" else "(hidden and visible pixels alike)"
-        return (
-            f"Mean squared reconstruction error of a masked autoencoder over the masks {where}; {self.masks} "
-            f"random masks hide {self.mask_ratio:.0%} of the patches. Nothing was trained."
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        smooth = f"Gaussian, sigma {self.blur_sigma}, {self.blur_kernel} pixels wide"
-        return {"Smoothing": smooth if self.blur_sigma else "none", "Score": "largest value of the map"}

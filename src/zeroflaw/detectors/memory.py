@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +18,16 @@ from typing_extensions import override
 from zeroflaw.corruptions import corrupt, parse_corruption
 from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.inputs import FitInputs, digest
+from zeroflaw.detectors.inputs import FitInputs, Step, digest
 from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
-from zeroflaw.errors import DetectorError
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good
 from zeroflaw.runtime.drift import describe_photos
 from zeroflaw.runtime.features import Floats, ImageFeatures
-from zeroflaw.runtime.memory import (
-    SPREAD,
-    MemoryScorer,
-    coreset,
-    top_mean,
-)
+from zeroflaw.runtime.memory import SPREAD, MemoryScorer, coreset, top_mean
 from zeroflaw.runtime.scorer import Scorer
 from zeroflaw.runtime.scores import Doubles
-from zeroflaw.runtime.stream import Array, Progress, batches, stage
+from zeroflaw.runtime.stream import Array, batches
 from zeroflaw.runtime.tower import ImageTower, embed, sized
 
 ODD = 6.0  # robust standard deviations above the others at which a good photo looks like no good one
@@ -55,7 +48,7 @@ SHIFTS = (
 
 
 @parameters
-class Memory(PatchDetector):
+class Memory(PatchDetector[MemoryScorer]):
     """Nearest patches of good photos, fused with words; its good photos calibrate it.
 
     Named scores: ``memory`` and ``words``.
@@ -93,97 +86,91 @@ class Memory(PatchDetector):
         return tuple(dict.fromkeys(n for s in self.shifts for n in (SHIFTS if s == "default" else (s,))))
 
     @override
-    def _fit(
-        self, backbone: ImageTower, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
+    def _fit(self, backbone: ImageTower, inputs: FitInputs) -> Fitted[MemoryScorer]:
         self.notes_, self.outliers_ = [], []
-        words, said = self._word_scorer(progress)
-        inside = self._inside(backbone, sized(inputs.reference[0]))
-        empty = MemoryScorer(self._spec(backbone), words, inside)
+        words, said = self._word_scorer(inputs)
+        empty = MemoryScorer(self._spec(backbone), words, self._inside(backbone, sized(inputs.reference[0])))
+        places: dict[str, int] = {}  # of the first of equal photos, by what tells it from others
+        for place, photo in enumerate(inputs.reference):
+            places.setdefault(digest(photo), place)
+        photos = {key: inputs.reference[place] for key, place in places.items()}
+        if twice := len(inputs.reference) - len(photos):
+            self.notes_.append(f"{twice} of the good photos are the same as others and count once")
+        step = inputs.stage("good photos")
         rows: dict[int, list[Floats]] = {}
         owners: list[int] = []
-        shown: list[ImageFeatures] = []  # features of the photos and their shifted copies
-        photos: list[int] = []
         conditions: list[str] = []
-        distinct: dict[str, Array] = {}
-        places: list[int] = []  # of the distinct photos among those given
-        for place, photo in enumerate(inputs.reference):
-            if (key := digest(photo)) not in distinct:
-                distinct[key] = photo
-                places.append(place)
-        if twice := len(inputs.reference) - len(distinct):
-            self.notes_.append(f"{twice} of the good photos are the same as others and count once")
-        pictures = (
-            (number, picture, condition)
-            for number, (key, photo) in enumerate(distinct.items())
-            for picture, condition in self._pictures(photo, key)
-        )
-        for batch in batches(pictures, BATCH):
+        shown: list[ImageFeatures] = []  # features of the photos and their shifted copies
+        for batch in batches(self._pictures(photos), BATCH):
             features = embed(backbone, [picture for _, picture, _ in batch], empty.request(False))
             for size, part in features.patch_features.items():
                 rows.setdefault(size, []).append(part)
             owners += [number for number, _, _ in batch]
-            judged = [row for row, (_, _, condition) in enumerate(batch) if condition]
-            if judged:
-                shown.append(features.rows(judged))
-                photos += [batch[row][0] for row in judged]
-                conditions += [batch[row][2] for row in judged]
-            if progress is not None:
-                progress("good photos", owners[-1] + 1, len(distinct))
-        scorer = self._remember(empty, rows, np.array(owners), progress)
-        fitted = self._calibrated(scorer, ImageFeatures.join(shown), photos, conditions, said)
-        self.outliers_ = [places[number] for number in self.outliers_]
-        if fitted.calibration is None:
-            return fitted
-        facts = {"photos": describe_photos(distinct.values())}
-        return replace(fitted, calibration=fitted.calibration.model_copy(update=facts))
+            conditions += [condition for _, _, condition in batch]
+            shown.append(features.rows([row for row, (_, _, condition) in enumerate(batch) if condition]))
+            if step is not None:
+                step(owners[-1] + 1, len(photos))
+        scorer = self._remember(empty, rows, np.array(owners), inputs.stage("memory"))
+        judged = np.array([bool(condition) for condition in conditions])
+        condition, owner = np.array(conditions)[judged], np.array(owners)[judged]
+        scorer, logits, peaks = self._centred(scorer, ImageFeatures.join(shown), owner, condition == "clean")
+        if len(photos) < FEWEST:
+            return Fitted(scorer, said)
+        firsts = list(places.values())
+        self.outliers_ = [firsts[number] for number in odd_ones(logits[condition == "clean"])]
+        facts = {"photos": describe_photos(photos.values())}
+        calibration = self._threshold(logits, peaks, condition).model_copy(update=facts)
+        return Fitted(scorer, said, calibration=calibration)
 
-    def _pictures(self, photo: Array, key: str) -> Iterator[tuple[Array, str]]:
-        """Yield a photo and its copies, with the condition that each shows; "" is only remembered.
+    def _pictures(self, photos: Mapping[str, Array]) -> Iterator[tuple[int, Array, str]]:
+        """Yield the photos and their copies: number of the photo, pixels, and the condition that is shown.
 
-        ``key`` tells the photo's noise from that of others.
+        The condition "" is only remembered. Noise differs from photo to photo, by what they are named.
         """
-        yield photo, "clean"
-        if "mirrored" in self.copies:
-            yield np.ascontiguousarray(photo[:, ::-1]), ""
-        if "turned" in self.copies:
-            yield from ((np.ascontiguousarray(np.rot90(photo, turns)), "") for turns in (1, 2, 3))
-        if "brightened" in self.copies:
-            yield from ((_brighter(photo, factor), "") for factor in (0.9, 1.1))
-        for name in self.shift_names:
-            kind, severity = parse_corruption(name)
-            yield corrupt(photo, kind, severity, key=key), name
+        for number, (key, photo) in enumerate(photos.items()):
+            yield number, photo, "clean"
+            copies = [photo[:, ::-1]] if "mirrored" in self.copies else []
+            if "turned" in self.copies:
+                copies += [np.rot90(photo, turns) for turns in (1, 2, 3)]
+            if "brightened" in self.copies:
+                copies += [_brighter(photo, factor) for factor in (0.9, 1.1)]
+            yield from ((number, np.ascontiguousarray(copy), "") for copy in copies)
+            for name in self.shift_names:
+                kind, severity = parse_corruption(name)
+                yield number, corrupt(photo, kind, severity, key=key), name
 
     def _remember(
         self,
         empty: MemoryScorer,
         rows: Mapping[int, Sequence[Floats]],
-        owners: np.ndarray[tuple[int], np.dtype[np.int64]],
-        progress: Progress | None,
+        owners: npt.NDArray[np.int64],
+        progress: Step | None,
     ) -> MemoryScorer:
         memories, kept = {}, {}
         for size, parts in rows.items():
             features = np.concatenate(parts)  # (pictures, P, C)
             flat = features.reshape(-1, features.shape[-1])
-            chosen = coreset(flat, self.rows, self.seed, stage(progress, "memory"))
+            chosen = coreset(flat, self.rows, self.seed, progress)
             memories[size] = np.ascontiguousarray(flat[chosen])
             kept[size] = np.repeat(owners, features.shape[1])[chosen].astype(np.int64)
         return replace(empty, memories=memories, owners=kept)
 
-    def _calibrated(
+    def _centred(
         self,
         scorer: MemoryScorer,
         features: ImageFeatures,
-        photos: Sequence[int],
-        conditions: Sequence[str],
-        words: Mapping[str, Any],
-    ) -> Fitted:
-        """Set scale and zero by the good photos themselves, each judged by what the others left."""
-        if len(set(photos)) > 1:
-            found = scorer.leave_one_out(features, photos)
+        photos: npt.NDArray[np.int64],
+        clean: npt.NDArray[np.bool_],
+    ) -> tuple[MemoryScorer, Doubles, Doubles]:
+        """Set scale and zero by the good photos themselves, each judged by what the others left.
+
+        Returns:
+            The scorer, and log-odds and peaks of the maps of all that was judged.
+        """
+        if len(set(photos.tolist())) > 1:
+            found = scorer.leave_one_out(features, photos.tolist())
         else:  # a single photo has nothing to be compared with
             found = {size: np.full(f.shape[:2], USUAL) for size, f in features.patch_features.items()}
-        clean = np.array([condition == "clean" for condition in conditions])
         scale = tuple(float(found[size][clean].mean()) for size in scorer.choices.sizes)
         scorer = scorer.with_choices(scale=scale)
         combined = scorer.combined(found)
@@ -194,62 +181,30 @@ class Memory(PatchDetector):
         centre, middle = float(logs[clean].mean()), float(said[clean].mean())
         scorer = scorer.with_choices(centre=centre, words_centre=middle)
         logits = (logs - centre) / SPREAD + self.words_weight * (said - middle)
-        calibration = None
-        if len(set(photos)) >= FEWEST:
-            calibration = self._threshold(logits, (peaks - centre) / SPREAD, np.array(conditions))
-            self.outliers_ = odd_ones(logits[clean])
-        return Fitted(scorer, words, calibration=calibration)
+        return scorer, logits, (peaks - centre) / SPREAD
 
     def _threshold(self, logits: Doubles, peaks: Doubles, conditions: npt.NDArray[np.str_]) -> Calibration:
         """Return the highest of the thresholds that the conditions ask for, each from the same photos."""
-        found = {}
-        for condition in dict.fromkeys(conditions.tolist()):
-            shown = conditions == condition
-            found[condition] = from_good(logits[shown].tolist(), self.false_alarms)
-        hardest = max(found, key=lambda condition: found[condition][1])
-        rule, threshold, promised = found[hardest]
-        hot = max(
-            from_good(peaks[conditions == condition].tolist(), self.false_alarms)[1] for condition in found
-        )
+        each = [conditions == condition for condition in dict.fromkeys(conditions.tolist())]
+        found = [(from_good(logits[shown].tolist(), self.false_alarms), shown) for shown in each]
+        (rule, threshold, promised), hardest = max(found, key=lambda one: one[0][1])
         return Calibration(
             detector="",
             rule=rule,
             threshold=threshold,
-            good=tuple(np.sort(logits[conditions == hardest]).tolist()),
+            good=tuple(np.sort(logits[hardest]).tolist()),
             false_alarms=self.false_alarms,
             promise=promised,
             left_out=True,
-            map_threshold=hot,
+            map_threshold=max(from_good(peaks[shown].tolist(), self.false_alarms)[1] for shown in each),
             shifts=self.shift_names,
         )
 
     @override
-    def _check_scorer(self, scorer: Scorer, backbone: ImageTower) -> None:
-        super()._check_scorer(scorer, backbone)
-        assert isinstance(scorer, MemoryScorer)
+    def _fits(self, scorer: MemoryScorer, backbone: ImageTower) -> bool:
         width = backbone.patch_width
-        if any(memory.shape[1] != width for memory in scorer.memories.values()):
-            raise DetectorError(
-                f"the memory in head.safetensors is not of patches of '{self.backbone}', which have {width} "
-                "numbers; save the detector again"
-            )
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        count = 0 if self.seen_.reference is None else len(set(self.seen_.reference.sha256_of_pixels))
-        scorer = self.scorer_
-        assert isinstance(scorer, MemoryScorer)
-        kept = ", ".join(f"{len(memory):,} at {size} px" for size, memory in scorer.memories.items())
-        proof = f" It was shown these shifts: {', '.join(self.shift_names)}." if self.shift_names else ""
-        return (
-            f"A memory of {count} good photo{'s' * (count != 1)} (patches: {kept}): what is unlike all of "
-            f"them is anomalous.{proof}"
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        weight = f"words of `{self.words}` with weight {self.words_weight:g}" if self.words_weight else "none"
-        return {"Object": self.object or "unknown", "Words": weight}
+        widths = all(memory.shape[1] == width for memory in scorer.memories.values())
+        return widths and super()._fits(scorer, backbone)
 
 
 def odd_ones(logits: Doubles) -> list[int]:

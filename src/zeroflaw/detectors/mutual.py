@@ -6,11 +6,9 @@ counterparts in the other photos is not.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -21,7 +19,7 @@ from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
-from zeroflaw.errors import DetectorError, ImageError
+from zeroflaw.errors import ImageError
 from zeroflaw.images import read_image
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import Calibration, from_majority
@@ -29,13 +27,13 @@ from zeroflaw.runtime.features import Floats, ImageFeatures
 from zeroflaw.runtime.memory import FEWEST, MutualScorer, PatchSpec, require_several, rescored
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scorer import Scorer, Size
-from zeroflaw.runtime.scores import Doubles, expit
-from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_numbered
+from zeroflaw.runtime.scores import expit
+from zeroflaw.runtime.stream import Array, OnError, batches, named, read_numbered
 from zeroflaw.runtime.tower import ImageTower, embed, sized
 
 
 @parameters
-class Mutual(PatchDetector):
+class Mutual(PatchDetector[MutualScorer]):
     """Every photo of a folder is compared with some of the others: most of them should be good.
 
     Scores are those of one set of photos. At least four of one product are needed.
@@ -60,11 +58,9 @@ class Mutual(PatchDetector):
     false_alarms: Share = 0.05
 
     @override
-    def _fit(
-        self, backbone: ImageTower, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
+    def _fit(self, backbone: ImageTower, inputs: FitInputs) -> Fitted[MutualScorer]:
         """Nothing is learned but what the words need; photos are compared when they are judged."""
-        words, said = self._word_scorer(progress)
+        words, said = self._word_scorer(inputs)
         scorer = MutualScorer(self._spec(backbone), words, most_partners=self.partners, seed=self.seed)
         return Fitted(scorer, said)
 
@@ -74,13 +70,9 @@ class Mutual(PatchDetector):
         return super()._spec(backbone).model_copy(update=update)
 
     @override
-    def _check_scorer(self, scorer: Scorer, backbone: ImageTower) -> None:
-        super()._check_scorer(scorer, backbone)
-        assert isinstance(scorer, MutualScorer)
-        if (scorer.most_partners, scorer.seed) != (self.partners, self.seed):
-            raise DetectorError(
-                "'scorer' in config.json does not fit the parameters; save the detector again"
-            )
+    def _fits(self, scorer: MutualScorer, backbone: ImageTower) -> bool:
+        drawn = (scorer.most_partners, scorer.seed) == (self.partners, self.seed)
+        return drawn and super()._fits(scorer, backbone)
 
     @property
     @override
@@ -89,16 +81,9 @@ class Mutual(PatchDetector):
 
     @override
     def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> list[Prediction]:
-        scorer = self.scorer_
-        assert isinstance(scorer, MutualScorer)
-        numbers = scorer.choose(len(features))
-        partners = features.rows(numbers)
-        inside = self._inside(self.backbone_, sizes[numbers[0]])
-        ready = replace(scorer, inside=inside).among(partners, numbers)
-        distances = ready.distances(features)
-        own = {size: distance[numbers] for size, distance in distances.items()}
-        ready, calibration = self._centred(ready, partners, own)
-        found = ready.judge_distances(distances, features, sizes, maps=maps).predictions(sizes)
+        numbers = self.scorer_.choose(len(features))
+        scorer, calibration = self._among(features.rows(numbers), numbers, sizes[numbers[0]])
+        found = scorer.judge(features, sizes, maps=maps).predictions(sizes)
         return [calibration.judged(one) for one in self._smoothed(found, features.image)]
 
     @override
@@ -109,24 +94,22 @@ class Mutual(PatchDetector):
         listed = list(images)
         if not listed:
             return
-        scorer, calibration = self._among_partners(listed)
-        found: list[Prediction] = []
+        scorer, calibration = self._among(*self._partners(listed))
+        held: list[Prediction] = []
         wholes: list[Floats] = []
-        request = scorer.request(maps)
         for batch in batches(read_numbered(listed, on_error), batch_size):
-            pixels = [picture for _, _, picture in batch]
-            features = embed(self.backbone_, pixels, request)
-            here = replace(scorer, numbers=tuple(number for number, _, _ in batch))
-            judged = here.judge(features, [sized(p) for p in pixels], maps=maps).predictions(
-                [sized(p) for p in pixels]
-            )
-            ready = [calibration.judged(p) for p in named(judged, [name for _, name, _ in batch])]
-            if not self.neighbours:
-                yield from ready
-            found += ready * bool(self.neighbours)
-            wholes += [features.image] * bool(self.neighbours)
-        if found:
-            yield from map(calibration.judged, self._smoothed(found, np.concatenate(wholes)))
+            numbers, names, pixels = zip(*batch, strict=True)
+            sizes = [sized(picture) for picture in pixels]
+            features = embed(self.backbone_, pixels, scorer.request(maps))
+            judged = replace(scorer, numbers=numbers).judge(features, sizes, maps=maps)
+            found = named(judged.predictions(sizes), names)
+            if self.neighbours:
+                held += found
+                wholes.append(features.image)
+            else:
+                yield from map(calibration.judged, found)
+        if held:
+            yield from map(calibration.judged, self._smoothed(held, np.concatenate(wholes)))
 
     def _smoothed(self, found: Sequence[Prediction], wholes: Floats) -> Sequence[Prediction]:
         """Smooth scores over like images, whose embeddings are (N, E), where that is wanted."""
@@ -134,24 +117,19 @@ class Mutual(PatchDetector):
             return found
         values = rescored(np.array([one.logit for one in found]), wholes, self.neighbours).tolist()
         pairs = zip(found, values, strict=True)
-        return [dataclasses.replace(one, logit=value, score=float(expit(value))) for one, value in pairs]
+        return [replace(one, logit=value, score=float(expit(value))) for one, value in pairs]
 
-    def _among_partners(self, listed: Sequence[Any]) -> tuple[MutualScorer, Calibration]:
-        """Draw the partners among photos that can be read, and take zero and threshold from them."""
-        scorer = self.scorer_
-        assert isinstance(scorer, MutualScorer)
+    def _partners(self, listed: Sequence[Any]) -> tuple[ImageFeatures, list[int], Size]:
+        """Draw the partners among photos that can be read: features, places, and the size of the first."""
         sizes: dict[int, Size] = {}
         parts = []
         for batch in batches(islice(self._readable(listed), self.partners), BATCH):
-            parts.append(embed(self.backbone_, [pixels for _, pixels in batch], scorer.request(False)))
+            request = self.scorer_.request(False)
+            parts.append(embed(self.backbone_, [pixels for _, pixels in batch], request))
             sizes |= {number: sized(pixels) for number, pixels in batch}
         require_several(len(sizes))
-        numbers = list(sizes)
-        rising = np.argsort(numbers).tolist()
-        partners = ImageFeatures.join(parts).rows(rising)
-        inside = self._inside(self.backbone_, sizes[min(numbers)])
-        ready = replace(scorer, inside=inside).among(partners, sorted(numbers))
-        return self._centred(ready, partners, ready.distances_from(partners, sorted(numbers)))
+        rising = np.argsort(list(sizes)).tolist()
+        return ImageFeatures.join(parts).rows(rising), sorted(sizes), sizes[min(sizes)]
 
     def _readable(self, listed: Sequence[Any]) -> Iterator[tuple[int, Array]]:
         """Yield places and pixels of the photos that can be read, drawn by the seed."""
@@ -161,11 +139,16 @@ class Mutual(PatchDetector):
             except ImageError:  # it is reported when its turn comes
                 continue
 
-    def _centred(
-        self, scorer: MutualScorer, partners: ImageFeatures, distances: Mapping[int, Doubles]
+    def _among(
+        self, partners: ImageFeatures, numbers: Sequence[int], size: Size
     ) -> tuple[MutualScorer, Calibration]:
-        """Take zero and threshold from the partners, whose distances (n, P) by input size are known."""
-        ready = scorer.centred(partners, distances)
+        """Take zero and threshold from the partners, whose places among all are ``numbers``, rising.
+
+        ``size`` is that of the first of them in pixels.
+        """
+        ready = replace(self.scorer_, inside=self._inside(self.backbone_, size)).among(partners, numbers)
+        distances = ready.distances_from(partners, numbers)
+        ready = ready.centred(partners, distances)
         own = ready.judge_distances(distances, partners, [(1, 1)] * len(partners), maps=True)
         assert own.maps is not None
         peaks = [float(drawn.max()) for drawn in own.maps]
@@ -177,11 +160,4 @@ class Mutual(PatchDetector):
             judged_photos=len(partners),
             false_alarms=self.false_alarms,
             map_threshold=from_majority(peaks, self.false_alarms),
-        )
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        return (
-            f"Photos are compared with one another, each with at most {self.partners} others: most of them "
-            "should be good. Nothing was learned."
         )

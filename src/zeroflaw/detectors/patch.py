@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +11,22 @@ from pydantic import Field
 from typing_extensions import override
 
 from zeroflaw.detectors.base import BackboneDetector, open_tower
+from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.presets import open_fitted
-from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.errors import UsageError
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.memory import PatchScorer, PatchSpec
 from zeroflaw.runtime.regions import patch_mask, region_of_interest
-from zeroflaw.runtime.scorer import Scorer, Size, TextScorer
-from zeroflaw.runtime.stream import Progress
+from zeroflaw.runtime.scorer import Size, TextScorer
 from zeroflaw.runtime.tower import ImageTower, check_sizes, default_sizes
 
 BATCH = 4  # photos embedded at a time while a detector is made
+P = TypeVar("P", bound=PatchScorer)
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 @parameters
-class PatchDetector(BackboneDetector):
+class PatchDetector(BackboneDetector[P]):
     """Base of detectors that compare patches with patches.
 
     Attributes:
@@ -77,8 +78,12 @@ class PatchDetector(BackboneDetector):
             wanted &= ~region_of_interest(self.ignore, size)
         if not wanted.any():
             raise UsageError("roi and ignore leave nothing of the photos; mark other parts")
-        side = max(self._sizes(backbone)) // backbone.patch_size
+        side = self._side(backbone)
         return patch_mask(wanted, (side, side)).astype(np.int64).ravel()
+
+    def _side(self, backbone: ImageTower) -> int:
+        """Patches along a side of the finest grid."""
+        return max(self._sizes(backbone)) // backbone.patch_size
 
     def _spec(self, backbone: ImageTower) -> PatchSpec:
         sizes = self._sizes(backbone)
@@ -87,19 +92,14 @@ class PatchDetector(BackboneDetector):
         )
 
     @override
-    def _check_scorer(self, scorer: Scorer, backbone: ImageTower) -> None:
-        assert isinstance(scorer, PatchScorer)
+    def _fits(self, scorer: P, backbone: ImageTower) -> bool:
         found = {"scale", "centre", "words_centre"}  # by the fit
-        choices = [spec.model_dump(exclude=found) for spec in (scorer.choices, self._spec(backbone))]
-        side = max(self._sizes(backbone)) // backbone.patch_size
+        said, chosen = (spec.model_dump(exclude=found) for spec in (scorer.choices, self._spec(backbone)))
         heads = {} if scorer.words is None else scorer.words.heads
-        fits = all(head.width == backbone.embed_dim for head in heads.values())
-        if not fits or choices[0] != choices[1] or len(scorer.inside) not in (0, side * side):
-            raise DetectorError(
-                f"the saved scorer does not fit the parameters and '{self.backbone}'; save the detector again"
-            )
+        widths = all(head.width == backbone.embed_dim for head in heads.values())
+        return widths and said == chosen and len(scorer.inside) in (0, self._side(backbone) ** 2)
 
-    def _word_scorer(self, progress: Progress | None) -> tuple[TextScorer | None, Mapping[str, Any]]:
+    def _word_scorer(self, inputs: FitInputs) -> tuple[TextScorer | None, Mapping[str, Any]]:
         """Return the scorer of words, and the words that it was made of."""
         if not self.words_weight:
             return None, {}
@@ -107,11 +107,10 @@ class PatchDetector(BackboneDetector):
         chosen: dict[str, Any] = {name: getattr(self, name) for name in place}
         if self.object is not None:
             chosen["object"] = self.object
-        fitted = open_fitted(self.words, chosen, progress=progress)
-        scorer = fitted.scorer_ if isinstance(fitted, BackboneDetector) else None
-        if not isinstance(scorer, TextScorer):
+        fitted = open_fitted(self.words, chosen, progress=inputs.progress)
+        if not isinstance(fitted, BackboneDetector) or not isinstance(fitted.scorer_, TextScorer):
             raise UsageError(
                 f"words must be a detector that scores embeddings by words, such as rwda or clip-ensemble, "
                 f"got '{self.words}'"
             )
-        return scorer, fitted.words_  # type: ignore[attr-defined]
+        return fitted.scorer_, fitted.words_

@@ -6,15 +6,16 @@ import importlib
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from zeroflaw.detectors.contract import Detector, Needs
 from zeroflaw.errors import DetectorError, UsageError, closest, needing
-from zeroflaw.parameters import Record, parameter_names, require_known, wanted_words
-from zeroflaw.runtime.folder import OldSchemaError, read_folder
+from zeroflaw.parameters import Record, parameter_names, require_known
+from zeroflaw.runtime.folder import OldSchemaError, SavedDetector, read_folder
 from zeroflaw.runtime.stream import Progress
 from zeroflaw.words import Vocabulary, states
 
@@ -97,37 +98,29 @@ def preset(name: str) -> Preset:
     """
     if name in PRESETS:
         return PRESETS[name]
-    if name in _OWN:
-        return _of(_OWN[name])
-    if ":" in name:
-        return _imported(name)
-    raise UsageError(
-        f"there is no detector '{name}'{closest(name, PRESETS)} (known: {', '.join(PRESETS)}; or the folder "
-        "of a saved one; or MODULE:CLASS of your own)"
-    )
-
-
-def _imported(name: str) -> Preset:
-    found = Preset(home=name)
-    try:
-        detector = found.detector_class
-    except (ImportError, AttributeError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"a detector class was wanted at '{name}', but {error}; check the name") from error
-    if not (isinstance(detector, type) and issubclass(detector, Detector)):
-        raise UsageError(f"'{name}' is no subclass of zeroflaw.Detector; derive it from that")
-    _OWN[detector.name] = detector
-    return _of(detector)
-
-
-def _of(detector: type[Detector]) -> Preset:
+    if name not in _OWN and ":" not in name:
+        raise UsageError(
+            f"there is no detector '{name}'{closest(name, PRESETS)} (known: {', '.join(PRESETS)}; or the "
+            "folder of a saved one; or MODULE:CLASS of your own)"
+        )
+    detector = _OWN[name] if name in _OWN else _imported(name)
     return Preset(
         home=f"{detector.__module__}:{detector.__qualname__}",
         summary=(detector.__doc__ or "").split("\n")[0],
         needs=detector.needs,
         source=detector.source,
     )
+
+
+def _imported(name: str) -> type[Detector]:
+    try:
+        detector = Preset(home=name).detector_class
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"a detector class was wanted at '{name}', but {error}; check the name") from error
+    if not (isinstance(detector, type) and issubclass(detector, Detector)):
+        raise UsageError(f"'{name}' is no subclass of zeroflaw.Detector; derive it from that")
+    _OWN[detector.name] = detector
+    return detector
 
 
 def make(name: str, **parameters: Any) -> Detector:
@@ -204,7 +197,12 @@ def load(folder: str | Path, *, calibrated: bool = True, **overrides: Any) -> De
         saved = read_folder(root, calibrated=calibrated)
     except OldSchemaError as error:
         raise DetectorError(f"{error}; renew it with: {_renewal(error.config, root)}") from error
-    detector_class = _saved_class(saved.detector)
+    try:
+        detector_class = _saved_class(saved.detector)
+    except UsageError:  # its module needs torch, which is missing
+        detector_class = _without_its_module(saved)
+        if detector_class is None:
+            raise
     if detector_class is None:
         raise DetectorError(
             f"{root / 'config.json'} names the detector '{saved.detector}', which this version does not "
@@ -219,33 +217,38 @@ def _saved_class(name: str) -> type[Detector] | None:
     return _OWN.get(name) if known is None else Preset(home=known["home"]).detector_class
 
 
+def _without_its_module(saved: SavedDetector) -> type[Detector] | None:
+    """Return a class that judges as a saved detector of ours whose own cannot be imported, or None."""
+    from zeroflaw.detectors.saved import SavedWords
+
+    known = _DATA["classes"].get(saved.detector)
+    if known is None or saved.scorer.get("kind") != SavedWords.scorer_class.kind:
+        return None
+    facts = {"name": saved.detector, "needs": Needs.of(known["needs"]), "source": known["source"]}
+    return type("SavedWords", (SavedWords,), facts)
+
+
 def _renewal(config: Mapping[str, Any], folder: Path) -> str:
     """Return the command that fits again what an older version saved."""
     name, said = str(config.get("detector")), config.get("parameters")
-    given = said if isinstance(said, dict) else {}
     words = ["zeroflaw", "fit", "--detector", name]
-    detector_class = _saved_class(name)
-    if detector_class is not None:
+    if (detector_class := _saved_class(name)) is not None:
         defaults = {key: getattr(detector_class, key, None) for key in parameter_names(detector_class)}
-        for key, value in given.items():
-            plain = tuple(value) if isinstance(value, list) else value
-            if key not in defaults or plain == defaults[key]:
+        for key, value in said.items() if isinstance(said, dict) else ():
+            several = value if isinstance(value, list) else [value]
+            if key not in defaults or defaults[key] in (value, tuple(several)):
                 continue
-            several = list(plain) if isinstance(plain, tuple) else [plain]
-            if key in ("object", "backbone", "device", "engine", "seed"):
-                words += [f"--{key}", str(value)]
-            elif key in ("normal", "anomalous"):
+            if key in ("object", "backbone", "device", "engine", "seed", "normal", "anomalous"):
                 words += [part for word in several for part in (f"--{key}", str(word))]
             else:
                 words += ["--set", f"{key}={','.join(map(str, several))}"]
-        needs = detector_class.needs
-        words += ["--reference", "GOOD-PHOTOS"] * needs.reference_images
-        words += ["--auxiliary", "DATA-SET"] * needs.auxiliary_set
+        words += ["--reference", "GOOD-PHOTOS"] * detector_class.needs.reference_images
+        words += ["--auxiliary", "DATA-SET"] * detector_class.needs.auxiliary_set
     return shlex.join([*words, "-o", str(folder), "--overwrite"])
 
 
 def read_words(detector: str, path: Path) -> dict[str, Any]:
-    """Read a words file (see `zeroflaw.words.Vocabulary.from_toml`) into parameters of a kind of detector.
+    """Read a words file (see `zeroflaw.words.states`) into parameters of a kind of detector.
 
     Raises:
         WordsError: the file is wrong.
@@ -269,10 +272,11 @@ def read_words(detector: str, path: Path) -> dict[str, Any]:
 def parse_settings(detector: str, settings: Iterable[str]) -> dict[str, Any]:
     """Turn ``NAME=VALUE`` texts into parameters of a kind of detector.
 
-    Lists are written with commas (``hidden=512,256,128``), ranges too (``random_length=3,8``).
+    Lists are written with commas (``hidden=512,256,128``), ranges too (``random_length=3,8``). What cannot be
+    read stays a text, and the class itself says what it wants.
 
     Raises:
-        UsageError: no ``=``, an unknown name, or a value of the wrong kind.
+        UsageError: no ``=``, or an unknown name.
     """
     detector_class = _class_of(detector)
     hints = get_type_hints(detector_class, include_extras=True)
@@ -282,35 +286,9 @@ def parse_settings(detector: str, settings: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"--set wants NAME=VALUE, got '{setting}'; for example n_pairs=1000")
         require_known([name], parameter_names(detector_class), detector)
-        try:
-            found[name] = _value(text, hints[name])
-        except ValueError as error:
-            raise UsageError(f"{name} wants {wanted_words(hints[name])}, got '{text}'") from error
+        reader: TypeAdapter[Any] = TypeAdapter(hints[name])
+        found[name] = text
+        for value in ([part.strip() for part in text.split(",") if part.strip()], text):
+            with suppress(ValidationError):
+                found[name] = reader.validate_python(value)
     return found
-
-
-_FLAGS = {"true": True, "yes": True, "false": False, "no": False}
-
-
-def _bare(hint: Any) -> Any:
-    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
-
-
-def _value(text: str, hint: Any) -> Any:
-    """Read a text as what an annotation asks for; ValueError where it cannot be that."""
-    if get_origin(hint) is Annotated:
-        return _value(text, get_args(hint)[0])
-    if hint in (int, float):
-        return hint(text)
-    if hint is bool:
-        if text.lower() not in _FLAGS:
-            raise ValueError(text)
-        return _FLAGS[text.lower()]
-    if get_origin(hint) is tuple:
-        return tuple(_value(part.strip(), get_args(hint)[0]) for part in text.split(",") if part.strip())
-    options = [_bare(option) for option in get_args(hint) if option is not type(None)]
-    if (options and isinstance(options[0], type)) or any(get_origin(option) is tuple for option in options):
-        listed = [option for option in options if get_origin(option) is tuple]
-        single = [option for option in options if option not in listed]
-        return _value(text, (listed if "," in text or not single else single)[0])
-    return text

@@ -1,17 +1,26 @@
 """PromptStyler: learned style words, and a linear classifier of sentences that judges images.
 
-Cho et al., "PromptStyler: Prompt-driven Style Generation for Source-free Domain Generalization", ICCV 2023.
-Style vectors are learned one after the other through the frozen text tower; the classifier is trained on the
-embeddings of "a S style of a [class]" for all styles and classes. The paper classifies objects in images of
-many kinds; here the classes are a normal and an anomalous product. See docs/promptstyler.md.
+Cho et al., "PromptStyler: Prompt-driven Style Generation for Source-free Domain Generalization", ICCV 2023,
+section 3. Style vectors are learned one after the other through the frozen text tower. A style should lead to
+sentences unlike those of the styles before it (`style_loss`), while a class said in that style is still told
+from the other classes (`content_loss`). Three kinds of sentences are compared::
+
+    style            "a S style of a"
+    content          "[class]"
+    style-content    "a S style of a [class]"
+
+The classifier is trained on the embeddings of the last kind for all styles and classes. The paper classifies
+objects in images of many kinds; here the classes are a normal and an anomalous product. See
+docs/promptstyler.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,38 +30,79 @@ from typing_extensions import override
 
 from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.fusion import parse_fusion
-from zeroflaw.detectors.heads import linear, prototype_pair
-from zeroflaw.detectors.inputs import FitInputs
-from zeroflaw.detectors.learned import random_vectors
-from zeroflaw.detectors.styles import StylePrompts, content_loss, contents_kept, mean_overlap, style_loss
-from zeroflaw.detectors.text_head import EmbeddingDetector
+from zeroflaw.detectors.heads import linear
+from zeroflaw.detectors.inputs import FitInputs, Step
+from zeroflaw.detectors.learned import assemble, embed_pieces, random_vectors
+from zeroflaw.detectors.text_head import PromptDetector
 from zeroflaw.detectors.training import Checkpoint, Learning, epoch
 from zeroflaw.parameters import Count, Rate, parameters
 from zeroflaw.runtime.heads import LinearHead
-from zeroflaw.runtime.stream import Progress, Step, stage
+from zeroflaw.runtime.scorer import TextScorer
 from zeroflaw.towers.backbone import Backbone
-from zeroflaw.words import TEMPLATE_PHOTO, Articles, Vocabulary, sentences
-from zeroflaw.words.phrases import Placeholder
+from zeroflaw.towers.model import TextTower
+from zeroflaw.towers.tokenizer import Tokenizer
+from zeroflaw.words import TEMPLATE_PHOTO, Articles, fill, sentences
+
+BEFORE_STYLE = "a"
+AFTER_STYLE = "style of a"
 
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
+class StylePrompts:
+    """The sentences around a style word of ``length`` vectors, for N contents in words, ready to take one.
+
+    All sentences begin alike, so the style stands in the same place in each, and one pass through the tower
+    embeds them all.
+
+    Attributes:
+        texts: the sentences; the first is without content.
+        contents: embeddings of the contents alone, normalised float32 (N, E) on the CPU.
+    """
+
+    def __init__(
+        self,
+        tower: TextTower,
+        tokenizer: Tokenizer,
+        contents: Sequence[str],
+        *,
+        length: int = 1,
+        articles: Articles = "literal",
+    ) -> None:
+        self._tower = tower
+        ends = [AFTER_STYLE, *(fill(f"{AFTER_STYLE} {{}}", content, articles) for content in contents)]
+        self.texts = [f"{BEFORE_STYLE} S {end}" for end in ends]
+        blank = torch.zeros(length, tower.config.width)
+        self._frame, self._ends = assemble(tower, tokenizer, [BEFORE_STYLE, blank, ends])  # (1 + N, T, C)
+        self._place = int(assemble(tower, tokenizer, [BEFORE_STYLE])[1])  # where the end would stand
+        with torch.no_grad():
+            self.contents = embed_pieces(tower, tokenizer, [contents]).cpu()
+
+    def embed(self, style: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed the style prompt, (E,), and the style-content prompts, (N, E), of one style (M, C).
+
+        Both are normalised float32 on the CPU, and gradients flow back to the style.
+        """
+        start, stop = self._place, self._place + len(style)
+        put = style.to(self._frame).expand(len(self._frame), *style.shape)
+        vectors = torch.cat([self._frame[:, :start], put, self._frame[:, stop:]], 1)
+        found = self._tower.from_vectors(vectors, self._ends).cpu()
+        return found[0], found[1:]
+
+
 @parameters
-class PromptStyler(EmbeddingDetector):
+class PromptStyler(PromptDetector):
     """Learned styles around the words "normal object" and "anomalous object".
 
     Named scores: ``style`` (the classifier), ``prompt`` (two-class prompt score), and both again with
     ``_part`` for the most anomalous part of the image.
 
+    Each state is a content of its own in the content loss; the classifier knows two classes only.
+
     Attributes:
-        normal: state words for normal. Each state is a content of its own in the content loss; the classifier
-            knows two classes only.
-        anomalous: state words for anomalous.
         template: the sentence of the ``prompt`` score; styles do not use it.
-        articles: article before the object, see `zeroflaw.words.articles`; the paper writes "style of a".
-        placeholder: what is written for an unknown object; "" is nothing.
+        articles: as in `EmbeddingDetector`, also in "style of a"; the paper writes "a".
         n_styles: number of style words K.
         style_length: vectors per style word.
         style_iterations: steps per style; with 0, styles stay random.
@@ -64,8 +114,7 @@ class PromptStyler(EmbeddingDetector):
         epochs, batch_size, learning_rate: of the classifier.
         scale: what cosines are multiplied with to become logits, in training (ArcFace) and prediction.
         margin: added to the angle of the right class in training, in radians (ArcFace).
-        fusion: "style", "prompt", "style_part", "prompt_part" or weights, see `zeroflaw.detectors.fusion`;
-            the paper has the classifier alone.
+        fusion: "style", "prompt", "style_part", "prompt_part" or weights; the paper has the classifier alone.
     """
 
     name: ClassVar[str] = "promptstyler"
@@ -73,11 +122,8 @@ class PromptStyler(EmbeddingDetector):
     source: ClassVar[str] = "Cho et al., ICCV 2023, arXiv 2307.15199"
     resumable: ClassVar[bool] = True
 
-    normal: tuple[str, ...] = ("normal",)
-    anomalous: tuple[str, ...] = ("anomalous",)
     template: str = TEMPLATE_PHOTO
     articles: Articles = "literal"
-    placeholder: Placeholder = "object"
     n_styles: Annotated[int, Field(ge=1, le=10_000)] = 80
     style_length: Annotated[int, Field(ge=1, le=70)] = 1
     style_iterations: Annotated[int, Field(ge=0, le=1_000_000)] = 100
@@ -96,22 +142,21 @@ class PromptStyler(EmbeddingDetector):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.vocabulary_ = Vocabulary().updated(
-            normal=self.normal, anomalous=self.anomalous, templates=(self.template,), object=self.object
-        )
-        bare = self.vocabulary_.updated(templates=("{}",))
+        bare = replace(self.vocabulary_, templates=("{}",))
         self.contents_ = sentences(bare, placeholder=self.placeholder)  # the classes in words
-        _ = self.weights
 
     @property
     @override
-    def weights(self) -> Mapping[str, float]:
-        return parse_fusion(self.fusion, ("prompt", "style", "prompt_part", "style_part"), "style")
+    def _templates(self) -> tuple[str, ...]:
+        return (self.template,)
+
+    @property
+    @override
+    def own_score(self) -> str:
+        return "style"
 
     @override
-    def _fit(
-        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
+    def _fit(self, backbone: Backbone, inputs: FitInputs) -> Fitted[TextScorer]:
         tower, (normal, anomalous) = backbone.model.text, self.contents_
         prompts = StylePrompts(
             tower,
@@ -120,29 +165,23 @@ class PromptStyler(EmbeddingDetector):
             length=self.style_length,
             articles=self.articles,
         )
-        kept = None if checkpoint is None else Checkpoint(checkpoint, self._identity(backbone))
+        kept = self._checkpoint(inputs, backbone)
         generator = torch.Generator().manual_seed(self.seed)
         starts = random_vectors(self.n_styles, self.style_length, tower.config.width, generator)
-        learned = self._learn_styles(prompts, starts, kept, stage(progress, "styles"))
+        learned = self._learn_styles(prompts, starts, kept, inputs.stage("styles"))
         classes = torch.tensor([0] * len(normal) + [1] * len(anomalous))
-        direction = self._classifier(learned["styled"], classes, generator, stage(progress, "classifier"))
-        pair = sentences(self.vocabulary_, articles=self.articles, placeholder=self.placeholder)
-        two_class = backbone.embed_texts(pair[0]), backbone.embed_texts(pair[1])
-        heads = {"prompt": prototype_pair(*two_class, backbone.logit_scale), "style": direction}
+        style = self._classifier(learned["styled"], classes, generator, inputs.stage("classifier"))
+        prompt, pair = self._pair(backbone)
         words = {
-            "vocabulary": self.vocabulary_.describe(),
-            "prompt": {"normal": pair[0], "anomalous": pair[1]},
+            **pair,
             "contents": {"normal": normal, "anomalous": anomalous},
             "style_prompt": prompts.texts[0],
             "style_content_prompts": prompts.texts[1:],
             "mean_overlap": mean_overlap(learned["prompts"]),
             "contents_kept": contents_kept(learned["styled"], prompts.contents),
         }
-        return Fitted(self._scorer(backbone, heads), words, {"styles": learned["styles"].numpy()})
-
-    def _identity(self, backbone: Backbone) -> dict[str, Any]:
-        """Return all that decides what is learned; the backbone counts by its content, not by its name."""
-        return {**self.get_params(), "detector": self.name, "backbone": backbone.fingerprint}
+        scorer = self._scorer(backbone, {"prompt": prompt, "style": style})
+        return Fitted(scorer, words, {"styles": learned["styles"].numpy()})
 
     def _learn_styles(
         self, prompts: StylePrompts, starts: Tensor, kept: Checkpoint | None, progress: Step | None
@@ -175,7 +214,7 @@ class PromptStyler(EmbeddingDetector):
         """Learn one style (M, C), away from the prompts (J, E) of earlier ones."""
         learning = Learning(
             {"style": style.requires_grad_()},
-            lambda moving: torch.optim.SGD(moving, lr=self.style_learning_rate, momentum=self.momentum),
+            partial(torch.optim.SGD, lr=self.style_learning_rate, momentum=self.momentum),
             torch.Generator(),  # nothing is drawn
             seed=self.seed,
             rate="style_learning_rate",
@@ -205,7 +244,7 @@ class PromptStyler(EmbeddingDetector):
         weight = torch.empty(2, features.shape[1]).uniform_(-bound, bound, generator=generator)
         learning = Learning(
             {"classifier": weight.requires_grad_()},
-            lambda moving: torch.optim.SGD(moving, lr=self.learning_rate, momentum=self.momentum),
+            partial(torch.optim.SGD, lr=self.learning_rate, momentum=self.momentum),
             generator,
             seed=self.seed,
         )
@@ -221,15 +260,44 @@ class PromptStyler(EmbeddingDetector):
         learning.total(terms(features, labels))
         return two_class_head(weight.detach(), self.scale)
 
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        examples = "” / “".join([words["style_content_prompts"][0], words["style_content_prompts"][-1]])
-        return (
-            f"{self.n_styles} style words S were learned, {self.style_iterations} steps each, and a linear\n"
-            f"classifier trained on sentences such as “{examples}”.\n"
-            f"Mean |cos| between different styles is {words['mean_overlap']:.3f}; "
-            f"{words['contents_kept']:.1%} of the sentences lie closest to their own content."
-        )
+
+def style_loss(style: Tensor, earlier: Tensor) -> Tensor:
+    """How much a style says what earlier ones said: the mean of |cos|, 0 for the first (equation 1).
+
+    Args:
+        style: embedding of the style prompt, normalised (E,).
+        earlier: those of the earlier styles, normalised (J, E).
+    """
+    if len(earlier) == 0:
+        return style.new_zeros(())
+    return (earlier @ style).abs().mean()
+
+
+def content_loss(styled: Tensor, contents: Tensor, temperature: float = 1.0) -> Tensor:
+    """How far a style blurs what is said in it: cross entropy over cosines (equations 2 and 3).
+
+    Row m of ``styled`` should be closer to content m than to the others.
+
+    Args:
+        styled, contents: of style-content prompts and of contents alone, normalised (N, E).
+        temperature: what cosines are divided by; the paper's softmax has none, which is 1.
+    """
+    return F.cross_entropy(styled @ contents.T / temperature, torch.arange(len(contents)))
+
+
+def mean_overlap(styles: Tensor) -> float:
+    """Mean |cos| between the style prompts (K, E) of different styles; 0 for one style."""
+    count = len(styles)
+    if count < 2:
+        return 0.0
+    cosines = (styles @ styles.T).abs()
+    return float((cosines.sum() - cosines.diagonal().sum()) / (count * (count - 1)))
+
+
+def contents_kept(styled: Tensor, contents: Tensor) -> float:
+    """Return the share of style-content prompts (K, N, E) that lie closest to their own content (N, E)."""
+    nearest = (styled @ contents.T).argmax(-1)
+    return float((nearest == torch.arange(len(contents))).float().mean())
 
 
 def arcface_loss(weight: Tensor, features: Tensor, labels: Tensor, scale: float, margin: float) -> Tensor:

@@ -9,17 +9,16 @@ which.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Needs
+from zeroflaw.detectors.inputs import FitInputs
 from zeroflaw.detectors.text_head import TextTrained
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import parameters
-from zeroflaw.runtime.stream import Progress, stage
 from zeroflaw.words import Kind, Position, RandomWords, training_prompts
 
 if TYPE_CHECKING:
@@ -74,9 +73,10 @@ class RWDA(TextTrained):
 
     @override
     def _training_texts(
-        self, backbone: Backbone, checkpoint: Path | None, progress: Progress | None
+        self, backbone: Backbone, inputs: FitInputs
     ) -> tuple[Tensor, Tensor, dict[str, Any], Mapping[str, Tensor]]:
-        words = self.random_words_.draw(self.n_pairs, self.seed, pieces=backbone.tokenizer)
+        pieces = backbone.tokenizer.vocabulary if self.random_kind == "tokens" else ()
+        words = self.random_words_.draw(self.n_pairs, self.seed, pieces=pieces)
         prompts = training_prompts(
             words,
             states=(self.vocabulary_.normal, self.vocabulary_.anomalous),
@@ -86,19 +86,11 @@ class RWDA(TextTrained):
             articles=self.articles,
             trailing_object=self.trailing_object,
         )
-        embed = stage(progress, "text embeddings")
-        normal, anomalous = backbone.embed_texts(prompts[0] + prompts[1], progress=embed).split(self.n_pairs)
+        found = backbone.embed_texts(prompts[0] + prompts[1], progress=inputs.stage("text embeddings"))
+        normal, anomalous = found.split(self.n_pairs)
         used = {
             "random_words": self.random_words_.describe(),
             "pairs": words,
             "example": {"normal": prompts[0][0], "anomalous": prompts[1][0]},
         }
         return normal, anomalous, used, {}
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        example = words["example"]
-        return (
-            f"Trained on {self.n_pairs:,} pairs of prompts with random words, such as\n"
-            f"“{example['normal']}” / “{example['anomalous']}”; head: {self.head}."
-        )

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from zeroflaw.detectors.inputs import Step
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.files import write_bytes
-from zeroflaw.runtime.stream import Step
 
 
 class Learning:
@@ -178,9 +178,10 @@ class Checkpoint:
                 "start again"
             )
         if said[_KEY] != self._identity:
-            others = _difference(said[_KEY], self._identity)
+            old, new = json.loads(said[_KEY]), json.loads(self._identity)
+            others = ", ".join(sorted(name for name in {**old, **new} if old.get(name) != new.get(name)))
             raise UsageError(
-                f"the checkpoint {self.path} belongs to a fit with {others}; "
+                f"the checkpoint {self.path} belongs to a fit with other values of {others}; "
                 "delete it to start again, or go on with what it was made with"
             )
         return tensors
@@ -204,9 +205,3 @@ class Checkpoint:
 
 def _digest(identity: str, tensors: Mapping[str, Tensor]) -> str:
     return hashlib.sha256(identity.encode() + save(dict(tensors))).hexdigest()
-
-
-def _difference(theirs: str, ours: str) -> str:
-    old, new = json.loads(theirs), json.loads(ours)
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return "other values of " + ", ".join(sorted(names))

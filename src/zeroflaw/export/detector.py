@@ -242,7 +242,7 @@ def fused(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
 
 
 def export_detector(
-    detector: BackboneDetector, folder: Path, *, with_resize: bool = False, progress: Step | None = None
+    detector: BackboneDetector[Any], folder: Path, *, with_resize: bool = False, progress: Step | None = None
 ) -> None:
     """Write a fitted detector as a folder that needs nothing of zeroflaw to be run.
 
@@ -386,7 +386,7 @@ def _resized(preprocess: Preprocess, size: int, image: npt.NDArray[np.uint8]) ->
 
 
 def _expected(
-    detector: BackboneDetector, images: Sequence[Any], names: Sequence[str]
+    detector: BackboneDetector[Any], images: Sequence[Any], names: Sequence[str]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return what the detector says: log-odds (N,), named scores (N, names), maps (N, rows, columns)."""
     found = list(detector.predict(images, maps=True))
@@ -428,7 +428,7 @@ def _vectors(
     return files
 
 
-def _card(detector: BackboneDetector, module: DetectorGraph, worst: float) -> str:
+def _card(detector: BackboneDetector[Any], module: DetectorGraph, worst: float) -> str:
     sizes = " and ".join(f"`{name}` ({size} x {size})" for name, size in module.inputs.items())
     return (
         f"{detector.card_}\n# As an ONNX graph\n\n`{MODEL}` takes {sizes}: uint8, RGB, (batch, height, "

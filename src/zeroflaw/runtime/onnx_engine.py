@@ -33,7 +33,7 @@ from zeroflaw.parameters import Record
 from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
 from zeroflaw.runtime.scores import make_windows
-from zeroflaw.runtime.tower import joined, patch_blocks
+from zeroflaw.runtime.tower import compared, patch_blocks
 
 SCHEMA = 1
 RECORD = "tower.json"
@@ -183,25 +183,25 @@ class OnnxTower:
     def embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:
         """Embed RGB images, uint8 (H, W, 3) of any sizes; see `ImageTower.embed`."""
         native = self.image_size
-        compared: dict[int, Floats] = {}
+        done: dict[int, Floats] = {}
         start = self._pixels(images, native)
         if self.record.has_stem:
-            start, compared[native] = self._run("stem", {"pixels": start}, ("features", "patch_features"))
+            start, done[native] = self._run("stem", {"pixels": start}, ("features", "patch_features"))
         tokens = self._tokens(start, native)
         wanted = set(request.layers)
         if not self.record.has_stem and native in request.patch_sizes:
             wanted |= set(patch_blocks(self.layers))
         found = self._blocks(tokens, patches=request.patches, layers=sorted(wanted))
         for size in request.patch_sizes:
-            if size not in compared:
-                compared[size] = self._compared(images, size, found if size == native else None)
+            if size not in done:
+                done[size] = self._compared(images, size, found if size == native else None)
         return ImageFeatures(
             image=found["image"],
             grid=self.grid,
             windows={key: self._windows(tokens, *key) for key in request.windows},
             patches=found.get("patches"),
             layers={block: found[f"layer_{block}"] for block in request.layers},
-            patch_features={size: compared[size] for size in request.patch_sizes},
+            patch_features={size: done[size] for size in request.patch_sizes},
         )
 
     def _compared(self, images: Sequence[Pixels], size: int, native: Mapping[str, Floats] | None) -> Floats:
@@ -211,7 +211,7 @@ class OnnxTower:
         blocks = patch_blocks(self.layers)
         if native is None:
             native = self._blocks(self._tokens(self._pixels(images, size), size), layers=blocks)
-        return joined([native[f"layer_{block}"] for block in blocks])
+        return compared([native[f"layer_{block}"] for block in blocks])
 
     def _tokens(self, start: Floats, size: int) -> Floats:
         return self._run("tokens", {"start": start}, ("tokens",))[0] + self._positions(size)

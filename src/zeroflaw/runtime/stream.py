@@ -20,14 +20,8 @@ from zeroflaw.runtime.prediction import Prediction
 Array = npt.NDArray[Any]
 OnError = Callable[[ImageError], None]
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
-Step = Callable[[int, int], None]  # the same within one stage: steps done, steps in all
 
 Item = TypeVar("Item")
-
-
-def stage(progress: Progress | None, name: str) -> Step | None:
-    """Return a progress callback for one stage of a fit, or None where nobody listens."""
-    return None if progress is None else lambda done, total: progress(name, done, total)
 
 
 def named(found: Iterable[Prediction], names: Iterable[str]) -> Iterator[Prediction]:

@@ -97,9 +97,24 @@ def patch_blocks(layers: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, layers // 2), max(1, round(0.75 * layers))}))
 
 
-def joined(parts: Sequence[Floats]) -> Floats:
-    """Put features (B, P, C) side by side, each of length one, and bring them to length one again."""
-    return unit(np.concatenate([unit(part) for part in parts], -1))
+def compared_layers(layers: int, *, stem: bool) -> tuple[int, ...]:
+    """Return the blocks whose patch tokens are compared; 0 are the features of a stem (B, P, K)."""
+    return (0,) if stem else patch_blocks(layers)
+
+
+def compared(tokens: Sequence[Floats], stem_sizes: Sequence[int] = ()) -> Floats:
+    """Return patch features (B, P, C) of length one.
+
+    Args:
+        tokens: of the `compared_layers`, (B, P, K).
+        stem_sizes: how many of a stem's features come from each of its strides; () without a stem.
+    """
+    parts, weights = list(tokens), [1.0] * len(tokens)
+    if stem_sizes:
+        ends = np.cumsum(stem_sizes)[:-1]
+        parts, weights = np.split(tokens[0], ends, axis=-1), list(PATCH_WEIGHTS)
+    used = [weight * unit(part) for weight, part in zip(weights, parts, strict=True) if weight]
+    return unit(np.concatenate(used, -1))
 
 
 def unit(values: Floats) -> Floats:

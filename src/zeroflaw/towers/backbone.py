@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
@@ -18,12 +18,14 @@ from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
 from zeroflaw.runtime.scores import make_windows
+from zeroflaw.runtime.tower import compared, compared_layers
 from zeroflaw.towers.cache import load_texts, save_texts, text_key
 from zeroflaw.towers.catalogue import WeightsRecord
 from zeroflaw.towers.configs import CLIPConfig, TextConfig
 from zeroflaw.towers.local import LocalPath, local_features
 from zeroflaw.towers.model import CLIP, TowerOutput
-from zeroflaw.towers.patches import patch_features, patch_width
+from zeroflaw.towers.patches import patch_width
+from zeroflaw.towers.stem import Stem
 from zeroflaw.towers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -193,16 +195,32 @@ class Backbone(Loaded):
         return replace(self, preprocess=replace(self.preprocess, image_size=image_size))
 
     def embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:
-        """Embed RGB images, uint8 (H, W, 3) of any sizes; see `zeroflaw.runtime.tower.ImageTower.embed`."""
-        found = self.embed_images(
-            images, windows=request.windows, patches=request.patches, layers=request.layers
-        )
+        """Embed RGB images, uint8 (H, W, 3) of any sizes; see `zeroflaw.runtime.tower.ImageTower.embed`.
+
+        Patch features at the tower's own size come from the same pass.
+        """
+        stem = self.model.config.vision.stem
+        blocks = compared_layers(self.layers, stem=stem is not None)
+        native = self.image_size in request.patch_sizes
+        layers = {*request.layers, *blocks} if native else request.layers
+        found = self.embed_images(images, windows=request.windows, patches=request.patches, layers=layers)
+        kept = found.layers
+        found.layers = {block: kept[block] for block in request.layers}
         for size in request.patch_sizes:
-            sized = self.with_image_size(size)
-            with exact():
-                features = patch_features(self.model.vision, sized.pixels(images))
-            found.patch_features[size] = _array(features)
+            tokens = kept if size == self.image_size else self._tokens(images, size, blocks)
+            sizes = () if stem is None else stem.sizes
+            found.patch_features[size] = compared([tokens[block] for block in blocks], sizes)
         return found
+
+    def _tokens(self, images: Sequence[Pixels], size: int, blocks: Sequence[int]) -> dict[int, Floats]:
+        """Return patch tokens after some blocks, or a stem's features as block 0, at another input size."""
+        vision, pixels = self.model.vision, self.with_image_size(size).pixels(images)
+        with exact():
+            if isinstance(vision.patch_embedding, Stem):
+                found = {0: vision.patch_embedding.features(pixels).flatten(2).transpose(1, 2)}
+            else:
+                found = vision(pixels, layers=blocks).layers
+        return {block: _array(part) for block, part in found.items()}
 
     def embed_images(
         self,
@@ -210,7 +228,7 @@ class Backbone(Loaded):
         *,
         windows: Sequence[tuple[int, int]] = (),
         patches: bool = False,
-        layers: Sequence[int] = (),
+        layers: Collection[int] = (),
     ) -> ImageFeatures:
         """Embed RGB images, uint8 (H, W, 3) of any sizes, in one batch.
 
@@ -218,7 +236,7 @@ class Backbone(Loaded):
             images: the batch; its memory is the caller's choice.
             windows: (size, stride) of each set of token windows to embed as well.
             patches: embed the patch tokens as well.
-            layers: blocks, counted from 1, whose patch tokens to keep.
+            layers: blocks, counted from 1, whose patch tokens to keep; 0 for a stem's own features.
 
         Returns:
             Features as float32 arrays; see `ImageFeatures`.
@@ -226,9 +244,11 @@ class Backbone(Loaded):
         Raises:
             UsageError: an image, window or block does not exist or does not fit.
         """
-        depth = self.model.config.vision.layers
-        if any(not 1 <= block <= depth for block in layers):
-            raise UsageError(f"the blocks of {self.name} are counted from 1 to {depth}, got {list(layers)}")
+        vision = self.model.config.vision
+        if any(not (vision.stem is None) <= block <= vision.layers for block in layers):
+            raise UsageError(
+                f"the blocks of {self.name} are counted from 1 to {vision.layers}, got {sorted(layers)}"
+            )
         sets = [make_windows(self.grid, size, stride) for size, stride in windows]
         pixels = self.pixels(images)
         with exact():

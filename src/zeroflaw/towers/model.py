@@ -9,7 +9,7 @@ windows after Jeong et al., "WinCLIP", CVPR 2023, section 4.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -34,7 +34,8 @@ class TowerOutput:
         windows: embeddings of token windows, one (B, W, E) per window set asked for.
         patches: embeddings of the patch tokens, (B, P, E), if asked for.
         layers: patch tokens after the blocks asked for, {block, counted from 1: (B, P, C)}, before
-            ``ln_post``; of the local path (`zeroflaw.towers.local`) their embeddings, (B, P, E).
+            ``ln_post``; 0 is a stem's own features, (B, P, K); of the local path (`zeroflaw.towers.local`)
+            their embeddings, (B, P, E).
         grid: patches (rows, columns).
     """
 
@@ -245,7 +246,7 @@ class VisionTower(nn.Module):
         x = self.blocks[-1](x, only=torch.zeros(x.shape[0], dtype=torch.long, device=x.device))
         return unit(self.ln_post(x[:, 0]) @ self.projection)
 
-    def all_tokens(self, tokens: Tensor, layers: Sequence[int]) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+    def all_tokens(self, tokens: Tensor, layers: Collection[int]) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
         """Embed class and patch tokens, and keep the patch tokens after the blocks in ``layers`` (counted
         from 1).
         """
@@ -275,13 +276,21 @@ class VisionTower(nn.Module):
         *,
         windows: Sequence[Windows] = (),
         patches: bool = False,
-        layers: Sequence[int] = (),
+        layers: Collection[int] = (),
     ) -> TowerOutput:
         """Embed images (B, 3, Y, X), already resized and normalised; see `TowerOutput`."""
-        tokens = self.tokens(images)
-        found = TowerOutput(image=tokens, grid=self.grid(images))
-        if patches or layers:
-            found.image, dense, found.layers = self.all_tokens(tokens, layers)
+        stem: dict[int, Tensor] = {}
+        if 0 in layers:
+            assert isinstance(self.patch_embedding, Stem)
+            maps = self.patch_embedding.features(images)
+            stem = {0: maps.flatten(2).transpose(1, 2)}
+            tokens = self.patch_embedding.embed(maps) + self.patch_positions(self.grid(images))
+        else:
+            tokens = self.tokens(images)
+        found = TowerOutput(image=tokens, grid=self.grid(images), layers=stem)
+        if patches or any(layers):
+            found.image, dense, kept = self.all_tokens(tokens, layers)
+            found.layers = stem | kept
             found.patches = dense if patches else None
         else:
             found.image = self.class_only(tokens)

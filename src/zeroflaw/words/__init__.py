@@ -6,8 +6,8 @@ Reading order: :mod:`~zeroflaw.words.states` (what is said about the state of an
 """
 
 from zeroflaw.words.articles import Articles, fill
-from zeroflaw.words.prompts import Position, pair_prompts, training_prompts
-from zeroflaw.words.random_words import Kind, RandomWords, SubWords, default_dictionary, words_sha256
+from zeroflaw.words.prompts import Position, training_prompts
+from zeroflaw.words.random_words import Kind, RandomWords, default_dictionary, words_sha256
 from zeroflaw.words.states import (
     ENSEMBLE_ANOMALOUS,
     ENSEMBLE_NORMAL,
@@ -29,12 +29,10 @@ __all__ = [
     "Kind",
     "Position",
     "RandomWords",
-    "SubWords",
     "Vocabulary",
     "default_dictionary",
     "fill",
     "object_phrase",
-    "pair_prompts",
     "sentences",
     "training_prompts",
     "words_sha256",

@@ -41,14 +41,6 @@ def object_name(value: str) -> str:
     return visible(value.replace("_", " "), "the object name", 100)
 
 
-def _template(value: str) -> str:
-    return _with_place(visible(value, "a template", 200))  # far more than the 77 tokens of a text tower
-
-
-def _state(value: str) -> str:
-    return _with_place(as_phrase(visible(value, "a state", 200)))
-
-
 def _with_place(tidy: str) -> str:
     if tidy.count("{}") != 1 or tidy.count("{") + tidy.count("}") != 2:
         raise WordsError(
@@ -65,10 +57,6 @@ def _word(value: str) -> str:
     return tidy
 
 
-def _description(value: str) -> str:
-    return visible(value, "a description", 200)
-
-
 def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     known: set[str] = set()
     for value in values:
@@ -82,18 +70,20 @@ ObjectName = Annotated[str, AfterValidator(object_name)]
 Placeholder = Annotated[str, AfterValidator(lambda value: object_name(value) if value else "")]
 """What is written for an object whose name is not known; "" is nothing."""
 
-Template = Annotated[str, AfterValidator(_template)]
+# 200 characters are far more than the 77 tokens of a text tower.
+Template = Annotated[str, AfterValidator(lambda value: _with_place(visible(value, "a template", 200)))]
 """A sentence with ``{}`` for the state phrase."""
 
-State = Annotated[str, AfterValidator(_state)]
+State = Annotated[str, AfterValidator(lambda value: _with_place(as_phrase(visible(value, "a state", 200))))]
 """A phrase with ``{}`` for the object; a plain word ``"bent"`` becomes ``"bent {}"``."""
 
 Word = Annotated[str, AfterValidator(_word)]
+Description = Annotated[str, AfterValidator(lambda value: visible(value, "a description", 200))]
 
 Templates = Annotated[tuple[Template, ...], Field(min_length=1, max_length=200), AfterValidator(_each_once)]
 States = Annotated[tuple[State, ...], Field(min_length=1, max_length=200), AfterValidator(_each_once)]
 Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=100_000), AfterValidator(_each_once)]
-Descriptions = Annotated[tuple[Annotated[str, AfterValidator(_description)], ...], Field(max_length=200)]
+Descriptions = Annotated[tuple[Description, ...], Field(max_length=200)]
 ObjectNames = Annotated[
     tuple[ObjectName, ...], Field(min_length=1, max_length=10_000), AfterValidator(_each_once)
 ]

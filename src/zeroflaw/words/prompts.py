@@ -1,4 +1,4 @@
-"""Prompts: a state phrase, perhaps random words, perhaps an object, in a template.
+"""Prompts of training pairs: a state phrase, random words, perhaps an object, in a template.
 
 The two members of a training pair share their random words, so that nothing but the state (and the article,
 if it is to agree) tells them apart.  Where the random words stand is not known from the paper (Tamura, BMVC
@@ -22,24 +22,10 @@ from typing import Literal
 
 from zeroflaw.words.articles import Articles, fill
 from zeroflaw.words.phrases import as_phrase
-from zeroflaw.words.states import TEMPLATE_PHOTO, Vocabulary, object_phrase, sentences
+from zeroflaw.words.states import TEMPLATE_PHOTO, object_phrase
 
 Position = Literal["start", "middle", "end"]
 """Random words before the state word, between state and object, or after both."""
-
-
-def pair_prompts(
-    object: str | None = None,
-    *,
-    states: tuple[str, str] = ("normal", "anomalous"),
-    template: str = TEMPLATE_PHOTO,
-    articles: Articles = "literal",
-    placeholder: str = "object",
-) -> tuple[str, str]:
-    """Return the normal and the anomalous prompt of the two-prompt score; see `sentences`."""
-    words = Vocabulary(normal=states[:1], anomalous=states[1:], templates=(template,))
-    (normal,), (anomalous,) = sentences(words, object, articles=articles, placeholder=placeholder)
-    return normal, anomalous
 
 
 def training_prompts(
@@ -54,7 +40,7 @@ def training_prompts(
 ) -> tuple[list[str], list[str]]:
     """Return a normal and an anomalous prompt for each string of random words; pair i shares ``words[i]``.
 
-    States and template are taken as they are: `Vocabulary` checks those that a user wrote.
+    States and template are taken as they are: `zeroflaw.words.Vocabulary` checks those that a user wrote.
 
     Args:
         words: strings of random words, as `zeroflaw.words.random_words.RandomWords.draw` makes them.

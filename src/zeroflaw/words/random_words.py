@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from itertools import accumulate, pairwise
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, ValidationInfo
@@ -56,15 +56,6 @@ Range = Annotated[int | tuple[int, int], AfterValidator(_in_order)]
 """A number, or a range ``(low, high)``, both included, that numbers are drawn from."""
 
 
-class SubWords(Protocol):
-    """A tokenizer as far as random words need it."""
-
-    @property
-    def vocabulary(self) -> Sequence[str]:
-        """Plain sub-word pieces in a fixed order: no special tokens, no end-of-word marks, no blanks."""
-        ...
-
-
 @parameters
 class RandomWords:
     """Parameters of a generator of random words; ``draw`` makes them.
@@ -88,7 +79,7 @@ class RandomWords:
         if self.dictionary is not None and self.kind != "dictionary":
             raise UsageError(f"a dictionary goes with kind 'dictionary' only, got kind '{self.kind}'")
 
-    def draw(self, n_pairs: int, seed: int, *, pieces: SubWords | None = None) -> list[str]:
+    def draw(self, n_pairs: int, seed: int, *, pieces: Sequence[str] = ()) -> list[str]:
         """Return ``n_pairs`` strings of random words, the words separated by single blanks.
 
         Draws are independent and with replacement.  A shorter draw is not the beginning of a longer one.
@@ -96,7 +87,7 @@ class RandomWords:
         Args:
             n_pairs: how many strings.
             seed: a whole number from 0; the same seed gives the same words.
-            pieces: the sub-word table; needed by the kind "tokens" and by no other.
+            pieces: sub-words in a fixed order, without marks or blanks; for the kind "tokens" alone.
         """
         # Not default_rng(seed): which bit generator that takes may change between versions of NumPy.
         generator = np.random.Generator(np.random.PCG64(seed))
@@ -104,23 +95,22 @@ class RandomWords:
         words = self._words(generator, int(counts.sum()), pieces)
         return [" ".join(part) for part in _split(words, counts.tolist())]
 
-    def _words(self, generator: np.random.Generator, total: int, pieces: SubWords | None) -> Sequence[str]:
+    def _words(self, generator: np.random.Generator, total: int, pieces: Sequence[str]) -> Sequence[str]:
         if self.kind in _ALPHABETS:
             lengths = _drawn(generator, self.length, total)
             symbols = _chosen(generator, _ALPHABETS[self.kind], int(lengths.sum()))
             return _split("".join(symbols), lengths.tolist())
         if self.kind == "dictionary":
             return _chosen(generator, self.dictionary or default_dictionary(), total)
-        table = pieces.vocabulary if pieces else ()
-        if len(table) < 2:
-            raise UsageError(f"kind 'tokens' needs pieces=, two sub-word pieces or more, got {len(table)}")
-        return _chosen(generator, table, total)
+        if len(pieces) < 2:
+            raise UsageError(f"kind 'tokens' needs pieces=, two sub-word pieces or more, got {len(pieces)}")
+        return _chosen(generator, pieces, total)
 
     def describe(self) -> dict[str, Any]:
         """Return what a model card says: the parameters that matter for the kind, and the list drawn from."""
-        card: dict[str, Any] = {"kind": self.kind, "count": _plain(self.count)}
+        card: dict[str, Any] = {"kind": self.kind, "count": self.count}
         if self.kind in _ALPHABETS:
-            card["length"] = _plain(self.length)
+            card["length"] = self.length
         if self.kind == "dictionary":
             words = self.dictionary or default_dictionary()
             card["dictionary"] = "bundled" if self.dictionary is None else "given"
@@ -138,10 +128,6 @@ def default_dictionary() -> tuple[str, ...]:
 def words_sha256(words: Iterable[str]) -> str:
     """Return the SHA-256, in hexadecimal digits, of the words in their order, one a line, as UTF-8."""
     return hashlib.sha256("".join(f"{word}\n" for word in words).encode("utf-8")).hexdigest()
-
-
-def _plain(value: int | tuple[int, int]) -> int | list[int]:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _drawn(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
@@ -82,17 +81,9 @@ class Vocabulary:
         if shared := next((phrase for phrase in self.normal if phrase.casefold() in anomalous), None):
             raise WordsError(f"normal and anomalous must not share a phrase, got {shared!r} in both")
 
-    def updated(self, **words: Any) -> Vocabulary:
-        """Return a copy with other words.
-
-        Args:
-            words: any of the attributes; ``None`` leaves one as it is, so absent flags can be passed on.
-        """
-        return replace(self, **{key: value for key, value in words.items() if value is not None})
-
     @classmethod
     def words_in(cls, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Read only the words that a words file holds, checked: keys that it leaves out are not there.
+        """Read the words of a words file, checked: keys that it leaves out are not there.
 
         Raises:
             WordsError: the file cannot be read, is not TOML (with the line) or holds anything but words.
@@ -107,11 +98,6 @@ class Vocabulary:
             raise WordsError(f"words file '{printable(path)}': {error}") from None
         return {key: getattr(words, key) for key in told}
 
-    @classmethod
-    def from_toml(cls, path: str | os.PathLike[str], base: Vocabulary | None = None) -> Vocabulary:
-        """Read a words file (see `words_in`); keys that it leaves out keep the words of ``base``."""
-        return (base or cls()).updated(**cls.words_in(path))
-
     def describe(self) -> dict[str, Any]:
         """Return what a model card says: object, states, templates and how many sentences they make."""
         sides = {"normal": list(self.normal), "anomalous": list(self.anomalous)}
@@ -120,17 +106,12 @@ class Vocabulary:
 
 
 def sentences(
-    vocabulary: Vocabulary,
-    object: str | None = None,
-    *,
-    articles: Articles = "literal",
-    placeholder: str = "object",
+    vocabulary: Vocabulary, *, articles: Articles = "literal", placeholder: str = "object"
 ) -> tuple[list[str], list[str]]:
     """Return every state in every template, for the normal and for the anomalous side.
 
     Args:
         vocabulary: the words.
-        object: the object's name instead of ``vocabulary.object``.
         articles: how the article before the object is written; "the" and "none" turn templates that differ
             in their article into equal sentences, which are all kept.
         placeholder: what stands for an object whose name is ``None``; "" is nothing.
@@ -139,9 +120,9 @@ def sentences(
         Two lists of ``states x templates`` sentences each, in the order of the vocabulary, templates fastest.
 
     Raises:
-        WordsError: the object's name is refused, or is left out where a state phrase needs it.
+        WordsError: the object's name is left out where a state phrase needs it.
     """
-    name = object_phrase(object if object is not None else vocabulary.object, placeholder)
+    name = placeholder if vocabulary.object is None else vocabulary.object
 
     def side(states: tuple[str, ...]) -> list[str]:
         phrases = [state_of(state, name) for state in states]

@@ -94,9 +94,6 @@ def convert_prompts(
     for side, text in zip(_SIDES, (detector.normal_words, detector.anomalous_words), strict=True):
         _check_copies(state, network, side, text, path)
     origin = {"file": path.name, "sha256": sha256(path), "licence": licence or LICENCE}
-    origin["text"] = (
-        f"the checkpoint {path.name} (sha256 `{origin['sha256']}`). Licence: {origin['licence']}."
-    )
     unknown = {"VisA or MVTec AD, which the file does not say": dict[str, int]()}
     seen = Seen(auxiliary=AuxiliarySeen(dataset="that the prompts were learned on", categories=unknown))
     detector.become(network, detector.judging_by(network, prompts, origin=origin), seen)

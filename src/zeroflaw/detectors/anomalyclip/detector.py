@@ -8,42 +8,113 @@ attention (`zeroflaw.towers.local`); the image's score comes from the class toke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
+from scipy.special import logit
+from torch import Tensor
 from typing_extensions import override
 
-from zeroflaw.detectors.anomalyclip.features import compute, digest, training_records
-from zeroflaw.detectors.anomalyclip.losses import Losses
-from zeroflaw.detectors.anomalyclip.prompts import Prompts, embed_prompts
-from zeroflaw.detectors.anomalyclip.scorer import LocalScorer, LocalSpec, MapGrid, Sigma
+from zeroflaw.detectors.anomalyclip.learning import Losses, compute, digest, training_records
 from zeroflaw.detectors.base import BackboneDetector, Fitted
+from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.heads import linear
 from zeroflaw.detectors.inputs import FitInputs
-from zeroflaw.detectors.learned import random_vectors
-from zeroflaw.detectors.training import Checkpoint, Learning, epoch
+from zeroflaw.detectors.learned import embed_pieces, random_vectors
+from zeroflaw.detectors.training import Learning, epoch
 from zeroflaw.errors import DetectorError, UsageError
-from zeroflaw.parameters import Rate, parameters
+from zeroflaw.parameters import Rate, Record, parameters
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
-from zeroflaw.runtime.scorer import Scorer
-from zeroflaw.runtime.stream import Array, Progress
+from zeroflaw.runtime.heads import Arrays, LinearHead
+from zeroflaw.runtime.scorer import Judgement, Scorer, Size, read_heads
+from zeroflaw.runtime.scores import Doubles, expit
+from zeroflaw.runtime.stream import Array
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.towers.local import LocalPath
 from zeroflaw.towers.model import Interpolation
 
 DEPTH = 9  # text blocks with learned tokens in the published code, where the tower has as many
 SHARE = 19 / 24  # of the image tower's blocks have the local path in the published code
+NEAR = 1e-12  # a probability of 0 or 1 in a map still has finite log-odds
 
+MapGrid = Literal["patches", "pixels"]
+Sigma = Annotated[float, Field(ge=0, le=4096)]
 Blocks = Annotated[int, Field(ge=0, le=1024)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
+# Learned tokens by name: "normal" and "anomalous" (M, C), before the words of the two prompts; and "deep.2",
+# "deep.3", ... (N, C), which both prompts get before the text block of that number, counted from 1.
+Prompts = Mapping[str, Tensor]
+
+
+class LocalSpec(Record):
+    """How a `LocalScorer` makes maps: layers that are looked at, side of a patch in pixels, parameters."""
+
+    layers: Annotated[tuple[int, ...], Field(min_length=1)]
+    patch_size: Annotated[int, Field(ge=1)]
+    sigma: Sigma
+    map_grid: MapGrid
+
+
+@dataclass(frozen=True)
+class LocalScorer(Scorer):
+    """The softmax between two prompts: of the image, and in maps of every patch of a local path.
+
+    The one named score is ``prompt``. A map is the mean of the layers' probabilities, blurred.
+
+    Attributes:
+        head: from the embedding of the normal prompt to that of the anomalous one, over the temperature.
+        choices: everything else.
+    """
+
+    kind: ClassVar[str] = "anomalyclip"
+
+    head: LinearHead
+    choices: LocalSpec
+
+    @override
+    def request(self, maps: bool) -> FeatureRequest:
+        return FeatureRequest(layers=self.choices.layers if maps else ())
+
+    @override
+    def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> Judgement:
+        logits = self.head(features.image)
+        return Judgement(logits, {"prompt": logits}, list(self._maps(features)) if maps else None)
+
+    def _maps(self, features: ImageFeatures) -> Doubles:
+        layers = [expit(self.head(features.layers[block])) for block in self.choices.layers]
+        mean = np.mean(layers, axis=0).reshape(-1, *features.grid)
+        pixels = self.choices.map_grid == "pixels"
+        smooth = blurred(mean, self.choices.patch_size, self.choices.sigma, pixels=pixels)
+        return np.asarray(logit(np.clip(smooth, NEAR, 1 - NEAR)))
+
+    @override
+    def spec(self) -> dict[str, object]:
+        return self.choices.model_dump(mode="json")
+
+    @override
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {f"prompt.{key}": value for key, value in self.head.arrays().items()}
+
+    @classmethod
+    @override
+    def read(cls, spec: Mapping[str, object], arrays: Arrays) -> Self:
+        choices = LocalSpec.read(spec, "'scorer' in config.json", DetectorError)
+        heads = read_heads(arrays)
+        head = heads.pop("prompt", None)
+        if not isinstance(head, LinearHead) or heads:
+            raise DetectorError("head.safetensors does not hold one pair of prompts; save the detector again")
+        return cls(head, choices)
+
 
 @parameters
-class AnomalyCLIP(Losses, BackboneDetector):
+class AnomalyCLIP(Losses, BackboneDetector[LocalScorer]):
     """Softmax between two learned prompts. Prediction needs torch too: the local path runs on the backbone.
 
     Defaults are those of the published code, on a ViT-L/14 at 518 pixels; those that depend on the backbone
@@ -138,6 +209,16 @@ class AnomalyCLIP(Losses, BackboneDetector):
         patch, layers = backbone.model.config.vision.patch_size, self.path(backbone).layers
         return LocalSpec(layers=layers, patch_size=patch, sigma=self.sigma, map_grid=self.map_grid)
 
+    def _embed_prompts(self, backbone: Backbone, prompts: Prompts) -> Tensor:
+        """Embed the normal and the anomalous prompt: (2, E), with gradients.
+
+        Raises:
+            WordsError: a prompt is longer than the text tower's context.
+        """
+        pair = torch.stack([prompts["normal"], prompts["anomalous"]])
+        deep = [prompts[f"deep.{block}"] for block in range(2, len(prompts))]
+        return embed_pieces(backbone.model.text, backbone.tokenizer, [pair, self._words], deep)
+
     @property
     def _words(self) -> tuple[str, str]:
         return self.normal_words, self.anomalous_words
@@ -148,57 +229,48 @@ class AnomalyCLIP(Losses, BackboneDetector):
         self.path(backbone).check(backbone.name, backbone.model.config.vision.layers)
 
     @override
-    def _check_scorer(self, scorer: Scorer, backbone: Backbone) -> None:
-        assert isinstance(scorer, LocalScorer)
-        if scorer.head.width != backbone.embed_dim or scorer.choices != self._choices(backbone):
-            raise DetectorError(
-                f"the saved scorer does not fit the parameters and '{self.backbone}'; save the detector again"
-            )
+    def _fits(self, scorer: LocalScorer, backbone: Backbone) -> bool:
+        return scorer.head.width == backbone.embed_dim and scorer.choices == self._choices(backbone)
 
     @override
     def _check_inputs(self, inputs: FitInputs) -> None:
-        assert inputs.auxiliary is not None
         training_records(inputs.auxiliary, masks=self.learns_maps)
 
     @override
-    def _fit(
-        self, backbone: Backbone, inputs: FitInputs, checkpoint: Path | None, progress: Progress | None
-    ) -> Fitted:
-        assert inputs.auxiliary is not None
+    def _fit(self, backbone: Backbone, inputs: FitInputs) -> Fitted[LocalScorer]:
         generator = torch.Generator().manual_seed(self.seed)
         width, depth = backbone.model.config.text.width, self.depth(backbone)
         pair = random_vectors(2, self.n_ctx, width, generator)
         deep = random_vectors(depth - 1, self.deep_tokens, width, generator)
         drawn = {"normal": pair[0], "anomalous": pair[1], **{f"deep.{n}": t for n, t in enumerate(deep, 2)}}
         prompts = {name: t.to(backbone.device, copy=True).requires_grad_() for name, t in drawn.items()}
-        embed_prompts(backbone, prompts, self._words)  # too long ones are refused before images are read
+        self._embed_prompts(backbone, prompts)  # too long ones are refused before images are read
         maps = self.learns_maps
         records = training_records(inputs.auxiliary, masks=maps)
-        keep = None
-        if checkpoint is not None:
-            identity = {"parameters": self.get_params(), "backbone": backbone.fingerprint}
-            keep = Checkpoint(checkpoint, {**identity, "data": digest(records)})
+        keep = self._checkpoint(inputs, backbone, data=digest(records) if inputs.checkpoint else "")
+        if keep is not None:
             keep.load()  # one of another fit is refused before any work
-        network, path, memory = self.resized(backbone), self.path(backbone), self.feature_memory
-        features = compute(network, path, records, maps=maps, memory=memory, progress=progress)
+        network, path, report = self.resized(backbone), self.path(backbone), inputs.stage("image features")
+        features = compute(network, path, records, maps=maps, memory=self.feature_memory, progress=report)
         adam = partial(torch.optim.Adam, lr=self.learning_rate, betas=(self.beta1, self.beta2))
         learning = Learning(prompts, adam, generator, seed=self.seed)
 
         def one_epoch() -> None:
             for rows in epoch(len(features.labels), self.batch_size, generator):
-                text = embed_prompts(backbone, prompts, self._words)
+                text = self._embed_prompts(backbone, prompts)
                 learning.step(self.loss_terms(text, features.rows(rows, backbone.device)))
 
-        report = None if progress is None else partial(progress, "epochs")
-        learning.run(self.epochs, one_epoch, checkpoint=keep, progress=report)
+        learning.run(self.epochs, one_epoch, checkpoint=keep, progress=inputs.stage("epochs"))
         flawed = int(features.labels.sum())
         counts = {"good": len(records) - flawed, "flawed": flawed}
         return self.judging_by(backbone, prompts, learned_from=counts)
 
-    def judging_by(self, backbone: Backbone, prompts: Prompts, **origin: Mapping[str, Any]) -> Fitted:
+    def judging_by(
+        self, backbone: Backbone, prompts: Prompts, **origin: Mapping[str, Any]
+    ) -> Fitted[LocalScorer]:
         """Return what a fit to these prompts comes to; ``origin`` is for the folder."""
         with torch.inference_mode():
-            normal, anomalous = embed_prompts(backbone, prompts, self._words).double().cpu()
+            normal, anomalous = self._embed_prompts(backbone, prompts).double().cpu()
         scorer = LocalScorer(linear((anomalous - normal) / self.temperature), self._choices(backbone))
         written = {
             side: [" ".join([*(f"[{letter}{i + 1}]" for i in range(self.n_ctx)), words])]
@@ -213,27 +285,3 @@ class AnomalyCLIP(Losses, BackboneDetector):
         self._require_fit()
         network, path = self.resized(self.backbone_), self.path(self.backbone_)
         return network.embed_local(images, path, patches=bool(request.layers))
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        prompt = words["prompt"]
-        pair = f"Two learned prompts,\n“{prompt['normal'][0]}” / “{prompt['anomalous'][0]}”,\n"
-        if "origin" in words:
-            return f"{pair}taken from {words['origin']['text']}"
-        found, times = words["learned_from"], "epoch" if self.epochs == 1 else "epochs"
-        losses = [name for name, on in (("focal", self.focal_loss), ("Dice", self.dice_loss)) if on]
-        labels = ["their labels"] * self.image_loss
-        masks = [f"their masks ({' and '.join(losses)} loss)"] * self.learns_maps
-        return (
-            f"{pair}learned in {self.epochs} {times} on {found['good']} good and {found['flawed']} flawed "
-            f"images of other products, from {' and '.join(labels + masks)}."
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        side, blocks = self.resized(self.backbone_).preprocess.image_size, self.path(self.backbone_).blocks
-        deep = f"{self.deep_tokens} in each of {self.depth(self.backbone_) - 1} later text blocks"
-        return {
-            "Images": f"{side} px; local path through the last {blocks} blocks",
-            "Learned tokens": f"{self.n_ctx} before each prompt, {deep}",
-        }

@@ -9,8 +9,8 @@ is a parameter here, and docs/shift-words.md says which readings there are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args
+from functools import partial
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,26 +18,25 @@ from torch import Tensor
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Needs
+from zeroflaw.detectors.inputs import FitInputs, Step
 from zeroflaw.detectors.learned import random_vectors
-from zeroflaw.detectors.shift_words.measures import embed_pairs, measure, nearest_words, spread
 from zeroflaw.detectors.shift_words.words import (
-    Form,
-    LossName,
+    Guidance,
     Pairs,
-    Reading,
     ShiftLoss,
     ShiftPrompts,
     all_pairs,
-    description_vectors,
+    measure,
+    nearest_words,
+    spread,
 )
 from zeroflaw.detectors.text_head import TextTrained
 from zeroflaw.detectors.training import Checkpoint, Learning
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import Rate, parameters
-from zeroflaw.runtime.stream import Progress, stage
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.words import Vocabulary, fill, object_phrase
-from zeroflaw.words.phrases import Descriptions, ObjectNames
+from zeroflaw.words.phrases import ObjectNames
 
 MOST_PAIRS = 1_000_000
 _NOT_WORDS = {"least_order", "most_alike", "checkpoint_every"}  # parameters that no learned word depends on
@@ -48,11 +47,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @parameters
-class ShiftWords(TextTrained):
+class ShiftWords(Guidance, TextTrained):
     """The learned-word detector: unknown object by default, known object with ``object``.
 
     The two-prompt score's words are ``normal``, ``anomalous`` and ``template``, as of the random-word
-    detector; the words of the training prompts are the following. Head and fusion are in `TextTrained`.
+    detector; the words of the training prompts are the following. What guides the learned words is in
+    `Guidance`, head and fusion in `TextTrained`.
 
     Attributes:
         objects: names that training prompts end with, all of them; None means ``object`` alone, or the word
@@ -64,15 +64,6 @@ class ShiftWords(TextTrained):
         n_distribution: number of distribution words J; not in the poster.
         diversity_length: vectors in a diversity word.
         distribution_length: vectors in a distribution word.
-        losses: which losses are on. Without "knowledge" and "distribution-diversity" the distribution words
-            stay as they were drawn.
-        reading: what the knowledge of the mixture guidance is: the hand-made prompts ("anchors"),
-            "descriptions" of shooting conditions, or convex "mixtures" of these descriptions.
-        descriptions: of shooting conditions, for these two readings.
-        diversity_form: push apart text "features" of words, or their "vectors".
-        knowledge_share: alpha, the part of "knowledge" in the mixture guidance.
-        mixture_weight: lambda, weight of the mixture guidance beside the other losses.
-        semantic_temperature: divides the cosines of the semantic loss.
         steps: of the optimiser; 0 leaves all words as drawn (a control: random vectors).
         word_rate: learning rate of the words, of Adam.
         word_batch: prompt pairs that a step looks at.
@@ -97,21 +88,6 @@ class ShiftWords(TextTrained):
     n_distribution: Number = 16
     diversity_length: Length = 2
     distribution_length: Length = 4
-    losses: tuple[LossName, ...] = get_args(LossName)
-    reading: Reading = "anchors"
-    descriptions: Descriptions = (
-        "bright light",
-        "dim light",
-        "low contrast",
-        "blur",
-        "noise",
-        "another background",
-        "another view",
-    )
-    diversity_form: Form = "features"
-    knowledge_share: Share = 0.5
-    mixture_weight: Annotated[float, Field(ge=0, le=1e6)] = 1.0
-    semantic_temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 0.07
     steps: Annotated[int, Field(ge=0, le=10_000_000)] = 1000
     word_rate: Rate = 1e-3
     word_batch: Number = 32
@@ -129,6 +105,9 @@ class ShiftWords(TextTrained):
             anomalous=self.semantic_anomalous,
             templates=(f"{self.prefix} {{}}",),
         )
+        states = (*self.semantics_.normal, *self.semantics_.anomalous)
+        # Semantic words with their objects, numbered as `all_pairs` does.
+        self.sentences_ = tuple(fill(state, name) for name in self.objects_ for state in states)
         count = self.n_diversity * self.n_distribution * len(self.objects_)
         if count > MOST_PAIRS:
             raise UsageError(
@@ -148,52 +127,27 @@ class ShiftWords(TextTrained):
                 f"n_distribution={self.n_distribution}, got {len(self.descriptions)}; change one of them"
             )
 
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """Weights of the losses that are on; those of weight zero are off."""
-        share = self.knowledge_share
-        weights = {
-            "diversity": 1.0,
-            "semantic": 1.0,
-            # A mixture itself is the knowledge: its words cannot leave the descriptions.
-            "knowledge": 0.0 if self.reading == "mixtures" else self.mixture_weight * share,
-            "distribution-diversity": self.mixture_weight * (1 - share),
-        }
-        return {name: weight for name, weight in weights.items() if weight and name in self.losses}
-
-    @property
-    def guided(self) -> bool:
-        """Whether distribution words are learned; without a loss of their own they stay as drawn."""
-        return not {"knowledge", "distribution-diversity"}.isdisjoint(self.loss_weights)
-
-    def _sentences(self) -> tuple[str, ...]:
-        """Semantic words with their objects, numbered as `all_pairs` does."""
-        states = (*self.semantics_.normal, *self.semantics_.anomalous)
-        return tuple(fill(state, name) for name in self.objects_ for state in states)
-
-    def _pairs(self) -> Pairs:
-        return all_pairs(
+    @override
+    def _training_texts(
+        self, backbone: Backbone, inputs: FitInputs
+    ) -> tuple[Tensor, Tensor, dict[str, Any], Mapping[str, Tensor]]:
+        tower, tokenizer = backbone.model.text, backbone.tokenizer
+        prompts = ShiftPrompts(tower, tokenizer, self.prefix, self.sentences_)
+        pairs = all_pairs(
             self.n_diversity,
             self.n_distribution,
             objects=len(self.objects_),
             normal=len(self.semantic_normal),
             anomalous=len(self.semantic_anomalous),
         )
-
-    @override
-    def _training_texts(
-        self, backbone: Backbone, checkpoint: Path | None, progress: Progress | None
-    ) -> tuple[Tensor, Tensor, dict[str, Any], Mapping[str, Tensor]]:
-        tower, tokenizer = backbone.model.text, backbone.tokenizer
-        prompts, pairs = ShiftPrompts(tower, tokenizer, self.prefix, self._sentences()), self._pairs()
-        loss = self._loss(prompts)
+        loss = self.loss(prompts, self.distribution_length)
         generator = torch.Generator().manual_seed(self.seed)
-        diversity, guided = self._start(backbone, generator)
-        kept = None if checkpoint is None else Checkpoint(checkpoint, self._identity(backbone))
-        last = self._learn(loss, pairs, diversity, guided, generator, kept, progress)
-        learned = {"diversity": diversity.detach().cpu(), "distribution": loss.words(guided).detach().cpu()}
-        embed = stage(progress, "text embeddings")
-        normal, anomalous = embed_pairs(prompts, *learned.values(), pairs=pairs, progress=embed)
+        words = self._start(backbone, generator)
+        kept = self._checkpoint(inputs, backbone, without=_NOT_WORDS)
+        last = self._learn(loss, pairs, words, generator, kept, inputs.stage("learned words"))
+        diversity, guided = (tensor.detach() for tensor in words.values())
+        learned = {"diversity": diversity.cpu(), "distribution": loss.words(guided).cpu()}
+        normal, anomalous = prompts.pairs(**learned, pairs=pairs, progress=inputs.stage("text embeddings"))
         guards = {**measure(normal, anomalous, loss.anchors.cpu(), pairs), **spread(prompts, learned)}
         self._refuse_degenerate(guards)
         used: dict[str, Any] = {
@@ -205,92 +159,54 @@ class ShiftWords(TextTrained):
             },
             "losses": {"weights": self.loss_weights, "last": last},
             "guards": guards,
-            "nearest": {
-                name: nearest_words(tower, tokenizer, tokenizer.vocabulary, vectors)
-                for name, vectors in learned.items()
-            },
+            "nearest": {name: nearest_words(tower, tokenizer, vectors) for name, vectors in learned.items()},
         }
         if self.reading != "anchors":
             used["descriptions"] = list(self.descriptions)
         if self.reading == "mixtures":
-            used["mixtures"] = guided.detach().softmax(-1).cpu().tolist()
+            used["mixtures"] = guided.softmax(-1).cpu().tolist()
         return normal, anomalous, used, learned
 
-    def _loss(self, prompts: ShiftPrompts) -> ShiftLoss:
-        known = None
-        if self.reading == "descriptions":
-            with torch.no_grad():
-                known = torch.cat([prompts.alone(text) for text in self.descriptions])
-        elif self.reading == "mixtures":
-            length = self.distribution_length
-            known = description_vectors(prompts.tower, prompts.tokenizer, self.descriptions, length)
-        return ShiftLoss(
-            prompts,
-            prompts.anchors(),
-            frozenset(self.loss_weights),
-            self.reading,
-            self.diversity_form,
-            self.semantic_temperature,
-            known,
-        )
-
-    def _start(self, backbone: Backbone, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _start(self, backbone: Backbone, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw what learning starts from: diversity words, and distribution words or their mixtures."""
-        width = backbone.model.text.config.width
+        width, count = backbone.model.text.config.width, self.n_distribution
         diversity = random_vectors(self.n_diversity, self.diversity_length, width, generator)
-        guided = (
+        if self.reading == "mixtures":
             # Logits of spread one: with all weights equal the mixtures would be one and the same word.
-            torch.randn(self.n_distribution, len(self.descriptions), generator=generator)
-            if self.reading == "mixtures"
-            else random_vectors(self.n_distribution, self.distribution_length, width, generator)
-        )
-        return diversity.to(backbone.device), guided.to(backbone.device)
+            guided = torch.randn(count, len(self.descriptions), generator=generator)
+        else:
+            guided = random_vectors(count, self.distribution_length, width, generator)
+        return {
+            "diversity": diversity.to(backbone.device).requires_grad_(),
+            "guided": guided.to(backbone.device).requires_grad_(self.guided),
+        }
 
     def _learn(
         self,
         loss: ShiftLoss,
         pairs: Pairs,
-        diversity: Tensor,
-        guided: Tensor,
+        words: Mapping[str, Tensor],
         generator: torch.Generator,
         kept: Checkpoint | None,
-        progress: Progress | None,
+        progress: Step | None,
     ) -> dict[str, float]:
         """Learn words in place; return the loss terms of the last step, if there was one."""
         weights = self.loss_weights
         last = torch.zeros(len(weights), dtype=torch.double)  # kept with what moves
-        moving = {"diversity": diversity.requires_grad_(), "guided": guided.requires_grad_(self.guided)}
-        learning = Learning(
-            {**moving, "last": last},
-            lambda tensors: torch.optim.Adam(tensors, lr=self.word_rate),
-            generator,
-            seed=self.seed,
-            rate="word_rate",
-        )
+        adam = partial(torch.optim.Adam, lr=self.word_rate)
+        learning = Learning({**words, "last": last}, adam, generator, seed=self.seed, rate="word_rate")
 
         def one_step() -> None:
             rows = torch.randperm(len(pairs), generator=generator)[: self.word_batch]
-            compared = torch.arange(len(diversity))
+            compared = torch.arange(self.n_diversity)
             if len(compared) > self.compared:
                 compared = torch.randperm(len(compared), generator=generator)[: self.compared]
-            terms = loss.terms(diversity, guided, pairs.take(rows), compared)
+            terms = loss.terms(**words, batch=pairs.take(rows), compared=compared)
             learning.step({name: weights[name] * term for name, term in terms.items()})
             last.copy_(torch.stack([terms[name].detach() for name in weights]))
 
-        step = stage(progress, "learned words")
-        learning.run(self.steps, one_step, checkpoint=kept, every=self.checkpoint_every, progress=step)
+        learning.run(self.steps, one_step, checkpoint=kept, every=self.checkpoint_every, progress=progress)
         return dict(zip(weights, last.tolist(), strict=True)) if self.steps else {}
-
-    def _identity(self, backbone: Backbone) -> dict[str, Any]:
-        """Everything that the learned words depend on."""
-        params = {name: value for name, value in self.get_params().items() if name not in _NOT_WORDS}
-        return {
-            "detector": self.name,
-            **params,
-            "device": backbone.device.type,
-            "backbone sha256": backbone.sha256,
-            "backbone fingerprint": backbone.fingerprint,
-        }
 
     def _refuse_degenerate(self, guards: Mapping[str, float]) -> None:
         if not guards["order"] >= self.least_order:
@@ -305,39 +221,3 @@ class ShiftWords(TextTrained):
                 f"{guards['prompt_cosine']:.5f}, and most_alike is {self.most_alike}; turn the diversity "
                 "losses on, or use a smaller knowledge_share or mixture_weight"
             )
-
-    @override
-    def _card(self, words: Mapping[str, Any]) -> str:
-        sentences = self._sentences()
-        prompt = f"{self.prefix} [diversity] [distribution]"
-        return (
-            f"Trained on {len(self._pairs()):,} pairs of prompts with learned words: {self.n_diversity} "
-            f"diversity words of {self.diversity_length} vectors x {self.n_distribution} distribution words "
-            f"of {self.distribution_length}, as in\n“{prompt} {sentences[0]}” / "
-            f"“{prompt} {sentences[len(self.semantic_normal)]}”; head: {self.head}."
-        )
-
-    @override
-    def _facts(self) -> dict[str, str]:
-        guards = self.words_["guards"]
-        weights = ", ".join(f"{name} {weight:g}" for name, weight in self.loss_weights.items())
-        named = "" if self.reading == "anchors" else "; **shooting conditions named in prompts**"
-        kept = "" if self.guided else "; distribution words as drawn"
-        return {
-            **super()._facts(),
-            "Objects in training prompts": ", ".join(self.objects_),
-            "Words": f"reading {self.reading}, {self.steps:,} steps, losses {weights}{kept}{named}",
-            "Prompts and their anchors": (
-                f"cosine {guards['anchor_cosine_mean']:.3f} on average, {guards['anchor_cosine_min']:.3f} at "
-                f"least (low: the words drown what the prompt says); nearer to their own anchor "
-                f"{guards['accuracy']:.1%}; pairs in the right order {guards['order']:.1%}"
-            ),
-            "Prompts among each other": (
-                f"mean cosine {guards['prompt_cosine']:.3f} with equal semantic words (near 1: all the same)"
-            ),
-            "Words among each other": (
-                f"mean |cos| of diversity words {guards['diversity']:.3f} (at least "
-                f"{guards['diversity_bound']:.3f} for so many), of distribution words "
-                f"{guards['distribution']:.3f} (at least {guards['distribution_bound']:.3f})"
-            ),
-        }

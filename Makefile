@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 IMAGES ?=
 
-.PHONY: setup demo test test-portable lint clean
+.PHONY: setup demo bench test test-portable lint clean
 
 setup: $(VENV)/.ready
 
@@ -41,6 +41,10 @@ test-portable: $(VENV)/.ready-to-test
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PORTABLE)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(PORTABLE)
 	ZEROFLAW_TEST_ODD=1 $(PORTABLE)
+
+# Ratios of speed, side by side; EARLIER=folder compares the command with that checkout, too.
+bench: $(VENV)/.ready-to-test
+	$(BIN)/python benchmarks/bench.py $(if $(EARLIER),--earlier $(EARLIER))
 
 lint: $(VENV)/.ready-to-test
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import click
 from zeroflaw.cli.output import PATH, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, parse_settings, read_words
+from zeroflaw.detectors.base import limit_threads
 from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError
 from zeroflaw.images import find_images
@@ -130,6 +131,14 @@ _OPTIONS = (
         "--engine",
         type=click.Choice(("auto", "onnx", "openvino", "torch")),
         help="What runs the image tower; auto takes onnx where it can.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        expose_value=False,
+        callback=lambda ctx, option, value: limit_threads(value),
+        metavar="N",
+        help="Threads for the image tower; all processors by default.",
     ),
     click.option("--words", type=PATH, metavar="FILE", help="TOML file with your own words."),
     click.option("--normal", multiple=True, metavar="WORD", help="Word for a good product; may be repeated."),

@@ -6,6 +6,7 @@ and loaded, and knows nothing of how it came about.
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -58,16 +59,32 @@ def _cards() -> Environment:
     )
 
 
-@lru_cache(maxsize=2)
+_LOADING = threading.Lock()
+_threads: int | None = None
+
+
+def limit_threads(count: int | None) -> None:
+    """Let towers that are opened from now on use at most ``count`` threads of the processor; None is all."""
+    global _threads
+    _threads = count
+
+
 def shared_backbone(name: str, device: Device, dtype: Dtype) -> Backbone:
-    """Load a backbone once for all detectors of a process that use it.
+    """Load a backbone once for all detectors and threads of a process that use it.
 
     Raises:
         UsageError: torch is not installed.
         WeightsError: the weights cannot be had.
     """
+    with _LOADING:
+        return _load(name, device, dtype)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, device: Device, dtype: Dtype) -> Backbone:
     with needing(f"the text tower of '{name}', or its image tower on torch,"):
-        from zeroflaw.towers.weights import load_backbone
+        from zeroflaw.towers.weights import limit_torch, load_backbone
+    limit_torch(_threads)
     return load_backbone(name, device=device, dtype=dtype)
 
 
@@ -99,7 +116,7 @@ def open_tower(name: str, engine: Engine, device: Device, dtype: Dtype) -> Image
         )
     if device not in ("auto", "cpu"):
         raise UsageError(f"the engine {engine} runs on processors, not on {device}; use the engine torch")
-    return shared_tower(folder, engine, dtype)
+    return shared_tower(folder, engine, dtype, _threads)
 
 
 @dataclass(frozen=True)

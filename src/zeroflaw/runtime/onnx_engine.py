@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -46,6 +47,7 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Graph = Callable[[Mapping[str, Floats], Sequence[str]], list[Floats]]
 """Runs a graph: inputs by name and names of the outputs wanted, to these outputs."""
 
+_LEFT_BEHIND: list[dict[str, Graph]] = []
 _CHUNK = 512  # windows at a time: more leave the processor's cache
 
 
@@ -113,6 +115,8 @@ class OnnxTower:
         self._folder, self._dtype, self._threads = folder, dtype, threads
         self._preprocess = Preprocess(**self.record.preprocess)
         self._open: dict[str, Graph] = {}
+        self._process = os.getpid()
+        self._opening = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -272,6 +276,14 @@ class OnnxTower:
         return data
 
     def _run(self, graph: str, inputs: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
+        with self._opening:
+            if self._process != os.getpid():  # forked: the threads of the engines stayed in the parent
+                _LEFT_BEHIND.append(self._open)  # to close them would wait for these threads
+                self._open, self._process = {}, os.getpid()
+            opened = self._graph(graph)
+        return opened(inputs, outputs)
+
+    def _graph(self, graph: str) -> Graph:
         if graph not in self._open:
             data = self._checked(f"{graph}.onnx")
             opened = open_openvino if self.engine == "openvino" else open_onnx
@@ -283,7 +295,7 @@ class OnnxTower:
                 raise WeightsError(
                     f"{self._folder / graph}.onnx cannot be run by {self.engine} ({reason(error)})"
                 ) from error
-        return self._open[graph](inputs, outputs)
+        return self._open[graph]
 
 
 def open_onnx(data: bytes, dtype: str, threads: int | None) -> Graph:
@@ -319,20 +331,22 @@ def open_openvino(data: bytes, dtype: str, threads: int | None) -> Graph:
         config["INFERENCE_NUM_THREADS"] = threads
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(data), "CPU", config)
-    request = compiled.create_infer_request()
+    request, one_at_a_time = compiled.create_infer_request(), threading.Lock()
 
     def run(inputs: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:
-        found = request.infer(dict(inputs))
-        return [np.array(found[name], np.float32) for name in outputs]
+        with one_at_a_time:
+            found = request.infer(dict(inputs))
+            return [np.array(found[name], np.float32) for name in outputs]
 
     return run
 
 
 @lru_cache(maxsize=4)
-def shared_tower(folder: Path, engine: EngineName, dtype: str) -> OnnxTower:
-    """Open an exported tower once for all detectors of a process that use it."""
-    threads = os.environ.get("ZEROFLAW_THREADS", "")
-    return OnnxTower(folder, engine, dtype, int(threads) if threads.isdigit() else None)
+def shared_tower(
+    folder: Path, engine: EngineName, dtype: str = "float32", threads: int | None = None
+) -> OnnxTower:
+    """Open an exported tower once for all detectors of a process that use it; opening it is quick."""
+    return OnnxTower(folder, engine, dtype, threads)
 
 
 __all__ = ["BUNDLED", "EngineName", "OnnxTower", "TowerRecord", "shared_tower"]

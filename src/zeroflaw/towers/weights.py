@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.files import cache_folder
 from zeroflaw.towers.backbone import Backbone, Bundle, DeviceName, DtypeName, pick_device, pick_dtype
@@ -47,6 +49,12 @@ def load_backbone(
     """
     pick_device(device), pick_dtype(dtype)  # before anything large is read
     return Backbone.on(load_bundle(name, CLIP, offline=offline), device=device, dtype=dtype)
+
+
+def limit_torch(threads: int | None) -> None:
+    """Let torch use at most this many threads; None leaves it as it is."""
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def load_bundle(name: str, network: type[CLIP] | type[MAE], *, offline: bool | None = None) -> Bundle:

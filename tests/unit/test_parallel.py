@@ -1,0 +1,96 @@
+"""Threads, forks and new processes: the same answers, and no hang."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zeroflaw
+from zeroflaw.cli.main import main
+from zeroflaw.detectors import base
+from zeroflaw.detectors.contract import Detector
+from zeroflaw.runtime import onnx_engine
+
+
+def picture(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (60, 80, 3), np.uint8)
+
+
+def judged(detector: Detector, number: int) -> float:
+    return next(iter(detector.predict([picture(number)]))).logit
+
+
+def judge_in_child(number: int) -> float:
+    return judged(zeroflaw.load("rwda"), number)
+
+
+@pytest.fixture(scope="module")
+def wanted() -> list[float]:
+    detector = zeroflaw.load("rwda")
+    return [judged(detector, number) for number in range(4)]
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino", "torch"])
+def test_threads_share_a_detector(engine: str, wanted: list[float]) -> None:
+    detector = zeroflaw.load("rwda", engine=engine)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda number: judged(detector, number % 4), range(32)))
+    assert found == pytest.approx(wanted * 8, abs=1e-3)
+
+
+def test_many_loads_at_once_load_one_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    base._load.cache_clear()
+    with ThreadPoolExecutor(32) as pool:
+        loaded = list(pool.map(lambda _: zeroflaw.load("rwda", engine="torch"), range(32)))
+    assert len({id(detector.backbone_) for detector in loaded}) == 1  # type: ignore[attr-defined]
+    assert base._load.cache_info().misses == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of any fork beside threads
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_judges_with_what_was_loaded_before(wanted: list[float]) -> None:
+    detector = zeroflaw.load("rwda")
+    judged(detector, 0)  # the engine and its threads are there
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, repr(judged(detector, 1)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        said = stream.read()
+    os.waitpid(child, 0)
+    assert float(said) == pytest.approx(wanted[1], abs=1e-3)
+    assert judged(detector, 2) == pytest.approx(wanted[2], abs=1e-3)  # the parent goes on
+
+
+def test_new_processes_give_the_same_answers(wanted: list[float]) -> None:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert list(pool.map(judge_in_child, range(4))) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_threads_can_be_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[int | None] = []
+    original = onnx_engine.open_onnx
+
+    def spy(data: bytes, dtype: str, threads: int | None) -> onnx_engine.Graph:
+        seen.append(threads)
+        return original(data, dtype, threads)
+
+    monkeypatch.setattr(onnx_engine, "open_onnx", spy)
+    Image.fromarray(picture(0)).save(tmp_path / "photo.png")
+    try:
+        with pytest.raises(SystemExit) as left:
+            main(["detect", str(tmp_path / "photo.png"), "--threads", "3", "-q"])
+    finally:
+        base.limit_threads(None)
+    assert left.value.code == 0
+    assert set(seen) == {3}

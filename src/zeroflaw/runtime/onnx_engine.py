@@ -308,6 +308,8 @@ def open_onnx(data: bytes, dtype: str, threads: int | None) -> Graph:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
+    # Threads that spin while they wait take the processor from reading, scoring and drawing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
     def run(inputs: Mapping[str, Floats], outputs: Sequence[str]) -> list[Floats]:

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from command import lines, picture, refused, run
 from zeroflaw.cli import results
@@ -46,35 +45,6 @@ def test_detect_writes_a_json_line_per_image(
         assert row["label"] is None
         assert set(row["scores"]) == {"prompt", "fnn"}
     assert "5 images in" in err
-
-
-def test_detect_into_a_folder(photos: Path, backbone: list[str], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert run("detect", photos, *backbone, "-o", out, "--threshold", "0.5") == 0
-    rows = lines((out / "predictions.jsonl").read_text(encoding="utf-8"))
-    assert len(rows) == 5
-    assert {row["threshold_from"] for row in rows} == {"given with --threshold"}
-    for row in rows:
-        assert row["label"] is (row["score"] >= 0.5)
-        with Image.open(out / row["heat_map"]) as drawn:
-            assert drawn.format == "PNG"
-    written = "contact-sheet-01.png maps predictions.csv predictions.jsonl report.html"
-    assert sorted(p.name for p in out.iterdir()) == written.split()
-
-
-def test_unreadable_images_are_reported_and_the_others_go_on(
-    photos: Path, backbone: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    (photos / "b.jpg").write_bytes(b"no picture")
-    (photos / "note.txt").write_text("not an image")
-    assert run("detect", photos, *backbone) == 3
-    out, err = capsys.readouterr()
-    assert len(lines(out)) == 5
-    (bad,) = [row for row in lines(out) if "error" in row]
-    assert bad["source"].endswith("b.jpg")
-    assert "b.jpg" in err
-    assert "note.txt: skipped" in err
-    assert "1 could not be read" in err
 
 
 def test_exit_code_of_an_anomaly(photos: Path, backbone: list[str]) -> None:

@@ -171,9 +171,8 @@ def gear(shot: Canvas, flaw: str | None) -> Scene:
         stump = r - 0.655 - 0.014 * noise(rng, 16, 2)
         shape = np.where(off < wide * np.pi / _TEETH, np.maximum(shape, stump), shape)
         mask = np.clip(whole - cover(shape), 0, 1)
-    steps = (
-        0.035 * smooth(-shape / 0.03) + 0.02 * smooth((r - 0.57) / 0.02) + 0.02 * smooth((0.24 - r) / 0.02)
-    )
+    rims = smooth((r - 0.57) / 0.02) + smooth((0.24 - r) / 0.02)
+    steps = 0.035 * smooth(-shape / 0.03) + 0.02 * rims
     nylon = _plain((0.80, 0.77, 0.68), 0.012 * noise(rng, 30, 2))
     part = lit(shot, nylon, steps.astype(np.float32), ambient=0.45, gloss=0.10, focus=25)
     if flaw == "cracked":
@@ -207,20 +206,13 @@ def tile(shot: Canvas, flaw: str | None) -> Scene:
         gap = blot(shot, at, rng.uniform(0.13, 0.19), 0.16)
         mask = cover(gap) * cover(shape)
         body = _plain((0.54, 0.40, 0.32), 0.10 * noise(rng, 40, 2))
-        rough = lit(
-            shot,
-            body,
-            0.12 * np.clip(gap, -0.1, 0) + 0.003 * noise(rng, 40, 2),
-            ambient=0.5,
-            gloss=0,
-            focus=1,
-        )
+        broken = 0.12 * np.clip(gap, -0.1, 0) + 0.003 * noise(rng, 40, 2)
+        rough = lit(shot, body, broken, ambient=0.5, gloss=0, focus=1)
         face = mixed(face, rough, mask)
     if flaw == "cracked":
         at, angle = _spot(shot, 0.5, 0.7)
-        mask = cover(
-            crack(shot, at, rng.uniform(0.8, 1.2), angle + np.pi + rng.uniform(-0.4, 0.4), 5)
-        ) * cover(shape)
+        length, heading = rng.uniform(0.8, 1.2), angle + np.pi + rng.uniform(-0.4, 0.4)
+        mask = cover(crack(shot, at, length, heading, 5)) * cover(shape)
         face = mixed(face, (0.13, 0.11, 0.10), 0.9 * mask)
     if flaw == "soiled":
         at = (rng.uniform(-0.4, 0.4), rng.uniform(-0.4, 0.4))

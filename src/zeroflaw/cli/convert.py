@@ -8,9 +8,7 @@ from typing import Any
 import click
 
 from zeroflaw.cli.output import PATH, quiet_option, say
-from zeroflaw.detectors.anomalyclip.checkpoint import convert_prompts
-from zeroflaw.errors import UsageError
-from zeroflaw.towers.importing import convert as convert_weights
+from zeroflaw.errors import UsageError, needing
 
 _FOR_WEIGHTS = ("config", "tokenizer", "name", "half")
 
@@ -44,6 +42,9 @@ def convert(source: Path, destination: Path, backbone: str | None, quiet: bool, 
     written is a detector. This is the only verb that opens pickled checkpoints, and it reads nothing but
     tensors from them.
     """
+    with needing("zeroflaw convert"):  # its help can be read without
+        from zeroflaw.detectors.anomalyclip.checkpoint import convert_prompts
+        from zeroflaw.towers.importing import convert as convert_weights
     if backbone is None:
         convert_weights(source, destination, **options)
         say(f"weights are in {destination}; use them with --backbone local-dir:{destination}", quiet)

@@ -224,4 +224,5 @@ def test_the_ready_grids_can_be_read(tmp_path: Path, grid: Path, capsys: pytest.
     for name in ready_names():
         assert run("benchmark", name, "--root", tmp_path / "set", "--plan") == 0, name
     assert "data set set: cloth, nut" in capsys.readouterr().err
+    refused(capsys, 2, "add -o DIR", "benchmark", "pairs", "--root", tmp_path / "set", "-q")
     refused(capsys, 2, "did you mean 'pairs'", "benchmark", "pears", "--plan")

@@ -120,6 +120,7 @@ def test_a_data_set_that_is_given_twice_is_measured_once(
     roots = ("--root", data, "--root", tmp_path / "other", "--plan")
     says = "both called set and both have a category cup"
     refused(capsys, 2, says, "benchmark", write(), *roots)
+    refused(capsys, 2, "is a data set or holds one", "benchmark", write(), "--root", data / "half")
     refused(capsys, 2, "--root wants a folder of data sets", "benchmark", write(), "--root", data / "no")
 
 

@@ -1,4 +1,4 @@
-"""``zeroflaw detectors``: what the list says, and that it says it at once."""
+"""``zeroflaw detectors`` and ``models``: what the lists say, and that they say it at once."""
 
 from __future__ import annotations
 
@@ -27,15 +27,10 @@ def test_every_preset_is_listed_with_published_numbers(capsys: pytest.CaptureFix
         assert rows[name]["published"] == []
 
 
-def test_the_list_for_people_does_not_wait_for_torch() -> None:
-    code = (
-        "import sys; from zeroflaw.cli.main import cli; cli.main(['detectors'], standalone_mode=False); "
-        "print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    first, *rest, torch = (line.strip() for line in done.stdout.splitlines())
+def test_the_list_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("detectors") == 0
+    first, *rest = (line.strip() for line in capsys.readouterr().out.splitlines())
     assert first.startswith("rwda ")
-    assert torch == "False"
     assert {
         "published: image AUROC MVTec AD 91.8, VisA 78.1 (Jeong et al., CVPR 2023)",
         "published: image AUROC VisA 73.5 (poster by Gao et al.)",
@@ -44,3 +39,22 @@ def test_the_list_for_people_does_not_wait_for_torch() -> None:
         "reproduced: image AUROC MVTec AD about 91.2 (mala-lab/WinCLIP, by the tables of InCTRL)",
         "recalled, not verified: image AUROC VisA 59.3 (Jeong et al., CVPR 2023)",
     } <= set(rest)
+
+
+@pytest.mark.parametrize("verb", ["detectors", "models", "datasets", "samples --help"])
+def test_what_judges_no_image_does_not_wait_for_torch(verb: str) -> None:
+    code = (
+        f"import sys; from zeroflaw.cli.main import cli; cli.main({verb.split()}, standalone_mode=False); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "--json") == 0
+    rows = {row["name"]: row for row in lines(capsys.readouterr().out)}
+    assert {"mini", "ViT-B-16-plus-240/laion400m_e32", "ViT-L-14-336/openai"} <= rows.keys()
+    assert run("models") == 0
+    text = capsys.readouterr().out
+    assert all(row["source"] in text and row["licence"] in text for row in rows.values())

@@ -6,6 +6,7 @@ benchmark; `zeroflaw.corruptions` has the four of the corrupted data sets.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Mapping
 
@@ -43,16 +44,10 @@ def _jpeg(image: Pixels, severity: int) -> Pixels:
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def _warmer(image: Pixels, severity: int) -> Pixels:
-    """A lamp of lower colour temperature."""
-    share = _WARMTH[severity - 1]
+def _warmer(image: Pixels, severity: int, sign: int = 1) -> Pixels:
+    """A lamp of lower colour temperature, or of higher where the sign is -1."""
+    share = sign * _WARMTH[severity - 1]
     return _back(image * np.array([1 + share, 1, 1 - share], np.float32))
-
-
-def _cooler(image: Pixels, severity: int) -> Pixels:
-    """A lamp of higher colour temperature."""
-    share = _WARMTH[severity - 1]
-    return _back(image * np.array([1 - share, 1, 1 + share], np.float32))
 
 
 def _moved(image: Pixels, severity: int) -> Pixels:
@@ -87,7 +82,7 @@ SHIFTS: Mapping[str, Callable[[Pixels, int], Pixels]] = {
     "motion_blur": _motion_blur,
     "jpeg": _jpeg,
     "warmer": _warmer,
-    "cooler": _cooler,
+    "cooler": functools.partial(_warmer, sign=-1),
     "moved": _moved,
     "darker": _darker,
     "side_light": _side_light,

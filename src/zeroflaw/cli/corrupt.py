@@ -203,7 +203,7 @@ def _written(folder: Path) -> set[str]:
 def _write_all(items: Sequence[Item], folders: Folders, seed: int, quiet: bool) -> list[str]:
     """Write all copies and return the keys of the images that could not be read."""
     unreadable = []
-    with with_bar((), total=len(items), title="corrupt", quiet=quiet) as bar:
+    with with_bar(total=len(items), title="corrupt", quiet=quiet) as bar:
         for item in items:
             try:
                 _write(item, folders, seed)

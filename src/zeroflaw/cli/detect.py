@@ -240,7 +240,7 @@ def detect(
         line = float(expit(calibration.threshold))
     watch = None if calibration is None else Watch(calibration)
     with (
-        with_bar((), total=len(found), title="detect", quiet=quiet) as bar,
+        with_bar(total=len(found), title="detect", quiet=quiet) as bar,
         open_results(
             output,
             found.paths,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
 import click
 
@@ -14,6 +13,7 @@ from zeroflaw.lab.published import STATUSES, PublishedNumber, dataset_titles, pu
 
 METRIC = "image_auroc"
 DATASETS = ("mvtec", "visa")
+_QUOTED = ("dataset", "metric", "value", "approximate", "shots", "status", "source")
 
 
 @click.command()
@@ -28,7 +28,7 @@ def detectors(as_json: bool) -> None:
         needs, quoted = str(preset.needs), _quoted(name)
         if as_json:
             row = {"name": name, "summary": preset.summary, "needs": needs, "source": preset.source}
-            put_json({**row, "published": list(map(_row, quoted))})
+            put_json({**row, "published": [{key: getattr(n, key) for key in _QUOTED} for n in quoted]})
             continue
         lines = [preset.summary, f"needs {needs}; {preset.source}", *_sentences(quoted)]
         for number, line in enumerate(lines):
@@ -43,11 +43,6 @@ def _quoted(name: str) -> list[PublishedNumber]:
         mine = [number for number in means if number.detector == name]
         quoted += sorted(mine, key=lambda number: (STATUSES.index(number.status), number.shots))[:1]
     return quoted
-
-
-def _row(number: PublishedNumber) -> dict[str, Any]:
-    names = ("dataset", "metric", "value", "approximate", "shots", "status", "source")
-    return {name: getattr(number, name) for name in names}
 
 
 def _sentences(quoted: Sequence[PublishedNumber]) -> Iterator[str]:

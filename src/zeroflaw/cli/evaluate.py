@@ -118,7 +118,7 @@ def evaluate(
     with folder as fresh:
         for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
             say(f"zeroflaw: {problem}", quiet)
-        bar = with_bar((), total=plan.images, title="evaluate", quiet=quiet)
+        bar = with_bar(total=plan.images, title="evaluate", quiet=quiet)
         with bar, fit_bar(quiet) as progress:
             runner = Runner(plan, Store(), progress=progress, on_image=bar.update, opened=opened)
             found = Results(runner.run())

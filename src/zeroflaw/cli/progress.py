@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,6 @@ def fit_bar(quiet: bool) -> Iterator[Progress]:
             bar.close()
 
 
-def with_bar(items: Iterable[Any], *, total: int, title: str, quiet: bool) -> Any:
-    """Draw a progress bar over ``items`` when stderr is a terminal."""
-    return tqdm(items, total=total, desc=title, unit="image", disable=not bars_shown(quiet), file=sys.stderr)
+def with_bar(*, total: int, title: str, quiet: bool) -> Any:
+    """Return a progress bar of images, drawn when stderr is a terminal."""
+    return tqdm(total=total, desc=title, unit="image", disable=not bars_shown(quiet), file=sys.stderr)

@@ -268,14 +268,11 @@ class PixelMetrics:
         np.maximum.at(self._highest, bins, keys)
         np.add.at(self._normal, bins[~flags], 1)
         if flags.any():
-            self._add_regions(bins[flags], mask)
-
-    def _add_regions(self, bins: NDArray[np.int32], mask: NDArray[np.bool_]) -> None:
-        labels, count = ndimage.label(mask, _EIGHT)
-        areas = np.bincount(labels[mask], minlength=count + 1)
-        np.add.at(self._defective, bins, 1)
-        np.add.at(self._overlap, bins, 1.0 / areas[labels[mask]])
-        self._regions += count
+            labels, count = ndimage.label(mask, _EIGHT)
+            areas = np.bincount(labels[mask], minlength=count + 1)
+            np.add.at(self._defective, bins[flags], 1)
+            np.add.at(self._overlap, bins[flags], 1.0 / areas[labels[mask]])
+            self._regions += count
 
     def merge(self, other: PixelMetrics) -> None:
         """Add all images that another collection was given."""

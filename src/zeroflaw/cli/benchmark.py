@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.output import PATH, quiet_option, say
+from zeroflaw.cli.output import PATH, quiet_option, repeated, say
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.errors import InputError, UsageError
 from zeroflaw.lab.benchmark.grid import open_grid
@@ -20,9 +20,8 @@ from zeroflaw.lab.benchmark.results import Results, write_results, write_whole
 from zeroflaw.lab.benchmark.run import Runner, Store
 
 INCOMPLETE = InputError.exit_code
-_ROOTS = "A data set, or a folder of data sets; may be repeated."
 roots_option = functools.partial(
-    click.option, "--root", "roots", multiple=True, type=PATH, metavar="DIR", help=_ROOTS
+    repeated, "--root", "roots", type=PATH, metavar="DIR", help="A data set, or a folder of data sets."
 )
 _RUN_OPTIONS = (
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where results go."),

@@ -13,16 +13,17 @@ import click
 
 from zeroflaw._version import __version__
 from zeroflaw.cli.folders import fresh_folder
-from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, say, tell_skipped
+from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, repeated, say, tell_skipped
 from zeroflaw.cli.progress import with_bar
+from zeroflaw.corruptions import CORRUPTIONS, parse_corruption
 from zeroflaw.corruptions import corrupt as corrupted
-from zeroflaw.corruptions import parse_corruption
 from zeroflaw.errors import DatasetError, ImageError, InputError, UsageError, printable
 from zeroflaw.files import read_json, write_json
 from zeroflaw.images import ImageList, find_images, read_image, shown
 from zeroflaw.lab.datasets import open_dataset
 from zeroflaw.records import Dataset
 from zeroflaw.report import write_png
+from zeroflaw.shifts import SHIFTS
 
 RECORD = "corruption.json"
 SCHEMA = 1
@@ -47,24 +48,9 @@ class Item(NamedTuple):
 @click.command()
 @click.argument("source", type=PATH)
 @click.argument("dest", type=PATH)
-@click.option(
-    "--corruption",
-    "names",
-    multiple=True,
-    required=True,
-    metavar="NAME",
-    help="brightness, contrast, defocus_blur, gaussian_noise; or one of our own: motion_blur, jpeg, warmer, "
-    "cooler, moved, darker, side_light, greyer. May be repeated.",
-)
-@click.option(
-    "--severity",
-    "severities",
-    multiple=True,
-    type=click.IntRange(1, 5),
-    default=(3,),
-    show_default="3",
-    metavar="N",
-    help="1 to 5; may be repeated.",
+@repeated("--corruption", "names", required=True, metavar="NAME", help=", ".join((*CORRUPTIONS, *SHIFTS)))
+@repeated(
+    "--severity", "severities", type=click.IntRange(1, 5), default=(3,), metavar="N", help="1 to 5 (3)."
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of the noise."

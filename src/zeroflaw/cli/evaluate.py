@@ -18,7 +18,7 @@ from zeroflaw.cli.options import (
     open_detector,
     take_options,
 )
-from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, say
+from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, repeated, say
 from zeroflaw.cli.progress import fit_bar, with_bar
 from zeroflaw.detectors import Detector, is_folder, make
 from zeroflaw.errors import InputError, UsageError
@@ -37,9 +37,7 @@ RESULTS = "metrics.json"
 @click.option(
     "--layout", default="auto", metavar="NAME", help="How its files lie; see 'zeroflaw datasets' (auto)."
 )
-@click.option(
-    "--detector", "names", multiple=True, metavar="NAME|DIR", help="Detector (rwda); may be repeated."
-)
+@repeated("--detector", "names", metavar="NAME|DIR", help="Detector (rwda).")
 @detector_options
 @click.option("--known-object", is_flag=True, help="Tell the detector each category's name.")
 @click.option(
@@ -54,16 +52,13 @@ RESULTS = "metrics.json"
     metavar="K",
     help="Let K other good images of each category set the threshold of detectors that have none.",
 )
-@click.option(
-    "--category", "wanted", multiple=True, metavar="NAME", help="Only this category; may be repeated."
-)
-@click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Seed (0); may be repeated.")
-@click.option(
+@repeated("--category", "wanted", metavar="NAME", help="Only this category.")
+@repeated("--seed", "seeds", type=int, metavar="N", help="Seed (0).")
+@repeated(
     "--corruption",
     "corruptions",
-    multiple=True,
     metavar="NAME:SEVERITY",
-    help="Corrupt the images first, gaussian_noise:3 for example, or 'none'; may be repeated.",
+    help="Corrupt the images first, gaussian_noise:3 for example, or 'none'.",
 )
 @click.option(
     "--bootstrap",

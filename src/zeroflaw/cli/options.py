@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from zeroflaw.cli.output import PATH, say, tell_skipped
+from zeroflaw.cli.output import PATH, repeated, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, parse_settings, read_words
 from zeroflaw.detectors.base import limit_threads
@@ -121,7 +121,6 @@ def tell_fit(detector: Detector, reference: Sequence[str], quiet: bool) -> None:
 
 
 _BACKBONE = "Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."
-_REFERENCE = "Photos of good products, for detectors that need them; may be repeated."
 AUXILIARY = "Data set of other products, for detectors that learn from one."
 _OPTIONS = (
     click.option("--backbone", metavar="NAME", help=_BACKBONE),
@@ -141,14 +140,10 @@ _OPTIONS = (
         help="Threads for the image tower; all processors by default.",
     ),
     click.option("--words", type=PATH, metavar="FILE", help="TOML file with your own words."),
-    click.option("--normal", multiple=True, metavar="WORD", help="Word for a good product; may be repeated."),
-    click.option(
-        "--anomalous", multiple=True, metavar="WORD", help="Word for a flawed product; may be repeated."
-    ),
-    click.option(
-        "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any parameter of the detector."
-    ),
-    click.option("--reference", multiple=True, metavar="PATH", help=_REFERENCE),
+    repeated("--normal", metavar="WORD", help="Word for a good product."),
+    repeated("--anomalous", metavar="WORD", help="Word for a flawed product."),
+    repeated("--set", "settings", metavar="NAME=VALUE", help="Any parameter of the detector."),
+    repeated("--reference", metavar="PATH", help="Photos of good products, for detectors that need them."),
     click.option("--auxiliary", type=PATH, metavar="ROOT", help=AUXILIARY),
 )
 batch_size_option = click.option(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.decorators import FC
 
 from zeroflaw.errors import printable
 
@@ -21,6 +22,11 @@ PATH = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+
+
+def repeated(*names: str, help: str, **settings: Any) -> Callable[[FC], FC]:
+    """Return an option that may be given several times, as its help says."""
+    return click.option(*names, multiple=True, help=f"{help.rstrip('.')}; may be repeated.", **settings)
 
 
 def say(text: str, quiet: bool = False) -> None:

@@ -9,7 +9,7 @@ import click
 
 from zeroflaw.cli.benchmark import INCOMPLETE, roots_option, run_options, run_plan
 from zeroflaw.cli.options import AUXILIARY
-from zeroflaw.cli.output import PATH, say
+from zeroflaw.cli.output import PATH, repeated, say
 from zeroflaw.lab.benchmark.page import comparison_page
 from zeroflaw.lab.benchmark.reproduce import Reproduction, Setting, describe, markdown, table_of
 from zeroflaw.lab.benchmark.results import json_of, write_whole
@@ -24,7 +24,7 @@ _COLOURS = {"better": "green", "worse": "red", None: None}
 @click.option("--autoencoder", metavar="NAME", help="Weights of a masked autoencoder, for MAEDAY.")
 @click.option("--auxiliary", type=PATH, metavar="ROOT", help=AUXILIARY)
 @click.option("--known-object", is_flag=True, help="Tell detectors the name of each product.")
-@click.option("--seed", "seeds", type=click.IntRange(0), multiple=True, metavar="N", help="Seed (0).")
+@repeated("--seed", "seeds", type=click.IntRange(0), metavar="N", help="Seed (0).")
 @run_options
 def reproduce(
     table: str,

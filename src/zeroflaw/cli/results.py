@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from zeroflaw._version import __version__
 from zeroflaw.cli.folders import fresh_folder
-from zeroflaw.cli.output import json_line, put_json, say
+from zeroflaw.cli.output import json_line, put_json, repeated, say
 from zeroflaw.errors import InputError, UsageError
 from zeroflaw.images import ImageList, read_image, shown
 from zeroflaw.report import (
@@ -57,10 +57,10 @@ class Wanted(NamedTuple):
 
 def results_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--export`` and ``--save-maps``; the command's parameters are called like fields of `Wanted`."""
-    help_ = "With -o: also regions for another tool; may be repeated."
-    export = click.option("--export", "exports", multiple=True, type=click.Choice(FORMATS), help=help_)
-    help_ = "With -o: also maps/NAME.npy, float32 at image size."
-    return export(click.option("--save-maps", is_flag=True, help=help_)(command))
+    maps = "With -o: also maps/NAME.npy, float32 at image size."
+    regions = "With -o: also regions for another tool."
+    export = repeated("--export", "exports", type=click.Choice(FORMATS), help=regions)
+    return export(click.option("--save-maps", is_flag=True, help=maps)(command))
 
 
 class Results:

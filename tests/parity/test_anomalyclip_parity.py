@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
-from scipy.special import erf, expit
+from scipy.special import expit
 
 from conftest import random_model
 from labelled_set import write_labelled_set
+from plain_clip import Plain, unit
 from zeroflaw.detectors.anomalyclip import AnomalyCLIP
 from zeroflaw.detectors.anomalyclip.learning import LabelledFeatures, Losses, dice_loss, focal_loss
 from zeroflaw.detectors.blur import blurred
@@ -25,19 +24,13 @@ from zeroflaw.towers.configs import CLIPConfig, TextConfig, VisionConfig
 from zeroflaw.towers.local import LocalPath, local_features
 from zeroflaw.towers.model import CLIP
 
-HEADS = 2
-
 
 def deep_model(*, aligned: bool = False, ln_pre: bool = True) -> CLIP:
     """Four blocks a tower, 16 wide, a 3 x 3 grid."""
-    shape: dict[str, Any] = {"width": 16, "layers": 4, "heads": HEADS, "mlp_width": 24}
+    shape: dict[str, Any] = {"width": 16, "layers": 4, "heads": 2, "mlp_width": 24}
     vision = VisionConfig(image_size=24, patch_size=8, patch_projection=aligned, ln_pre=ln_pre, **shape)
     text = TextConfig(context_length=20, vocab_size=50, **shape)
     return random_model(CLIPConfig(embed_dim=12, vision=vision, text=text), seed=3)
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def stretched(values: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -46,48 +39,16 @@ def stretched(values: np.ndarray, height: int, width: int) -> np.ndarray:
     return F.interpolate(whole, (height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
-class Plain:
-    """The arithmetic of a CLIP, for one sequence of tokens (T, C)."""
-
-    def __init__(self, model: CLIP) -> None:
-        self.config = model.config
-        self.weights = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
-
-    def norm(self, name: str, x: np.ndarray) -> np.ndarray:
-        whitened = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-        return whitened * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
-
-    def linear(self, name: str, x: np.ndarray) -> np.ndarray:
-        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
-
-    def attention(self, block: str, x: np.ndarray, *, values_only: bool, causal: bool = False) -> np.ndarray:
-        """What the attention of a block adds to x."""
-        q, k, v = np.split(self.linear(f"{block}.attn.qkv", self.norm(f"{block}.ln_1", x)), 3, axis=1)
-        if values_only:
-            q, k = v, v
-        mixed = []
-        for a, b, c in zip(*(np.split(part, HEADS, axis=1) for part in (q, k, v)), strict=True):
-            odds = np.exp(a @ b.T / math.sqrt(a.shape[1]))
-            odds = np.tril(odds) if causal else odds
-            mixed.append(odds / odds.sum(1, keepdims=True) @ c)
-        return self.linear(f"{block}.attn.out", np.concatenate(mixed, axis=1))
-
-    def block(self, name: str, x: np.ndarray, *, causal: bool = False) -> np.ndarray:
-        x = x + self.attention(name, x, values_only=False, causal=causal)
-        hidden = self.linear(f"{name}.mlp.0", self.norm(f"{name}.ln_2", x))
-        return x + self.linear(f"{name}.mlp.2", hidden / 2 * (1 + erf(hidden / math.sqrt(2))))
+class PlainLocal(Plain):
+    """With the local path."""
 
     def local(self, pixels: np.ndarray, path: LocalPath) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """Class token and local patch embeddings after each block, for one image (3, Y, X)."""
-        w, vision = self.weights, self.config.vision
-        size, (rows, columns) = vision.patch_size, (side // vision.patch_size for side in pixels.shape[1:])
-        cut = pixels.reshape(3, rows, size, columns, size)
-        patches = np.einsum("kcab,cyaxb->yxk", w["vision.patch_embedding.conv.weight"], cut)
+        w, vision, patches = self.weights, self.config.vision, self.patches(pixels)
+        rows, columns = patches.shape[:2]
         native = w["vision.positions"][1:].reshape(*vision.grid, -1)
         positions = np.stack([stretched(part, rows, columns) for part in np.moveaxis(native, -1, 0)], -1)
-        first = w["vision.class_embedding"] + w["vision.positions"][0]
-        x = np.concatenate([first[None], (patches + positions).reshape(rows * columns, -1)])
-        x = self.norm("vision.ln_pre", x) if vision.ln_pre else x
+        x = self.with_class((patches + positions).reshape(rows * columns, -1))
         projection = w["vision.patch_projection" if vision.patch_projection else "vision.projection"]
         local, found = x, {}
         for number in range(1, vision.layers + 1):
@@ -100,15 +61,6 @@ class Plain:
                 local = x = self.block(name, x)
         first = self.norm("vision.ln_post", x[0]) if path.class_norm else x[0]
         return unit(first @ w["vision.projection"]), found
-
-    def text(self, vectors: np.ndarray, end: int, deep: Sequence[np.ndarray]) -> np.ndarray:
-        """One prompt (T, C) with learned tokens before the blocks 2, 3, ..."""
-        x = vectors + self.weights["text.positions"][: len(vectors)]
-        for number in range(self.config.text.layers):
-            if 1 <= number <= len(deep):
-                x = np.concatenate([x[:1], deep[number - 1], x[1 + len(deep[number - 1]) :]])
-            x = self.block(f"text.blocks.{number}", x, causal=True)
-        return unit(self.norm("text.ln_final", x[end]) @ self.weights["text.projection"])
 
 
 @pytest.mark.parametrize(
@@ -128,7 +80,7 @@ def test_the_local_path(path: LocalPath, side: int, options: dict[str, bool]) ->
     assert sorted(found.layers) == list(layers)
     assert found.patches is found.layers[layers[-1]]
     for row, picture in enumerate(images.double().numpy()):
-        image, patches = Plain(model).local(picture, path)
+        image, patches = PlainLocal(model).local(picture, path)
         np.testing.assert_allclose(found.image[row].numpy(), image, atol=5e-6)
         for layer in layers:
             np.testing.assert_allclose(found.layers[layer][row].numpy(), patches[layer], atol=5e-6)
@@ -222,7 +174,7 @@ def test_scores_and_maps_from_images(map_grid: str, tiny_backbone: Path, tmp_pat
     detector.fit(auxiliary=auxiliary)
     picture = read_image(auxiliary.categories[0].test[0].image)
     (found,) = detector.predict([picture], maps=True)
-    plain, tokenizer = Plain(detector.backbone_.model), detector.backbone_.tokenizer
+    plain, tokenizer = PlainLocal(detector.backbone_.model), detector.backbone_.tokenizer
     learned = {name: tokens.astype(float) for name, tokens in detector.fitted_.learned.items()}
     table, texts = plain.weights["text.token_embedding.weight"], []
     for side, words in (("normal", "object."), ("anomalous", "damaged object.")):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from plain_clip import Plain
 from zeroflaw import load_backbone
 from zeroflaw.detectors.learned import random_vectors
 from zeroflaw.detectors.promptstyler import (
@@ -27,57 +28,13 @@ CONTENTS = ["normal nut", "anomalous toothbrush"]  # of unequal length in tokens
 
 
 class PlainTower:
-    """A causal text transformer, token by token and head by head."""
+    """The text tower written out."""
 
     def __init__(self, backbone: Any) -> None:
-        self.weights = {k: v.double().numpy() for k, v in backbone.model.text.state_dict().items()}
-        self.config = backbone.model.config.text
-        self.tokenizer = backbone.tokenizer
-
-    def words(self, text: str) -> list[Vector]:
-        ids, ends = self.tokenizer.encode([text])
-        return [self.weights["token_embedding.weight"][int(i)] for i in ids[0, 1 : int(ends[0])]]
+        self.plain, self.tokenizer = Plain(backbone.model), backbone.tokenizer
 
     def sentence(self, *pieces: str | Vector) -> Vector:
-        """Embed texts and vectors between the start and the end token."""
-        ids, ends = self.tokenizer.encode([""])
-        table = self.weights["token_embedding.weight"]
-        tokens = [table[int(ids[0, 0])]]
-        for piece in pieces:
-            tokens += self.words(piece) if isinstance(piece, str) else [piece]
-        tokens.append(table[int(ids[0, int(ends[0])])])
-        x = [token + self.weights["positions"][place] for place, token in enumerate(tokens)]
-        for block in range(self.config.layers):
-            x = self.block(x, f"blocks.{block}.")
-        found = self.norm(x[-1], "ln_final.") @ self.weights["projection"]
-        return found / math.sqrt(sum(value * value for value in found))
-
-    def linear(self, x: Vector, name: str) -> Vector:
-        return self.weights[f"{name}weight"] @ x + self.weights[f"{name}bias"]
-
-    def norm(self, x: Vector, name: str) -> Vector:
-        centred = x - x.mean()
-        scaled = centred / math.sqrt((centred * centred).mean() + 1e-5)
-        return scaled * self.weights[f"{name}weight"] + self.weights[f"{name}bias"]
-
-    def block(self, x: list[Vector], name: str) -> list[Vector]:
-        width, size = self.config.width, self.config.width // self.config.heads
-        qkv = [self.linear(self.norm(token, f"{name}ln_1."), f"{name}attn.qkv.") for token in x]
-        out = []
-        for here, token in enumerate(x):
-            mixed = np.zeros(width)
-            for head in range(self.config.heads):
-                part = slice(head * size, (head + 1) * size)
-                query = qkv[here][:width][part]
-                scores = [query @ qkv[t][width : 2 * width][part] / math.sqrt(size) for t in range(here + 1)]
-                shares = [math.exp(s - max(scores)) for s in scores]
-                for t in range(here + 1):
-                    mixed[part] += shares[t] / sum(shares) * qkv[t][2 * width :][part]
-            token = token + self.linear(mixed, f"{name}attn.out.")
-            hidden = self.linear(self.norm(token, f"{name}ln_2."), f"{name}mlp.0.")
-            hidden = np.array([h * 0.5 * (1 + math.erf(h / math.sqrt(2))) for h in hidden])
-            out.append(token + self.linear(hidden, f"{name}mlp.2."))
-        return out
+        return self.plain.sentence(self.tokenizer, *pieces)
 
     def style(self, vector: Vector) -> Vector:
         return self.sentence("a", vector, "style of a")

@@ -6,7 +6,6 @@ probabilities in a hundred decimal digits, where 1 - p is exact however close p 
 
 from __future__ import annotations
 
-import math
 from decimal import Decimal, getcontext
 from functools import lru_cache
 from itertools import product
@@ -16,86 +15,36 @@ from typing import Any
 import numpy as np
 import pytest
 
+from plain_clip import Plain, unit
 from zeroflaw import load_backbone
 from zeroflaw.detectors import make
 from zeroflaw.words import ENSEMBLE_ANOMALOUS, ENSEMBLE_NORMAL, ENSEMBLE_TEMPLATES
 
-SIDE, PATCH, GRID, HEADS, BLOCKS = 48, 8, 6, 2, 2
+SIDE, PATCH, GRID, BLOCKS = 48, 8, 6, 2
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 STD = np.array([0.26862954, 0.26130258, 0.27577711])
-Weights = dict[str, np.ndarray]
 getcontext().prec = 100
 TOLERANCE = 2e-6  # on probabilities: float32 towers against float64
 
 
-# --- the towers -------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=2)
-def weights(folder: Path) -> Weights:
-    state = load_backbone(f"local-dir:{folder}").model.state_dict()
-    return {name: tensor.double().numpy() for name, tensor in state.items()}
+def towers(folder: Path) -> Plain:
+    return Plain(load_backbone(f"local-dir:{folder}").model)
 
 
-def layer_norm(x: np.ndarray, w: Weights, name: str) -> np.ndarray:
-    centred = x - x.mean(-1, keepdims=True)
-    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-    return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-
-def linear(x: np.ndarray, w: Weights, name: str) -> np.ndarray:
-    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-
-def attention(x: np.ndarray, w: Weights, name: str, causal: bool) -> np.ndarray:
-    queries, keys, values = np.split(linear(x, w, f"{name}.qkv"), 3, axis=1)
-    width = x.shape[1] // HEADS
-    outputs = []
-    for head in range(HEADS):
-        mine = slice(head * width, (head + 1) * width)
-        scores = queries[:, mine] @ keys[:, mine].T / math.sqrt(width)
-        if causal:
-            scores = np.where(np.tri(len(x)) > 0, scores, -np.inf)
-        share = np.exp(scores - scores.max(1, keepdims=True))
-        outputs.append(share / share.sum(1, keepdims=True) @ values[:, mine])
-    return linear(np.concatenate(outputs, 1), w, f"{name}.out")
-
-
-def block(x: np.ndarray, w: Weights, name: str, causal: bool) -> np.ndarray:
-    x = x + attention(layer_norm(x, w, f"{name}.ln_1"), w, f"{name}.attn", causal)
-    hidden = linear(layer_norm(x, w, f"{name}.ln_2"), w, f"{name}.mlp.0")
-    gelu = hidden * 0.5 * (1 + np.vectorize(math.erf)(hidden / math.sqrt(2)))
-    return x + linear(gelu, w, f"{name}.mlp.2")
-
-
-def patch_tokens(image: np.ndarray, w: Weights) -> np.ndarray:
+def patch_tokens(image: np.ndarray, w: Plain) -> np.ndarray:
     """(48, 48, 3) uint8 to 36 tokens with their positions."""
-    pixels = (image / 255 - MEAN) / STD
-    kernel = w["vision.patch_embedding.conv.weight"]  # (C, 3, 8, 8)
-    tokens = []
-    for row, column in product(range(GRID), range(GRID)):
-        patch = pixels[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
-        tokens.append((kernel * patch.transpose(2, 0, 1)).sum((1, 2, 3)))
-    return np.array(tokens) + w["vision.positions"][1:]
+    pixels = ((image / 255 - MEAN) / STD).transpose(2, 0, 1)
+    return w.patches(pixels).reshape(GRID * GRID, -1) + w.weights["vision.positions"][1:]
 
 
-def look(tokens: np.ndarray, w: Weights) -> tuple[np.ndarray, np.ndarray]:
+def look(tokens: np.ndarray, w: Plain) -> tuple[np.ndarray, np.ndarray]:
     """Unit embedding of the class token beside these tokens, and the tokens after the last block but one."""
-    first = w["vision.class_embedding"] + w["vision.positions"][0]
-    x = layer_norm(np.vstack([first, tokens]), w, "vision.ln_pre")
+    x = w.with_class(tokens)
     for number in range(BLOCKS):
         before = x
-        x = block(x, w, f"vision.blocks.{number}", causal=False)
-    found = layer_norm(x[:1], w, "vision.ln_post")[0] @ w["vision.projection"]
-    return found / np.linalg.norm(found), before[1:]
-
-
-def read(ids: list[int], w: Weights) -> np.ndarray:
-    """Raw embedding of one prompt, whose last token is the end of the text."""
-    x = w["text.token_embedding.weight"][ids] + w["text.positions"][: len(ids)]
-    for number in range(BLOCKS):
-        x = block(x, w, f"text.blocks.{number}", causal=True)
-    return layer_norm(x[-1:], w, "text.ln_final")[0] @ w["text.projection"]
+        x = w.block(f"vision.blocks.{number}", x)
+    return unit(w.norm("vision.ln_post", x[0]) @ w.weights["vision.projection"]), before[1:]
 
 
 # --- prompts ----------------------------------------------------------------------------------------
@@ -108,16 +57,15 @@ SLIPPED.append(JPEG.replace(" a {}", " the {}") + ".")
 
 def prototypes(folder: Path, name: str, templates: list[str], mean: str) -> list[np.ndarray]:
     """Normal, then anomalous."""
-    w, tokenizer = weights(folder), load_backbone(f"local-dir:{folder}").tokenizer
+    w, tokenizer = towers(folder), load_backbone(f"local-dir:{folder}").tokenizer
     found = []
     for states in (ENSEMBLE_NORMAL, ENSEMBLE_ANOMALOUS):
         rows = []
         for state, template in product(states, templates):
-            ids, ends = tokenizer.encode([template.replace("{}", state.replace("{}", name))])
-            raw = read(ids[0, : int(ends[0]) + 1].tolist(), w)
-            rows.append(raw / np.linalg.norm(raw) if mean == "normalised" else raw)
+            text = template.replace("{}", state.replace("{}", name))
+            rows.append(w.sentence(tokenizer, text, normalise=mean == "normalised"))
         average = sum(rows) / len(rows)
-        found.append(average / np.linalg.norm(average))
+        found.append(unit(average))
     return found
 
 
@@ -144,7 +92,7 @@ def window_patches(size: int) -> list[list[tuple[int, int]]]:
     return [[(y + i, x + j) for i in range(size) for j in range(size)] for y, x in corners]
 
 
-def window_embeddings(image: np.ndarray, w: Weights, size: int) -> list[np.ndarray]:
+def window_embeddings(image: np.ndarray, w: Plain, size: int) -> list[np.ndarray]:
     tokens = patch_tokens(image, w)
     return [look(tokens[[y * GRID + x for y, x in held]], w)[0] for held in window_patches(size)]
 
@@ -158,7 +106,7 @@ def spread(values: list[Decimal], size: int, how: str, over: str = "anomalous") 
 
 
 def zero_shot(
-    image: np.ndarray, w: Weights, pair: list[np.ndarray], temperature: float, over: str, image_term: bool
+    image: np.ndarray, w: Plain, pair: list[np.ndarray], temperature: float, over: str, image_term: bool
 ) -> tuple[Decimal, np.ndarray]:
     """s0, and the map M of decimals."""
     s0 = probability(look(patch_tokens(image, w), w)[0], pair, temperature)
@@ -185,7 +133,7 @@ def nearest(query: np.ndarray, memory: list[np.ndarray]) -> float:
 
 
 def reference_map(
-    image: np.ndarray, references: list[np.ndarray], w: Weights, how: str = "harmonic"
+    image: np.ndarray, references: list[np.ndarray], w: Plain, how: str = "harmonic"
 ) -> np.ndarray:
     """M_ref, the mean of three maps."""
     maps = []
@@ -222,7 +170,7 @@ ZERO_SHOT: dict[str, tuple[list[str], str, str, float, str, bool, str]] = {
 @pytest.mark.parametrize("name", ZERO_SHOT)
 def test_zero_shot_scores_and_maps(name: str, tiny_backbone: Path) -> None:
     templates, words, mean, temperature, over, image_term, score = ZERO_SHOT[name]
-    pair, w = prototypes(tiny_backbone, words, templates, mean), weights(tiny_backbone)
+    pair, w = prototypes(tiny_backbone, words, templates, mean), towers(tiny_backbone)
     detector = make(name, backbone=f"local-dir:{tiny_backbone}", object="metal_nut").fit()
     images = pictures(2)
     for image, found in zip(images, detector.predict(images, maps=True), strict=True):
@@ -247,7 +195,7 @@ def test_few_shot_scores_and_maps(
 ) -> None:
     references = pictures(count, seed=1)
     pair = prototypes(tiny_backbone, "object", list(ENSEMBLE_TEMPLATES), "normalised")
-    w = weights(tiny_backbone)
+    w = towers(tiny_backbone)
     detector = make("winclip-plus", backbone=f"local-dir:{tiny_backbone}", **settings)
     detector.fit(reference=references)
     (image,) = pictures(1)
@@ -287,7 +235,7 @@ def test_tiles_of_a_photo_that_is_not_square(upright: bool, tiny_backbone: Path)
     width, starts = 110, [0, 38, 62]  # 0.8 x 48 = 38.4; the last tile ends on the border
     pair, w = (
         prototypes(tiny_backbone, "object", list(ENSEMBLE_TEMPLATES), "normalised"),
-        weights(tiny_backbone),
+        towers(tiny_backbone),
     )
     (image,), (reference,) = pictures(1, width), pictures(1, seed=1)
     tiles = [image[:, start : start + SIDE] for start in starts]

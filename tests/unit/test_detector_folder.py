@@ -99,23 +99,16 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
     [
         (lambda c: c.update(schema=99), r"config\.json has schema 99, and this version reads 2; renew it"),
         (lambda c: c.pop("backbone"), r"config\.json: backbone is missing"),
-        (lambda c: c["backbone"].pop("sha256"), r"backbone\.sha256 is missing"),
-        (lambda c: c["sha256"].pop("words.json"), r"sha256\.words\.json is missing"),
         (lambda c: c.update(extra=1), "there is no 'extra'"),
-        (lambda c: c.update(seen={"reference": {"images": 0}}), r"seen\.reference\.images"),
         (lambda c: c.update(detector="other"), "names the detector 'other'"),
         (lambda c: c["parameters"].update(n_pears=3), "did you mean 'n_pairs'"),
         (lambda c: c["parameters"].update(fusion="nothing"), "fusion"),
-        (lambda c: c["parameters"].update(seed="zero"), "seed must be a whole number"),
         (lambda c: c["parameters"].update(window_sizes=[9]), "got size 9"),
         (lambda c: c["backbone"].update(sha256="0" * 64), "fitted on backbone"),
         (lambda c: c["backbone"].update(fingerprint="0"), "configuration, preprocessing and tokenizer"),
         (lambda c: c["scorer"].update(kind="winclip"), "a scorer of kind 'text', but .* says 'winclip'"),
         (lambda c: c["scorer"].update(weights={}), r"'scorer' in config\.json: weights must be"),
-        (lambda c: c["scorer"].update(weights={"fnn": -1.0}), "weights"),
         (lambda c: c["scorer"].update(weights={"lda": 1.0}), "has no head 'lda', which config.json weighs"),
-        (lambda c: c["scorer"]["parts"].update(source="all"), r"parts\.source"),
-        (lambda c: c["scorer"].pop("image_in_map"), "image_in_map is missing"),
     ],
 )
 def test_a_wrong_config_is_refused(saved: Path, change: Change, says: str) -> None:
@@ -127,11 +120,9 @@ def test_a_wrong_config_is_refused(saved: Path, change: Change, says: str) -> No
     ("name", "text", "says"),
     [
         ("config.json", "[" * 200_000, "is not JSON"),
-        ("config.json", "{", "is not JSON"),
         ("config.json", "[]", "must hold an object, got a list"),
         ("config.json", '{"schema": NaN}', "NaN is no JSON number"),
         ("words.json", '{"pairs": [NaN]}', r"words\.json is not JSON: NaN is no JSON number"),
-        ("words.json", '{"pairs": -Infinity}', "-Infinity is no JSON number"),
         ("words.json", '{"pairs": "\\ud800"}', r"words\.json is not JSON"),
     ],
 )
@@ -148,11 +139,9 @@ def test_files_that_could_not_be_written_again_are_refused(
     [
         (lambda t: t.pop("prompt.weight"), "does not hold a network with one output"),
         (lambda t: t.pop("fnn.0.bias"), "layer 0 of the network"),
-        (lambda t: t.update(more=np.ones(2, np.float32)), "head.safetensors"),
         (lambda t: t["prompt.weight"].fill(np.nan), "must hold finite"),
         (lambda t: t.update({"prompt.weight": np.ones(3, np.float32)}), "differ in width"),
         (lambda t: t.update({"prompt.weight": np.ones(24, np.float16)}), "float32 or int64 .*, got float16"),
-        (lambda t: t.update({"prompt.weight": np.ones(24, bool)}), "got bool"),
         (lambda t: [t.pop(name) for name in list(t)], "has no head"),
     ],
 )
@@ -161,26 +150,12 @@ def test_wrong_arrays_are_refused(saved: Path, change: Change, says: str) -> Non
     refuses(saved, says)
 
 
-def test_heads_of_another_width_than_the_backbones_are_refused(saved: Path) -> None:
-    def narrow(arrays: Arrays) -> None:
-        for name in ("prompt.weight", "fnn.0.weight"):
-            arrays[name] = np.ascontiguousarray(arrays[name][..., :23])
-
-    replace_head(saved, narrow)
-    refuses(saved, "the saved scorer does not fit the parameters and 'local-dir:")
-
-
-@pytest.mark.parametrize("data", [b"", b"no arrays", b"\xff" * 9])
-def test_what_is_no_safetensors_is_no_head(saved: Path, data: bytes) -> None:
-    (saved / "head.safetensors").write_bytes(data)
-    sign(saved, "head.safetensors")
-    refuses(saved, r"head\.safetensors holds no arrays")
-
-
-def test_a_pickle_is_no_head(saved: Path) -> None:
-    torch.save({"prompt.weight": torch.ones(24)}, saved / "head.safetensors")
-    sign(saved, "head.safetensors")
-    refuses(saved, r"head\.safetensors holds no arrays")
+def test_what_is_no_safetensors_is_no_head(saved: Path) -> None:
+    torch.save({"prompt.weight": torch.ones(24)}, saved / "pickle")
+    for data in (b"", b"no arrays", (saved / "pickle").read_bytes()):
+        (saved / "head.safetensors").write_bytes(data)
+        sign(saved, "head.safetensors")
+        refuses(saved, r"head\.safetensors holds no arrays")
 
 
 def test_scores_that_are_no_numbers_are_never_returned(saved: Path) -> None:

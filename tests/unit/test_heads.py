@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from zeroflaw.detectors.heads import (
     prototype_pair,
     train_fnn,
 )
-from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.errors import DetectorError
 from zeroflaw.runtime.heads import FNNHead, Layer, read_head
 
 
@@ -187,12 +186,6 @@ def test_what_holds_the_network_back_keeps_its_logits_small(change: dict[str, fl
     x, _ = both(clouds)
     free, held = (np.abs(train_fnn(*clouds, how(**c), 0)(x)).mean() for c in ({}, change))
     assert held < 0.7 * free
-
-
-def test_a_network_that_diverges_is_stopped_with_a_sentence() -> None:
-    normal, anomalous = two_clouds()
-    with pytest.raises(UsageError, match=r"step 1: the loss .*network nan; seed 7\); use a smaller learning"):
-        train_fnn(normal * math.inf, anomalous, how(), 7)
 
 
 def test_a_last_batch_of_one_row_is_left_out() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from zeroflaw import DetectorError, Memory, UsageError, corrupt, load
+from short_fits import Workshop, noise
+from zeroflaw import Memory, UsageError, corrupt, load
 from zeroflaw.lab.samples import PRODUCTS, render
-from zeroflaw.runtime.folder import read_folder, write_folder
+from zeroflaw.runtime.features import FeatureRequest
 from zeroflaw.runtime.memory import MemoryScorer, PatchSpec, coreset
+from zeroflaw.towers.patches import patch_features
+from zeroflaw.towers.stem import Stem
+from zeroflaw.towers.weights import load_backbone
 
 Pictures = list[np.ndarray]
 
@@ -23,28 +27,6 @@ def good(product: str, count: int, seed: int = 0) -> Pictures:
 
 def flawed(product: str) -> Pictures:
     return [render(product, flaw)[0] for flaw in PRODUCTS[product].flaws]
-
-
-def noise(count: int, seed: int = 0) -> Pictures:
-    return list(np.random.default_rng(seed).integers(0, 256, (count, 40, 44, 3), dtype=np.uint8))
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_backbone: Path) -> dict[str, Any]:
-    """A tiny random CLIP, with words that need no training."""
-    return {"backbone": f"local-dir:{tiny_backbone}", "words": "clip"}
-
-
-@pytest.fixture(scope="module")
-def saved(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("memory") / "saved"
-    Memory(**tiny).fit(reference=noise(6)).save(folder)
-    return folder
-
-
-def remembered(detector: Memory) -> MemoryScorer:
-    assert isinstance(detector.scorer_, MemoryScorer)
-    return detector.scorer_
 
 
 @pytest.mark.parametrize(("product", "count"), [("cloth", 1), ("cloth", 3), ("cloth", 4), ("gear", 8)])
@@ -100,16 +82,18 @@ def test_photos_are_judged_by_what_the_others_left() -> None:
         np.testing.assert_allclose(found[row], nearest, atol=1e-6)
 
 
-def test_copies_belong_to_their_photo_and_have_noise_of_their_own(tiny: dict[str, Any]) -> None:
+def test_copies_belong_to_their_photo_and_have_noise_of_their_own(workshop: Workshop) -> None:
     every = {"copies": ("mirrored", "turned", "brightened"), "shifts": ("gaussian_noise:3",)}
     grey = [np.full((40, 40, 3), level, np.uint8) for level in (100, 120, 140, 160)]
-    detector = Memory(**tiny, **every).fit(reference=grey)
-    memory, owners = remembered(detector).memories[48], remembered(detector).owners[48]
+    scorer = workshop.make("memory", **every).fit(reference=grey).scorer_
+    memory, owners = scorer.memories[48], scorer.owners[48]
     np.testing.assert_array_equal(np.bincount(owners), [8 * 36] * 4)
     noisy = [memory[owners == photo][-36:] for photo in range(2)]
     assert np.abs(noisy[0] - noisy[1]).max(1).min() > 1e-2
     upright = noise(5)
-    plain, proof = (Memory(**tiny, copies=copies).fit(reference=upright) for copies in ((), every["copies"]))
+    plain, proof = (
+        workshop.make("memory", copies=copies).fit(reference=upright) for copies in ((), every["copies"])
+    )
     for same in (upright[0][:, ::-1], np.rot90(upright[0], 2)):
         one, other = (next(iter(kind.predict([same]))).logit for kind in (plain, proof))
         assert other < one - 1
@@ -128,58 +112,56 @@ def test_a_coreset_keeps_what_lies_far_from_the_rest() -> None:
     np.testing.assert_array_equal(coreset(rows, 600, 0), np.arange(600))
 
 
-def test_a_backbone_without_a_stem_is_compared_at_sizes_of_its_own(tiny: dict[str, Any], saved: Path) -> None:
-    detector = load(saved)
-    assert isinstance(detector, Memory)
-    widths = {size: memory.shape[1] for size, memory in remembered(detector).memories.items()}
+def test_a_backbone_without_a_stem_is_compared_at_sizes_of_its_own(workshop: Workshop) -> None:
+    detector = workshop.fit("memory")
+    widths = {size: memory.shape[1] for size, memory in detector.scorer_.memories.items()}
     assert widths == dict.fromkeys((48, 80), detector.backbone_.patch_width)
-    (found,) = detector.predict(noise(1, 1), maps=True)
-    assert found.map is not None
+    (found,) = detector.predict(noise(1), maps=True)
     assert found.map.shape == (10, 10)
-    other = Memory(**{**tiny, "words": "clip-ensemble"}, sizes=(64, 40), object="nut").fit(reference=noise(4))
-    assert remembered(other).choices.sizes == (40, 64)
-    for wrong, says in {
-        "sizes": ((24,), "at least 4 x 4 patches"),
-        "words": ("winclip", "must be a detector that scores embeddings by words"),
-        "shifts": (("fog:2",), "there is no corruption 'fog'"),
-    }.items():
-        with pytest.raises(UsageError, match=says[1]):
-            Memory(**{**tiny, wrong: says[0]}).fit(reference=noise(4))
+    other = workshop.fit("memory", words="clip-ensemble", sizes=(64, 40), object="nut")
+    assert other.scorer_.choices.sizes == (40, 64)
 
 
-def test_the_threshold_is_saved_and_can_be_set_again(saved: Path) -> None:
-    detector = load(saved)
-    assert isinstance(detector, Memory)
-    assert detector.calibration_ is not None
+@pytest.mark.parametrize("network", ["mini", "tiny"])
+def test_words_and_patches_come_from_one_pass(
+    network: str, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = load_backbone("mini" if network == "mini" else f"local-dir:{workshop.tiny}")
+    native, blocks = backbone.preprocess.image_size, (1, 2)
+    images = noise(2, (60, 50))
+    apart = backbone.embed_images(images, patches=True, layers=blocks)
+    sized = {size: backbone.with_image_size(size) for size in (native, native * 2)}
+    with torch.inference_mode():
+        wanted = {
+            size: patch_features(one.model.vision, one.pixels(images)).numpy() for size, one in sized.items()
+        }
+    looked: list[tuple[int, ...]] = []
+    tower = Stem if network == "mini" else type(backbone.model.vision)
+    first = "features" if network == "mini" else "tokens"
+    real = getattr(tower, first)
+
+    def counted(self: Any, pixels: Any, *rest: Any) -> Any:
+        looked.append(tuple(pixels.shape[-2:]))
+        return real(self, pixels, *rest)
+
+    monkeypatch.setattr(tower, first, counted)
+    request = FeatureRequest(patches=True, layers=blocks, patch_sizes=tuple(sized))
+    found = backbone.embed(images, request)
+    assert sorted(looked) == [(native, native), (native * 2, native * 2)]
+    np.testing.assert_allclose(found.image, apart.image, atol=1e-5)
+    np.testing.assert_allclose(found.patches, apart.patches, atol=1e-5)
+    assert found.layers.keys() == apart.layers.keys()
+    for size, features in wanted.items():
+        np.testing.assert_allclose(found.patch_features[size], features, atol=1e-5)
+
+
+def test_the_threshold_is_saved_and_can_be_set_again(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.make("memory").fit(reference=noise(6)).save(tmp_path / "saved")
+    detector: Any = load(tmp_path / "saved")
     assert detector.calibration_.left_out
-    assert load(saved, calibrated=False).calibration_ is None  # type: ignore[attr-defined]
+    assert load(tmp_path / "saved", calibrated=False).calibration_ is None  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match=r"^2 of the 6 good photos are those that the"):
-        detector.calibrate([*noise(6)[:2], *noise(4, 1)])
-    detector.calibrate(noise(20, 2))
+        detector.calibrate([*noise(6)[:2], *noise(4, seed=1)])
+    detector.calibrate(noise(20, seed=2))
     assert detector.calibration_.rule == "conformal"
     assert not detector.calibration_.left_out
-
-
-DAMAGE = {
-    "a narrow memory": lambda a, s: a.update({"memory.48": np.ascontiguousarray(a["memory.48"][:, :-1])}),
-    "a flat memory": lambda a, s: a.update({"memory.48": a["memory.48"].ravel()}),
-    "no owners": lambda a, s: a.pop("owner.80"),
-    "a region that is no square": lambda a, s: a.update(inside=np.ones(7, np.int64)),
-    "a region of another grid": lambda a, s: a.update(inside=np.ones(9, np.int64)),
-    "words of another width": lambda a, s: a.update({"words.prompt.weight": np.zeros(7, np.float32)}),
-    "other sizes": lambda a, s: s["choices"].update(sizes=[48, 4096]),
-    "a scale of nothing": lambda a, s: s["choices"].update(scale=[0.0, 1.0]),
-    "another weight": lambda a, s: s["choices"].update(words_weight=3.0),
-    "no choices": lambda a, s: s.pop("choices"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_hostile_folders_are_refused(damage: str, saved: Path, tmp_path: Path) -> None:
-    read = read_folder(saved)
-    arrays, spec = dict(read.arrays), {**read.scorer, "choices": dict(read.scorer["choices"])}  # type: ignore[arg-type]
-    DAMAGE[damage](arrays, spec)  # type: ignore[no-untyped-call]
-    write_folder(tmp_path / "damaged", replace(read, arrays=arrays, scorer=spec))
-    with pytest.raises(DetectorError, match=r"save the detector again$|'scorer' in config.json") as caught:
-        load(tmp_path / "damaged")
-    assert "\n" not in str(caught.value)

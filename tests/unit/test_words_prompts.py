@@ -1,4 +1,4 @@
-"""Prompts of the two-prompt score and of the training pairs."""
+"""Prompts of the training pairs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroflaw import RWDA
-from zeroflaw.errors import WordsError
-from zeroflaw.words import (
-    ENSEMBLE_ANOMALOUS,
-    ENSEMBLE_NORMAL,
-    RandomWords,
-    pair_prompts,
-    training_prompts,
-)
+from zeroflaw.words import ENSEMBLE_ANOMALOUS, ENSEMBLE_NORMAL, RandomWords, training_prompts
 from zeroflaw.words.phrases import visible
 
 WORDS = ["kqe wop", "abc"]
@@ -28,38 +21,6 @@ WORDS = ["kqe wop", "abc"]
 def first(**choices: Any) -> str:
     """The anomalous prompt of the first pair."""
     return training_prompts(WORDS, **choices)[1][0]
-
-
-# --- the two-prompt score ---------------------------------------------------------------------------
-
-
-def test_pair_prompts() -> None:
-    assert pair_prompts() == ("a photo of a normal object", "a photo of a anomalous object")
-    assert pair_prompts("metal_nut", articles="agree")[1] == "a photo of an anomalous metal nut"
-    assert pair_prompts(placeholder="", articles="the") == (
-        "a photo of the normal",
-        "a photo of the anomalous",
-    )
-    assert pair_prompts("nut", states=("{} in order", "bent"), template="the {}") == (
-        "the nut in order",
-        "the bent nut",
-    )
-
-
-@pytest.mark.parametrize(
-    ("choices", "reason"),
-    [
-        ({"template": "a photo"}, r"must hold \{\} exactly once"),
-        ({"states": ("bent", "Bent {}")}, r"must not share a phrase, got 'bent \{\}' in both"),
-        ({"object": ""}, "object name must not be empty"),
-    ],
-)
-def test_pair_prompts_refuse(choices: dict[str, Any], reason: str) -> None:
-    with pytest.raises(WordsError, match=reason):
-        pair_prompts(**choices)
-
-
-# --- the training pairs -----------------------------------------------------------------------------
 
 
 def test_defaults_are_the_unknown_object() -> None:
@@ -86,20 +47,14 @@ def test_positions(choices: dict[str, Any], prompt: str) -> None:
     assert first(states=("fine", "bent"), **choices) == prompt
 
 
-def test_state_phrases_around_the_object() -> None:
+def test_state_phrases_and_articles_around_the_object() -> None:
     around = {"states": ("fine {}", "{} with flaw"), "object": "nut"}
     assert first(**around) == "a photo of a kqe wop nut with flaw"
     assert first(**around, position="end") == "a photo of a nut with flaw kqe wop"
     assert first(states=("fine", "{} with flaw")) == "a photo of a kqe wop with flaw"
-
-
-def test_articles_agree_with_what_follows() -> None:
     assert first(articles="agree") == "a photo of an anomalous kqe wop"
     assert first(articles="agree", position="start") == "a photo of a kqe wop anomalous"
-
-
-def test_braces_in_words_mean_nothing() -> None:
-    assert training_prompts(["{} {0} }"])[0] == ["a photo of a normal {} {0} }"]
+    assert training_prompts(["{} {0} }"])[0] == ["a photo of a normal {} {0} }"]  # braces mean nothing
 
 
 def test_several_states_meet_in_every_combination() -> None:
@@ -109,10 +64,6 @@ def test_several_states_meet_in_every_combination() -> None:
     assert set(product(set(normal), set(anomalous))) == set(zip(normal, anomalous, strict=True))
     assert len(set(normal)) == 7
     assert len(set(anomalous)) == 4
-
-
-def test_no_words_no_prompts() -> None:
-    assert training_prompts([]) == ([], [])
 
 
 def test_a_fit_checks_each_phrase_once(tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from zeroflaw.detectors.heads import (
     logistic_regression,
     mean_difference,
     prototype_pair,
-    train_fnn,
 )
+from zeroflaw.detectors.network import train_fnn
 from zeroflaw.errors import DetectorError
 from zeroflaw.runtime.heads import FNNHead, Layer, read_head
 

@@ -106,13 +106,10 @@ def shape(*size: int) -> np.ndarray:
     "arrays",
     [
         {},
-        {"weight": shape(6)},
         {"weight": shape(6), "bias": shape(1)},
         {"0.weight": shape(2, 6), "0.bias": shape(2)},  # two outputs
         {"0.weight": shape(1, 6)},
-        {"0.weight": shape(6), "0.bias": shape()},
         {"0.weight": shape(1, 6), "0.bias": shape(1), "more": shape(1)},
-        {"1.weight": shape(1, 6), "1.bias": shape(1)},
         {"0.weight": shape(4, 6), "0.bias": shape(4), "1.weight": shape(1, 3), "1.bias": shape(1)},
         {"0.weight": shape(1, 6), "0.bias": shape(1), "0.gain": shape(1)},
         {"0.weight": shape(1, 6), "0.bias": shape(1), "0.gain": shape(1), "0.shift": shape(1)},

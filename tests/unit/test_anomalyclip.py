@@ -91,7 +91,7 @@ def test_features_are_those_of_prediction_and_masks_lie_on_the_image(
 ) -> None:
     detector = workshop.fit("anomalyclip", image_size=40)
     backbone, records = detector.resized(detector.backbone_), training_records(auxiliary, masks=True)
-    found = compute(backbone, detector.path(backbone), records, maps=True, memory=1, progress=None)
+    found = compute(backbone, detector.path(backbone), records, maps=True, memory=1)
     row = next(number for number, record in enumerate(records) if record.label)
     good = next(number for number, record in enumerate(records) if not record.label)
     batch = found.rows(torch.tensor([row, good]), torch.device("cpu"))

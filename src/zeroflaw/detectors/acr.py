@@ -30,7 +30,7 @@ from typing_extensions import override
 from zeroflaw.detectors.base import BackboneDetector, Fitted
 from zeroflaw.detectors.blur import blurred
 from zeroflaw.detectors.contract import Needs
-from zeroflaw.detectors.inputs import FitInputs, Step
+from zeroflaw.detectors.inputs import FitInputs, Step, silent
 from zeroflaw.detectors.training import Learning
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Record, Seed, parameters
@@ -345,8 +345,7 @@ class ACR(BackboneDetector[ACRScorer]):
                 found = backbone.embed_images([pixels for _, pixels in batch], layers=(choices.block,))
                 parts.append(torch.from_numpy(found.layers[choices.block]))
                 done += len(batch)
-                if step is not None:
-                    step(done, total)
+                step(done, total)
             features.append(torch.cat(parts))
         return Fitted(ACRScorer(self._train(features, choices.widths, inputs.stage("training")), choices))
 
@@ -354,9 +353,7 @@ class ACR(BackboneDetector[ACRScorer]):
         order = torch.randperm(len(category.train), generator=generator)[: self.max_images]
         return [category.train[number].image for number in sorted(order.tolist())]
 
-    def _train(
-        self, features: list[Tensor], widths: Sequence[int], progress: Step | None = None
-    ) -> LiveNetwork:
+    def _train(self, features: list[Tensor], widths: Sequence[int], progress: Step = silent) -> LiveNetwork:
         """Train a network on features (images, positions, C) of several products, scaled where they are."""
         generator = torch.Generator().manual_seed(self.seed)
         network = LiveNetwork(widths)

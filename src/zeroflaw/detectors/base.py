@@ -174,9 +174,7 @@ class BackboneDetector(Detector, Generic[S]):
         """Learn, and return what was learned."""
 
     def _load_backbone(self) -> Any:
-        """Return the network that `_fit` needs: anything with ``sha256``, ``fingerprint``, ``licence`` and
-        ``revision``.
-        """
+        """Return the network that `_fit` needs."""
         return shared_backbone(self.backbone, self.device, self.dtype)
 
     def _load_tower(self) -> Any:
@@ -250,10 +248,8 @@ class BackboneDetector(Detector, Generic[S]):
     def _checkpoint(
         self, inputs: FitInputs, backbone: Backbone, *, without: Iterable[str] = (), **more: str
     ) -> Checkpoint | None:
-        """Return where the state of a fit is kept, if anywhere.
-
-        It belongs to all parameters but those ``without`` which the same is learned, to the backbone by its
-        content, not by its name, and to what is named in ``more``.
+        """Return where the state of a fit is kept, if anywhere: it belongs to all parameters but those
+        ``without`` which the same is learned, to the backbone by its content, and to what ``more`` names.
         """
         if inputs.checkpoint is None:
             return None

@@ -20,6 +20,11 @@ from zeroflaw.runtime.stream import Array, Progress, is_one_picture
 
 Step = Callable[[int, int], None]  # steps done, steps in all
 
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody of a step."""
+
+
 _MISSING = {
     "reference": "photos of good products; give them with --reference, or as fit(reference=[...])",
     "auxiliary": "a data set of other products to learn from; give it with --auxiliary, or as "
@@ -97,9 +102,9 @@ class FitInputs:
             progress,
         )
 
-    def stage(self, name: str) -> Step | None:
-        """Return a progress callback for one stage of a fit, or None where nobody listens."""
-        return None if self.progress is None else partial(self.progress, name)
+    def stage(self, name: str) -> Step:
+        """Return a progress callback for one stage of a fit."""
+        return silent if self.progress is None else partial(self.progress, name)
 
     def seen(self) -> Seen:
         """Return what was seen, for the saved folder."""

@@ -176,9 +176,6 @@ class MAEDAY(BackboneDetector[MAEDAYScorer]):
 
         Returns:
             Features whose ``image`` holds the error of each pixel, (B, S * S), and whose ``grid`` is (S, S).
-
-        Raises:
-            DetectorError: the weights overflow.
         """
         visible = torch.from_numpy(self.scorer_.visible)
         normalised = None if self.targets == "auto" else self.targets == "normalised"

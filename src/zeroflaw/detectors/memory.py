@@ -108,8 +108,7 @@ class Memory(PatchDetector[MemoryScorer]):
             owners += [number for number, _, _ in batch]
             conditions += [condition for _, _, condition in batch]
             shown.append(features.rows([row for row, (_, _, condition) in enumerate(batch) if condition]))
-            if step is not None:
-                step(owners[-1] + 1, len(photos))
+            step(owners[-1] + 1, len(photos))
         scorer = self._remember(empty, rows, np.array(owners), inputs.stage("memory"))
         judged = np.array([bool(condition) for condition in conditions])
         condition, owner = np.array(conditions)[judged], np.array(owners)[judged]
@@ -144,7 +143,7 @@ class Memory(PatchDetector[MemoryScorer]):
         empty: MemoryScorer,
         rows: Mapping[int, Sequence[Floats]],
         owners: npt.NDArray[np.int64],
-        progress: Step | None,
+        progress: Step,
     ) -> MemoryScorer:
         memories, kept = {}, {}
         for size, parts in rows.items():

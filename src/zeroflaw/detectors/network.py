@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zeroflaw.detectors.heads import FNNTraining, doubles
-from zeroflaw.detectors.inputs import Step
+from zeroflaw.detectors.inputs import Step, silent
 from zeroflaw.detectors.training import Learning, epoch
 from zeroflaw.runtime.heads import FNNHead, Layer, rounded
 
 
 def train_fnn(
-    normal: Tensor, anomalous: Tensor, how: FNNTraining, seed: int, *, progress: Step | None = None
+    normal: Tensor, anomalous: Tensor, how: FNNTraining, seed: int, *, progress: Step = silent
 ) -> FNNHead:
     """Train a network on pairs of text embeddings, each (N, E), with binary cross entropy and Adam; see RWDA,
     section 3.

@@ -65,12 +65,7 @@ class PatchDetector(BackboneDetector[P]):
         return tuple(sorted(set(self.sizes or default_sizes(backbone))))
 
     def _inside(self, backbone: ImageTower, size: Size) -> npt.NDArray[np.int64]:
-        """Return which patches of the finest grid are looked at; ``size`` is that of a photo in pixels.
-
-        Raises:
-            UsageError: nothing is left.
-            ImageError: a picture of a region cannot be read.
-        """
+        """Return which patches of the finest grid are looked at; ``size`` is that of a photo in pixels."""
         if not self.roi and not self.ignore:
             return np.zeros(0, np.int64)
         wanted = region_of_interest(self.roi, size) if self.roi else np.ones(size, bool)

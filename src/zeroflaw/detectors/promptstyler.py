@@ -184,7 +184,7 @@ class PromptStyler(PromptDetector):
         return Fitted(scorer, words, {"styles": learned["styles"].numpy()})
 
     def _learn_styles(
-        self, prompts: StylePrompts, starts: Tensor, kept: Checkpoint | None, progress: Step | None
+        self, prompts: StylePrompts, starts: Tensor, kept: Checkpoint | None, progress: Step
     ) -> dict[str, Tensor]:
         """Learn styles from their first values (K, M, C), one after the other, each away from all before it.
 
@@ -204,8 +204,7 @@ class PromptStyler(PromptDetector):
             learned = {name: torch.cat([learned[name], value[None]]) for name, value in found.items()}
             if kept is not None:
                 kept.save(learned)
-            if progress is not None:
-                progress(number + 1, len(starts))
+            progress(number + 1, len(starts))
         return learned
 
     def _learn_style(
@@ -234,7 +233,7 @@ class PromptStyler(PromptDetector):
         return {"styles": style.detach(), "prompts": prompt, "styled": styled}
 
     def _classifier(
-        self, styled: Tensor, classes: Tensor, generator: torch.Generator, progress: Step | None
+        self, styled: Tensor, classes: Tensor, generator: torch.Generator, progress: Step
     ) -> LinearHead:
         """Train a linear layer of two classes on style-content prompts (K, N, E) with `arcface_loss` (section
         3.3).

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from zeroflaw.detectors.inputs import Step
+from zeroflaw.detectors.inputs import Step, silent
 from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.files import write_bytes
 
@@ -72,7 +72,7 @@ class Learning:
         *,
         checkpoint: Checkpoint | None = None,
         every: int = 1,
-        progress: Step | None = None,
+        progress: Step = silent,
     ) -> None:
         """Take the rounds that are left, from where the checkpoint stands, and keep it up to date.
 
@@ -98,8 +98,7 @@ class Learning:
             self.done += 1
             if checkpoint is not None and (self.done % every == 0 or self.done == rounds):
                 checkpoint.save(self.state())
-            if progress is not None:
-                progress(self.done, rounds)
+            progress(self.done, rounds)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in self.parameters.values()):
             raise UsageError(
                 f"training ended with numbers that are not finite (seed {self._seed}); use a smaller "

@@ -201,8 +201,7 @@ class WinCLIPPlus(WinCLIP):
             features = embed(backbone, batch, memory_request(choices))
             for name, part in remembered(features, choices).items():
                 found.setdefault(name, []).append(part.reshape(-1, part.shape[-1]))
-            if step is not None:
-                step(number * _BATCH + len(batch), len(images))
+            step(number * _BATCH + len(batch), len(images))
         memories = {name: np.concatenate(parts) for name, parts in found.items()}
         zero_shot = super()._fit(backbone, inputs)
         return Fitted(WinCLIPScorer(zero_shot.scorer.head, choices, memories), zero_shot.words)

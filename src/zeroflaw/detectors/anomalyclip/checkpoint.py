@@ -102,11 +102,7 @@ def convert_prompts(
 
 
 def _read(path: Path) -> State:
-    """Return the tensors of a published checkpoint that are of use, by their names there.
-
-    Raises:
-        WeightsError: it is damaged, or holds something else than such prompts; the message names what.
-    """
+    """Return the tensors of a published checkpoint that are of use, by their names there."""
     file_size(path, LARGEST, "checkpoint of AnomalyCLIP", WeightsError)
     raw = read_pickled(path)
     state = raw.get(WRAPPER) if isinstance(raw, Mapping) else None
@@ -125,11 +121,7 @@ def _read(path: Path) -> State:
 
 
 def _prompts(state: State, backbone: Backbone, path: Path) -> dict[str, Tensor]:
-    """Return the learned tokens by our names, float32.
-
-    Raises:
-        WeightsError: they are of another width than the CLIP's, for several classes, or not finite.
-    """
+    """Return the learned tokens by our names, float32: of the CLIP's width, for one class, and finite."""
     width, prompts = backbone.model.config.text.width, dict[str, Tensor]()
     deep = {name: f"deep.{int(name.removeprefix(_DEEP)) + 2}" for name in state if name.startswith(_DEEP)}
     for names, ones in ((_PAIR, (1, 1)), (deep, ())):
@@ -146,11 +138,7 @@ def _prompts(state: State, backbone: Backbone, path: Path) -> dict[str, Tensor]:
 
 
 def _check_copies(state: State, backbone: Backbone, side: str, text: str, path: Path) -> None:
-    """Compare the copies of token ids and word embeddings around the learned tokens with the backbone's.
-
-    Raises:
-        WeightsError: the prompts were learned on another CLIP, or end in other words than ``text``.
-    """
+    """Compare the copies of token ids and word embeddings around the learned tokens with the backbone's."""
     ids, end = backbone.tokenizer.encode([text])
     wanted = ids[0, : int(end[0]) + 1]  # start, words, end: the learned tokens stand after the start
     own = backbone.model.text.token_embedding.weight.float().cpu()[wanted].flatten()

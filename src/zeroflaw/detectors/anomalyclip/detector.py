@@ -210,11 +210,7 @@ class AnomalyCLIP(Losses, BackboneDetector[LocalScorer]):
         return LocalSpec(layers=layers, patch_size=patch, sigma=self.sigma, map_grid=self.map_grid)
 
     def _embed_prompts(self, backbone: Backbone, prompts: Prompts) -> Tensor:
-        """Embed the normal and the anomalous prompt: (2, E), with gradients.
-
-        Raises:
-            WordsError: a prompt is longer than the text tower's context.
-        """
+        """Embed the normal and the anomalous prompt: (2, E), with gradients."""
         pair = torch.stack([prompts["normal"], prompts["anomalous"]])
         deep = [prompts[f"deep.{block}"] for block in range(2, len(prompts))]
         return embed_pieces(backbone.model.text, backbone.tokenizer, [pair, self._words], deep)

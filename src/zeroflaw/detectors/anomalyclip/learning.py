@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zeroflaw.detectors.blur import stretching
-from zeroflaw.detectors.inputs import Step
+from zeroflaw.detectors.inputs import Step, silent
 from zeroflaw.errors import UsageError
 from zeroflaw.files import sha256
 from zeroflaw.images import read_image
@@ -89,7 +89,7 @@ def compute(
     *,
     maps: bool,
     memory: float,
-    progress: Step | None,
+    progress: Step = silent,
 ) -> LabelledFeatures:
     """Embed the images, one after the other so that no result depends on its neighbours.
 
@@ -125,8 +125,7 @@ def compute(
             patches[row] = torch.from_numpy(np.stack([one.layers[block][0] for block in path.layers]))
         if maps and record.mask is not None:
             masks[row] = torch.from_numpy(_mask(backbone.preprocess, record.mask, pixels.shape[:2]))
-        if progress is not None:
-            progress(row + 1, len(records))
+        progress(row + 1, len(records))
     labels = torch.tensor([record.label for record in records])
     return LabelledFeatures(image, labels, patches, masks, grid)
 

@@ -188,7 +188,7 @@ class ShiftWords(Guidance, TextTrained):
         words: Mapping[str, Tensor],
         generator: torch.Generator,
         kept: Checkpoint | None,
-        progress: Step | None,
+        progress: Step,
     ) -> dict[str, float]:
         """Learn words in place; return the loss terms of the last step, if there was one."""
         weights = self.loss_weights

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from zeroflaw.detectors.inputs import Step
+from zeroflaw.detectors.inputs import Step, silent
 from zeroflaw.detectors.learned import Piece, embed_pieces, word_vectors
 from zeroflaw.errors import WordsError
 from zeroflaw.parameters import parameters
@@ -171,7 +171,7 @@ class ShiftPrompts:
 
     @torch.no_grad()
     def pairs(
-        self, diversity: Tensor, distribution: Tensor, pairs: Pairs, progress: Step | None = None
+        self, diversity: Tensor, distribution: Tensor, pairs: Pairs, progress: Step = silent
     ) -> tuple[Tensor, Tensor]:
         """Embed all pairs of prompts with diversity words (K, M, C) and distribution words (J, M, C).
 
@@ -183,8 +183,7 @@ class ShiftPrompts:
             rows = batch % len(pairs)
             words = [diversity[pairs.diversity[rows]], distribution[pairs.distribution[rows]]]
             found.append(self.joined(words, sentences[batch]).cpu())
-            if progress is not None:
-                progress(int(batch[-1]) + 1, len(sentences))
+            progress(int(batch[-1]) + 1, len(sentences))
         normal, anomalous = torch.cat(found).split(len(pairs))
         return normal, anomalous
 

@@ -15,8 +15,6 @@ from zeroflaw.errors import WordsError
 from zeroflaw.towers.model import TextTower
 from zeroflaw.towers.tokenizer import Tokenizer
 
-Piece = str | Tensor | Sequence[str]
-
 
 def random_vectors(count: int, length: int, width: int, generator: torch.Generator) -> Tensor:
     """Draw learned words before any learning, N(0, 0.02^2) as in the papers: (count, length, width)."""
@@ -29,32 +27,31 @@ def word_vectors(tower: TextTower, tokenizer: Tokenizer, text: str) -> Tensor:
     return tower.token_embedding.weight[ids[0, 1 : int(ends[0])].to(tower.token_embedding.weight.device)]
 
 
-def assemble(tower: TextTower, tokenizer: Tokenizer, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:
+def assemble(
+    tower: TextTower, tokenizer: Tokenizer, pieces: Sequence[str | Tensor], endings: Sequence[str] = ("",)
+) -> tuple[Tensor, Tensor]:
     """Put prompts together, word by word, between the start and the end token.
 
     Args:
         tower: whose word embeddings are taken for texts.
         tokenizer: of that tower.
-        pieces: texts, the same in every prompt; learned words (B, M, C), or (M, C) for the same ones in every
-            prompt; and as the last piece perhaps a list of B texts, one for each prompt, of which shorter
-            ones are padded behind the end, where no tower looks.
+        pieces: texts, the same in every prompt, and learned words: (B, M, C), or (M, C) for the same ones in
+            every prompt.
+        endings: texts after the pieces, one for each prompt or one for all; prompts with shorter ones are
+            padded behind the end, where no tower looks.
 
     Returns:
         Word vectors (B, T, C), through which gradients flow back to the learned words, and the position of
-        the end token in each row (B,); B is 1 where no piece has a batch.
+        the end token in each row (B,); B is 1 where nothing has a batch.
 
     Raises:
         WordsError: a prompt is longer than the tower's context.
     """
     table = tower.token_embedding.weight
-    several = not isinstance(pieces[-1], str | Tensor)
-    ids, ends = tokenizer.encode(pieces[-1] if several else [""])  # type: ignore[arg-type]
+    ids, ends = tokenizer.encode(endings)
     whole = table[ids.to(table.device)]  # start, words, end
-    parts = [whole[:1, :1]]
-    for piece in pieces[:-1] if several else pieces:
-        vectors = piece if isinstance(piece, Tensor) else word_vectors(tower, tokenizer, str(piece))
-        parts.append(vectors.to(table).expand(vectors.shape[0] if vectors.ndim == 3 else 1, -1, -1))
-    parts.append(whole[:, 1:])
+    inner = [word_vectors(tower, tokenizer, p) if isinstance(p, str) else p.to(table) for p in pieces]
+    parts = [whole[:1, :1], *(part if part.ndim == 3 else part[None] for part in inner), whole[:, 1:]]
     rows, before = max(map(len, parts)), sum(part.shape[1] for part in parts[:-1])
     length, context = before + int(ends.max()), len(tower.positions)
     if length > context:
@@ -67,10 +64,14 @@ def assemble(tower: TextTower, tokenizer: Tokenizer, pieces: Sequence[Piece]) ->
 
 
 def embed_pieces(
-    tower: TextTower, tokenizer: Tokenizer, pieces: Sequence[Piece], deep: Sequence[Tensor] = ()
+    tower: TextTower,
+    tokenizer: Tokenizer,
+    pieces: Sequence[str | Tensor],
+    endings: Sequence[str] = ("",),
+    deep: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Embed prompts made of pieces (see `assemble`): normalised float32 (B, E), with gradients.
+    """Embed prompts made of pieces and endings (see `assemble`): normalised float32 (B, E), with gradients.
 
     ``deep`` tokens are those of `zeroflaw.towers.model.TextTower.from_vectors`.
     """
-    return tower.from_vectors(*assemble(tower, tokenizer, pieces), deep)
+    return tower.from_vectors(*assemble(tower, tokenizer, pieces, endings), deep)

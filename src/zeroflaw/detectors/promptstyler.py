@@ -74,10 +74,10 @@ class StylePrompts:
         ends = [AFTER_STYLE, *(fill(f"{AFTER_STYLE} {{}}", content, articles) for content in contents)]
         self.texts = [f"{BEFORE_STYLE} S {end}" for end in ends]
         blank = torch.zeros(length, tower.config.width)
-        self._frame, self._ends = assemble(tower, tokenizer, [BEFORE_STYLE, blank, ends])  # (1 + N, T, C)
+        self._frame, self._ends = assemble(tower, tokenizer, [BEFORE_STYLE, blank], ends)  # (1 + N, T, C)
         self._place = int(assemble(tower, tokenizer, [BEFORE_STYLE])[1])  # where the end would stand
         with torch.no_grad():
-            self.contents = embed_pieces(tower, tokenizer, [contents]).cpu()
+            self.contents = embed_pieces(tower, tokenizer, [], contents).cpu()
 
     def embed(self, style: Tensor) -> tuple[Tensor, Tensor]:
         """Embed the style prompt, (E,), and the style-content prompts, (N, E), of one style (M, C).

@@ -213,7 +213,7 @@ class AnomalyCLIP(Losses, BackboneDetector[LocalScorer]):
         """Embed the normal and the anomalous prompt: (2, E), with gradients."""
         pair = torch.stack([prompts["normal"], prompts["anomalous"]])
         deep = [prompts[f"deep.{block}"] for block in range(2, len(prompts))]
-        return embed_pieces(backbone.model.text, backbone.tokenizer, [pair, self._words], deep)
+        return embed_pieces(backbone.model.text, backbone.tokenizer, [pair], self._words, deep)
 
     @property
     def _words(self) -> tuple[str, str]:

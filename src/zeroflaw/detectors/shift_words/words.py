@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from zeroflaw.detectors.inputs import Step, silent
-from zeroflaw.detectors.learned import Piece, embed_pieces, word_vectors
+from zeroflaw.detectors.learned import embed_pieces, word_vectors
 from zeroflaw.errors import WordsError
 from zeroflaw.parameters import parameters
 from zeroflaw.towers.model import TextTower
@@ -150,8 +150,8 @@ class ShiftPrompts:
     prefix: str
     sentences: tuple[str, ...]
 
-    def alone(self, words: Piece) -> Tensor:
-        """Embed learned words (N, M, C), or texts, without semantic words, phi: normalised (N, E)."""
+    def alone(self, words: Tensor) -> Tensor:
+        """Embed learned words (N, M, C) without semantic words, phi: normalised (N, E)."""
         return embed_pieces(self.tower, self.tokenizer, [self.prefix, words])
 
     def joined(self, words: Sequence[Tensor], sentences: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class ShiftPrompts:
             sentences: the number of the semantic words of each prompt, (B,).
         """
         said = [self.sentences[row] for row in sentences.tolist()]
-        return embed_pieces(self.tower, self.tokenizer, [self.prefix, *words, said])
+        return embed_pieces(self.tower, self.tokenizer, [self.prefix, *words], said)
 
     @torch.no_grad()
     def anchors(self) -> Tensor:
@@ -243,7 +243,7 @@ class Guidance:
         known = None
         if self.reading == "descriptions":
             with torch.no_grad():
-                known = prompts.alone(self.descriptions)
+                known = embed_pieces(prompts.tower, prompts.tokenizer, [prompts.prefix], self.descriptions)
         elif self.reading == "mixtures":
             known = description_vectors(prompts.tower, prompts.tokenizer, self.descriptions, length)
         return ShiftLoss(prompts, self, prompts.anchors(), known)

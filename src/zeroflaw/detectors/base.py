@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from typing_extensions import override
 
+from zeroflaw.detectors.cards import card
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.inputs import FitInputs, digest
 from zeroflaw.errors import DetectorError, UsageError, needing
@@ -45,18 +45,6 @@ Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["auto", "onnx", "openvino", "torch"]
 LOCAL = "local-dir:"
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
-
-
-@lru_cache(maxsize=1)
-def _cards() -> Environment:
-    return Environment(
-        loader=PackageLoader("zeroflaw.detectors", "cards"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown
-    )
 
 
 _LOADING = threading.Lock()
@@ -263,11 +251,7 @@ class BackboneDetector(Detector, Generic[S]):
         """Take what was learned, and write the model card."""
         self.backbone_, self.fitted_, self.seen_ = backbone, fitted, seen
         self.calibration_ = fitted.calibration
-        names = [f"{cls.name}.md" for cls in type(self).__mro__ if hasattr(cls, "name")]
-        card = _cards().select_template([*names, "card.md"])
-        self.card_ = card.render(
-            d=self, words=fitted.words, scorer=fitted.scorer, backbone=backbone, seen=seen
-        )
+        self.card_ = card(self, words=fitted.words, scorer=fitted.scorer, backbone=backbone, seen=seen)
 
     def request(self, maps: bool) -> FeatureRequest:
         """Return what `judge` must be given."""

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.inputs import FitInputs, digest
-from zeroflaw.errors import DetectorError, UsageError, needing
+from zeroflaw.errors import DetectorError, UsageError, markdown, needing
 from zeroflaw.images import read_image
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
@@ -31,8 +31,9 @@ from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.folder import Identity, SavedDetector, Seen, write_folder
 from zeroflaw.runtime.onnx_engine import BUNDLED, RECORD, shared_tower
 from zeroflaw.runtime.prediction import Prediction, peak
+from zeroflaw.runtime.preprocess import LARGE, Preprocess, Resized
 from zeroflaw.runtime.scorer import Scorer, Size
-from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_ahead
+from zeroflaw.runtime.stream import Array, Loaded, OnError, Prepare, Progress, batches, named, read_ahead
 from zeroflaw.runtime.tower import ImageTower, embed, sized
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def _cards() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown
+        autoescape=False,  # Markdown, for which strangers' text is escaped here
+        finalize=lambda value: markdown(value) if isinstance(value, str) else value,
     )
 
 
@@ -351,7 +353,28 @@ class BackboneDetector(Detector, Generic[S]):
         found = self.judge(features, [sized(image) for image in images], maps=maps)
         if self.calibration_ is None or self.calibration_.photos is None:
             return found
-        return [replace(p, photo=measure(image)) for p, image in zip(found, images, strict=True)]
+        return [
+            replace(p, photo=image.photo if isinstance(image, Resized) else measure(image))
+            for p, image in zip(found, images, strict=True)
+        ]
+
+    def _resizing(self, request: FeatureRequest) -> list[Preprocess]:
+        """Return how images are resized for a request: for the network, and for the patches compared."""
+        usual: Preprocess = self.backbone_.preprocess
+        return [usual, *(replace(usual, image_size=size) for size in request.patch_sizes)]
+
+    @override
+    def _preparing(self, maps: bool) -> Prepare:
+        request = self.request(maps)
+        ways = self._resizing(request)
+
+        def prepare(pixels: Array) -> Any:
+            tiled = request.tile and pixels.shape[0] != pixels.shape[1]
+            if tiled or pixels.shape[0] * pixels.shape[1] < LARGE:
+                return pixels
+            return Resized.of(pixels, ways, measure(pixels))
+
+        return prepare
 
     @override
     def _predict_all(
@@ -362,14 +385,14 @@ class BackboneDetector(Detector, Generic[S]):
             return
         request = self.request(maps)
         parts: list[ImageFeatures] = []
-        names: list[str] = []
+        loaded: list[Loaded] = []
         sizes: list[Size] = []
-        for batch in batches(read_ahead(images, on_error), batch_size):
-            parts.append(self.embed([pixels for _, pixels in batch], request))
-            names += [name for name, _ in batch]
-            sizes += [sized(pixels) for _, pixels in batch]
-        if names:
-            yield from named(self.judge(ImageFeatures.join(parts), sizes, maps=maps), names)
+        for batch in batches(read_ahead(images, on_error, self._preparing(maps)), batch_size):
+            parts.append(self.embed([one.image for one in batch], request))
+            loaded += [replace(one, image=None) for one in batch]
+            sizes += [sized(one.image) for one in batch]
+        if loaded:
+            yield from named(self.judge(ImageFeatures.join(parts), sizes, maps=maps), loaded)
 
     @override
     def save(self, folder: str | Path) -> None:

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.inputs import FitInputs, digest
-from zeroflaw.errors import DetectorError, UsageError, markdown, needing
+from zeroflaw.errors import DetectorError, UsageError, markdown, needing, printable
 from zeroflaw.images import read_image
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
@@ -50,15 +50,25 @@ _EXTRA = "learned."  # prefix of arrays that the scorer does not need
 
 @lru_cache(maxsize=1)
 def _cards() -> Environment:
-    return Environment(
+    cards = Environment(
         loader=PackageLoader("zeroflaw.detectors", "cards"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown, for which strangers' text is escaped here
-        finalize=lambda value: markdown(value) if isinstance(value, str) else value,
+        autoescape=False,  # Markdown, for which the cards name what strangers wrote: these filters escape it
     )
+    cards.filters |= {"md": markdown, "code": lambda text: printable(text).replace("`", "'")}
+    return cards
+
+
+def _quoted(words: Any) -> Any:
+    """Return JSON values whose texts can stand in Markdown."""
+    if isinstance(words, Mapping):
+        return {key: _quoted(value) for key, value in words.items()}
+    if isinstance(words, list | tuple):
+        return [_quoted(value) for value in words]
+    return markdown(words) if isinstance(words, str) else words
 
 
 _LOADING = threading.Lock()
@@ -272,7 +282,7 @@ class BackboneDetector(Detector, Generic[S]):
         names = [f"{cls.name}.md" for cls in type(self).__mro__ if hasattr(cls, "name")]
         card = _cards().select_template([*names, "card.md"])
         self.card_ = card.render(
-            d=self, words=fitted.words, scorer=fitted.scorer, backbone=backbone, seen=seen
+            d=self, words=_quoted(fitted.words), scorer=fitted.scorer, backbone=backbone, seen=seen
         )
 
     def request(self, maps: bool) -> FeatureRequest:

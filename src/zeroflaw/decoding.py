@@ -121,10 +121,11 @@ def read_bytes(name: str, limits: Limits) -> bytes:
         with path.open("rb") as stream:
             data = stream.read(_HEAD)
             if _kind(data) in FORMATS:
+                check_bytes(status.st_size, limits)
                 data += stream.read(limits.bytes + 1 - len(data))
     except (OSError, ValueError) as error:
         raise RefusedError(_why_unreadable(name, error)) from error
-    check_bytes(max(len(data), status.st_size if len(data) > _HEAD else 0), limits)
+    check_bytes(len(data), limits)  # it grew, or lies in a file system that does not know sizes
     return data
 
 

@@ -247,7 +247,7 @@ TABLES = [
         refused="field larger than field limit",
     ),
     rows(
-        "paths that leave the folder",
+        "paths that lead nowhere",
         table("image,label\n../../etc/passwd,1\na.png,0\nb.png,1"),
         noted="without a file",
     ),

@@ -16,10 +16,10 @@ from hostile.inputs import INPUTS, MEBIBYTES, SECONDS  # noqa: E402
 
 _HEAD = (
     "# What strangers may hand in\n\n"
-    "This page is written by `python tests/hostile/make_table.py`. The tests make every input below anew, hand\n"
-    "it to its door in a process of its own, and fail where one gets something else, takes more than\n"
-    f"{SECONDS} s of a processor, or more than {MEBIBYTES} MiB of memory. [SECURITY.md](../SECURITY.md) says what is\n"
-    "defended against.\n"
+    "This page is written by `python tests/hostile/make_table.py`. The tests make every input below anew,\n"
+    "hand it to its door in a process of its own, and fail where one gets something else, takes more than\n"
+    f"{SECONDS} s of a processor, or more than {MEBIBYTES} MiB of memory.\n"
+    "[SECURITY.md](../SECURITY.md) says what is defended against.\n"
 )
 
 

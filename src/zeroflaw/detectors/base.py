@@ -377,12 +377,13 @@ class BackboneDetector(Detector, Generic[S]):
     def _preparing(self, maps: bool) -> Prepare:
         request = self.request(maps)
         ways = self._resizing(request)
+        measured = self.calibration_ is not None and self.calibration_.photos is not None
 
         def prepare(pixels: Array) -> Any:
             tiled = request.tile and pixels.shape[0] != pixels.shape[1]
             if tiled or pixels.shape[0] * pixels.shape[1] < LARGE:
                 return pixels
-            return Resized.of(pixels, ways, measure(pixels))
+            return Resized.of(pixels, ways, measure(pixels) if measured else None)
 
         return prepare
 

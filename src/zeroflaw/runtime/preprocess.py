@@ -92,14 +92,14 @@ class Resized:
     Attributes:
         shape: of the picture, (H, W, 3).
         small: its pixels by how they were resized.
-        photo: figures of the picture (`zeroflaw.runtime.drift`).
+        photo: figures of the picture (`zeroflaw.runtime.drift`), where they are wanted.
     """
 
     shape: tuple[int, ...]
     small: Mapping[Preprocess, Pixels]
-    photo: Mapping[str, float]
+    photo: Mapping[str, float] | None
 
     @classmethod
-    def of(cls, image: Pixels, ways: Sequence[Preprocess], photo: Mapping[str, float]) -> Resized:
+    def of(cls, image: Pixels, ways: Sequence[Preprocess], photo: Mapping[str, float] | None) -> Resized:
         """Resize a picture in some ways."""
         return cls(image.shape, {way: way.resized(image) for way in ways}, photo)

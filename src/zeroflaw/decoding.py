@@ -204,9 +204,8 @@ def open_stored(data: bytes, limits: Limits) -> Stored:
         if listed:
             check_size(listed[0].size, limits)
             _check_scans(data.count(b"\xff\xda") // listed[0].pieces, listed[0].size)
-            if listed[0].is_beyond_pillow:
-                return _deep_tiff(data, listed, limits)
-        return _by_pillow(data, limits, listed)
+            return _tiff(data, listed, limits)
+        return _by_pillow(data, limits, [])
     except TiffError as error:
         raise RefusedError(str(error)) from error
     except (OSError, EOFError, SyntaxError) as error:  # what Pillow raises when data end early
@@ -279,10 +278,10 @@ def _only_first(count: int, kind: str) -> tuple[str, ...]:
     return (several,) if count > 1 else ()
 
 
-def _deep_tiff(data: bytes, listed: list[Page], limits: Limits) -> Stored:
-    """Decode a TIFF that Pillow reads wrongly or not at all, or whose deeper bits it would drop."""
+def _tiff(data: bytes, listed: list[Page], limits: Limits) -> Stored:
+    """Decode a TIFF; without Pillow where that reads it wrongly or not at all, or drops its deeper bits."""
     page = listed[0]
-    if not page.is_plain:
+    if not page.is_scrambled_by_pillow and not (page.is_beyond_pillow and page.is_plain):
         try:
             return _by_pillow(data, limits, listed)
         except RefusedError as refused:

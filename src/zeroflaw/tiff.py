@@ -72,6 +72,7 @@ _COMPRESSIONS = {
     50001: "WebP",
 }
 _MOST_PAGES, _MOST_TAGS, _MOST_CHUNKS = 100, 1000, 200_000
+_GREY_OR_RGB = (0, 1, 2)  # photometric interpretations
 _WHOLE = (8, 16, 32, 64)  # bits that are bytes
 _MANY = {_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES}  # tags of as many numbers as there are pieces
 _FEW = 16  # numbers of any other tag
@@ -132,6 +133,12 @@ class Page:
         return _PHOTOMETRIC in self.tags and self.one(_PHOTOMETRIC) == 0
 
     @property
+    def is_scrambled_by_pillow(self) -> bool:
+        """Whether Pillow takes the values of planes for those of pixels."""
+        planes = self.one(_PLANAR) == 2 and self.channels > 1
+        return planes and self.bits != 8 and self.one(_COMPRESSION) == 1
+
+    @property
     def is_beyond_pillow(self) -> bool:
         """Whether Pillow refuses pixels of this kind, scrambles them, or drops bits or signs."""
         planes = self.one(_PLANAR) == 2 and self.channels > 1
@@ -146,7 +153,8 @@ class Page:
     def is_plain(self) -> bool:
         """Whether it can be decoded without libraries."""
         deltas = self.one(_PREDICTOR) == 1 or (self.one(_PREDICTOR) == 2 and self.bits in _WHOLE)
-        return self.one(_COMPRESSION) in (1, 8, 32946) and deltas and self.one(_FILL) == 1
+        packed = self.one(_COMPRESSION) in (1, 8, 32946) and self.one(_FILL) == 1
+        return packed and deltas and self.one(_PHOTOMETRIC) in _GREY_OR_RGB
 
     def white(self) -> float | None:
         """Return the level of white that the file declares, or None."""
@@ -228,7 +236,7 @@ def decode(data: bytes, page: Page, most: int) -> Values:
         raise TiffError(
             f"its {page} take more than {most >> 20} MiB; raise --max-megapixels or make it smaller"
         )
-    if page.one(_PHOTOMETRIC) not in (0, 1, 2):
+    if page.one(_PHOTOMETRIC) not in _GREY_OR_RGB:
         raise TiffError(f"it has {page}, neither grey nor RGB; save it as PNG")
     if not page.is_plain:
         return _by_tifffile(data, page)

@@ -62,7 +62,8 @@ class Limits:
     Attributes:
         max_pixels: width times height.
         max_bytes: size of the encoded file; None for 4 times ``max_pixels``.
-        max_side: width or height, whichever is longer, in pixels; None for ``max_pixels / 200``.
+        max_side: width or height, whichever is longer, in pixels; None for 250,000 or, if that is more,
+            ``max_pixels / 200``.
     """
 
     max_pixels: int = 50_000_000
@@ -77,7 +78,7 @@ class Limits:
     @property
     def side(self) -> int:
         """Longest side."""
-        return max(1, self.max_pixels // 200) if self.max_side is None else self.max_side
+        return max(250_000, self.max_pixels // 200) if self.max_side is None else self.max_side
 
 
 DEFAULT_LIMITS = Limits()

@@ -154,6 +154,17 @@ class TestMasks:
         plant(root, "ground_truth/x/a_mask.png", "ground_truth/x/a_mask_mask.png")
         assert masks(only(root)) == {"x/a.png": "x/a_mask.png", "x/a_mask.png": "x/a_mask_mask.png"}
 
+    def test_mvtec_3d(self, tmp_path):
+        root = plant(tmp_path / "bagel", "train/good/rgb/0.png", "train/good/xyz/0.tiff", "calibration.txt")
+        for kind in ("good", "cut"):
+            plant(root, *(f"test/{kind}/{part}" for part in ("rgb/0.png", "gt/0.png", "xyz/0.tiff")))
+        for given in (tmp_path, root):
+            dataset = open_dataset(given)
+            (category,) = dataset
+            assert (dataset.layout, category.name, tally(category)) == ("mvtec-3d", "bagel", (1, 1, 1))
+            assert category.test[0].mask == root / "test/cut/gt/0.png"
+            assert "bagel/test/cut: left out 1 folder: xyz." in category.problems
+
     def test_several_masks_of_one_image_are_united(self, cup):
         plant(cup, "test/dent/7.png", "ground_truth/dent/7_mask_1.png", "ground_truth/dent/7_mask_2.png")
         plant(cup, "test/dent/8.png", "test/dent/8_gt1.png", "test/dent/8_gt2.png")

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from typing_extensions import override
 
+from zeroflaw.detectors.card import model_card
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.inputs import FitInputs, digest
-from zeroflaw.errors import DetectorError, UsageError, markdown, needing, printable
+from zeroflaw.errors import DetectorError, UsageError, needing
 from zeroflaw.images import read_image
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
@@ -46,31 +46,6 @@ Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["auto", "onnx", "openvino", "torch"]
 LOCAL = "local-dir:"
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
-
-
-@lru_cache(maxsize=1)
-def _cards() -> Environment:
-    cards = Environment(
-        loader=PackageLoader("zeroflaw.detectors", "cards"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, for which the cards name what strangers wrote: these filters escape it
-    )
-    cards.filters |= {"md": markdown, "code": lambda text: printable(text).replace("`", "'")}
-    return cards
-
-
-def _quoted(words: Any) -> Any:
-    """Return JSON values whose texts can stand in Markdown."""
-    if isinstance(words, Mapping):
-        return {key: _quoted(value) for key, value in words.items()}
-    if isinstance(words, list | tuple):
-        return [_quoted(value) for value in words]
-    return markdown(words) if isinstance(words, str) else words
-
-
 _LOADING = threading.Lock()
 _threads: int | None = None
 
@@ -279,11 +254,7 @@ class BackboneDetector(Detector, Generic[S]):
         """Take what was learned, and write the model card."""
         self.backbone_, self.fitted_, self.seen_ = backbone, fitted, seen
         self.calibration_ = fitted.calibration
-        names = [f"{cls.name}.md" for cls in type(self).__mro__ if hasattr(cls, "name")]
-        card = _cards().select_template([*names, "card.md"])
-        self.card_ = card.render(
-            d=self, words=_quoted(fitted.words), scorer=fitted.scorer, backbone=backbone, seen=seen
-        )
+        self.card_ = model_card(self, fitted.words, scorer=fitted.scorer, backbone=backbone, seen=seen)
 
     def request(self, maps: bool) -> FeatureRequest:
         """Return what `judge` must be given."""

@@ -141,9 +141,9 @@ def _read(path: Path, ignore: int | None) -> tuple[Mask, bool]:
     """Return a mask at its own size, and whether it has an orientation of its own."""
     with refusing(shown(path)):
         picture = stored(path)
-        marked, values = _marked(picture)
+        marked, values, painted = _marked(picture)
         unknown = None if ignore is None else values == ignore
-        notes = (*picture.notes, *_doubts(picture, marked, values, ignore))
+        notes = picture.notes if painted else (*picture.notes, *_doubts(picture, marked, values, ignore))
         if unknown is not None:
             marked &= ~unknown
         turned = [None if one is None else upright(one, picture.orientation) for one in (marked, unknown)]
@@ -151,16 +151,18 @@ def _read(path: Path, ignore: int | None) -> tuple[Mask, bool]:
     return Mask(turned[0].astype(bool), turned[1], notes), picture.has_orientation
 
 
-def _marked(picture: Stored) -> tuple[Bools, NDArray[Any]]:
-    """Return which stored pixels are marked, and the value of each."""
+def _marked(picture: Stored) -> tuple[Bools, NDArray[Any], bool]:
+    """Return which stored pixels are marked, the value of each, and whether it is by their transparency."""
     if picture.deep is not None:
         values = picture.deep.shown.max(axis=2)
+        if picture.deep.is_inverted:
+            values = (np.iinfo(values.dtype).max if values.dtype.kind == "u" else values.max()) - values
         alpha = picture.deep.alpha
     else:
         values, alpha = _values(picture)
     if alpha is not None and not alpha.all():
-        return np.asarray(alpha > 0), values
-    return np.asarray(values >= 128 if picture.is_lossy else values > 0), values
+        return np.asarray(alpha > 0), values, True
+    return np.asarray(values >= 128 if picture.is_lossy else values > 0), values, False
 
 
 def _values(picture: Stored) -> tuple[NDArray[Any], NDArray[Any] | None]:

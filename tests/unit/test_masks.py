@@ -151,6 +151,11 @@ WAYS: dict[str, Callable[[], bytes]] = {
     "palette transparent one": lambda: encoded(palette(YELLOW, VIOLET, values=1 - BYTES), transparency=1),
     "palette bmp": lambda: encoded(palette(VIOLET, YELLOW), "BMP"),
     "palette tiff": lambda: encoded(palette(VIOLET, YELLOW), "TIFF"),
+    "palette transparent 255": lambda: encoded(
+        palette(*[VIOLET] * 256, values=np.where(MARKED, 1, 255).astype(np.uint8)), transparency=255
+    ),
+    "zero is white": lambda: tiff((1 - BYTES) * np.uint8(255), photometric=0),
+    "zero is white, 16 bits": lambda: tiff((1 - BYTES) * np.uint16(65535), photometric=0),
     "grey key": lambda: keyed("L"),
     "colour key": lambda: keyed("RGB"),
     "lossless webp, value 1": lambda: encoded(Image.fromarray(BYTES), "WEBP", lossless=True),

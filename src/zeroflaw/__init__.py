@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from zeroflaw.images import Limits as Limits
     from zeroflaw.images import find_images as find_images
     from zeroflaw.images import read_image as read_image
+    from zeroflaw.images import reading as reading
     from zeroflaw.lab.datasets import open_dataset as open_dataset
     from zeroflaw.runtime.calibration import Calibration as Calibration
     from zeroflaw.runtime.prediction import Prediction as Prediction
@@ -65,7 +66,7 @@ _HOMES = {
     "detectors.winclip": "WinCLIP WinCLIPPlus",
     "errors": "DatasetError DetectorError ImageError InputError NotFittedError OutputError UsageError "
     "WeightsError WordsError ZeroflawError",
-    "images": "Limits find_images read_image",
+    "images": "Limits find_images read_image reading",
     "lab.datasets": "open_dataset",
     "runtime.calibration": "Calibration",
     "runtime.prediction": "Prediction",

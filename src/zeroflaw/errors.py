@@ -144,6 +144,12 @@ def printable(text: object, most: int = 300) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in plain)
 
 
+def markdown(text: object, most: int = 1 << 16) -> str:
+    """Return a stranger's text as one line of Markdown, in which nothing is HTML, a link or code."""
+    line = " ".join(printable(str(text).replace("\n", " "), most).split())
+    return "".join(f"\\{c}" if c in "\\<>[]`*_~|" else c for c in line)
+
+
 def reason(error: BaseException) -> str:
     """Return in a few printable words why something failed."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -131,7 +131,8 @@ def _kind(mode: int) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
+    """Return the SHA-256 of a regular file as hexadecimal digits; see `file_size` for what is refused."""
+    file_size(path, 1 << 62, "file")
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

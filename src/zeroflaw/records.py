@@ -1,21 +1,16 @@
-"""The one record type of all data sets, what holds records together, and their masks."""
+"""The one record type of all data sets, and what holds records together."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zeroflaw.errors import DatasetError
-from zeroflaw.images import EXTENSIONS, read_image, shown
+from zeroflaw.masks import mask_files
+from zeroflaw.masks import read_mask as read_mask
 
 Split: TypeAlias = Literal["train", "test"]
-_LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".webp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +26,8 @@ class Record:
         domain: the part of the test set that the image belongs to, in data sets that are measured part by
             part (kind of shift, video, kind of solar cell); else None.
         image: the image file.
-        mask: the file that marks the defective pixels, or a folder of files that mark one defect each; None
-            where there is none. A normal image needs none: all of it is normal.
+        mask: the file that marks the defective pixels, or several files, or a folder of files, that mark one
+            defect each; None where there is none. A normal image needs none: all of it is normal.
     """
 
     dataset: str
@@ -42,7 +37,12 @@ class Record:
     defect: str
     domain: str | None
     image: Path
-    mask: Path | None
+    mask: Path | tuple[Path, ...] | None
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """The files of the mask; empty where there is none."""
+        return () if self.mask is None else mask_files(self.mask)
 
     @property
     def key(self) -> str:
@@ -92,6 +92,7 @@ class Category:
         object: what to call the product in a prompt where ``name`` does not say it (``"01"``); else None.
         missing: how many test images a table names, or are published, that are not there; while it is above
             0 every number is one of a part of the category.
+        ignore: the value of pixels in masks of which nothing is known; None where there is none.
     """
 
     dataset: str
@@ -101,6 +102,7 @@ class Category:
     problems: tuple[str, ...] = ()
     object: str | None = None
     missing: int = 0
+    ignore: int | None = None
 
     @property
     def prompt_name(self) -> str:
@@ -157,68 +159,3 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.categories)
-
-
-def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return a mask as bool ``(H, W)``, True where the image is defective.
-
-    Every value above 0 is a defect, so that masks that number the kinds of defect work too; in formats
-    that lose quality (JPEG, WebP) it is every value from 128 on, because their black is not quite black.
-    A mask of another size but the same proportions (within the rounding of one pixel) takes the value of
-    the nearest pixel.
-
-    Args:
-        path: the mask file, any mode that :func:`zeroflaw.images.read_image` reads; or a folder of masks of
-            single defects, whose union is returned.
-        shape: ``(H, W)`` of the image or map that it belongs to.
-
-    Raises:
-        ImageError: the file cannot be used.
-        DatasetError: the mask has other proportions than ``shape``, or a folder holds none.
-    """
-    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a folder may not be entered
-        return _fitted(path, shape)
-    masks = [file for file in sorted(path.glob("[!.]*")) if file.suffix.lower() in EXTENSIONS]
-    if not masks:
-        raise DatasetError(
-            f"masks are wanted in '{shown(path)}', but there is none; unpack the data set again"
-        )
-    union: NDArray[np.bool_] = np.logical_or.reduce([_fitted(mask, shape) for mask in masks])
-    return union
-
-
-def read_marked(path: Path) -> NDArray[np.bool_]:
-    """Return a mask file at its own size, bool ``(H, W)``; see :func:`read_mask`.
-
-    Raises:
-        ImageError: the file cannot be used.
-    """
-    lowest = 128 if path.suffix.lower() in _LOSSY else 1
-    marked: NDArray[np.bool_] = np.asarray((read_image(path) >= lowest).any(axis=2))
-    return marked
-
-
-def _fitted(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    mask = read_marked(path)
-    if mask.shape == tuple(shape):
-        return mask
-    if not _same_proportions(mask.shape, shape):
-        raise DatasetError(
-            f"mask '{shown(path)}' should fit an image of {shape[1]} x {shape[0]} pixels but has "
-            f"{mask.shape[1]} x {mask.shape[0]}; use the mask that belongs to the image"
-        )
-    rows, columns = (_nearest(old, new) for old, new in zip(mask.shape, shape, strict=True))
-    return mask[rows[:, None], columns]
-
-
-def _same_proportions(one: tuple[int, ...], other: tuple[int, int]) -> bool:
-    """Whether the smaller size is the larger one scaled down, each side rounded to a whole pixel."""
-    (h, w), (tall, wide) = sorted((tuple(one), tuple(other)), key=lambda size: size[0] * size[1])
-    if min(h, w) < 1:
-        return False
-    return abs(h - tall * w / wide) < 1 and abs(w - wide * h / tall) < 1
-
-
-def _nearest(old: int, new: int) -> NDArray[np.intp]:
-    """Return, for each of ``new`` pixel centres, the index of the pixel out of ``old`` that holds it."""
-    return ((2 * np.arange(new) + 1) * old // (2 * new)).astype(np.intp)

@@ -126,7 +126,7 @@ def test_the_published_sizes_follow_from_the_published_backbone() -> None:
     [
         ({}, "1 epoch on 6 good and 6 flawed images of other products, from their labels and their masks"),
         ({"image_loss": False, "dice_loss": False}, "products, from their masks (focal loss)."),
-        ({"map_weight": 0.0, "n_ctx": 5}, "[W4] [W5] damaged object.”,\nlearned in"),
+        ({"map_weight": 0.0, "n_ctx": 5}, "\\[W4\\] \\[W5\\] damaged object.”,\nlearned in"),
         ({"deep_depth": 1}, "- Learned tokens: 12 before each prompt, 4 in each of 0 later text blocks\n"),
     ],
 )

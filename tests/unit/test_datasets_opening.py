@@ -60,7 +60,7 @@ class TestPublished:
             "sewerml": (552_820, 130_046),
             "kolektorsdd": (0, 399),
             "elpv": (0, 2223),
-            **dict.fromkeys(("mvtec", "folder", "csv"), (0, 0)),
+            **dict.fromkeys(("mvtec-3d", "mvtec", "folder", "csv"), (0, 0)),
         }
 
     @pytest.mark.parametrize("train", [0, 209])

@@ -154,6 +154,48 @@ class TestMasks:
         plant(root, "ground_truth/x/a_mask.png", "ground_truth/x/a_mask_mask.png")
         assert masks(only(root)) == {"x/a.png": "x/a_mask.png", "x/a_mask.png": "x/a_mask_mask.png"}
 
+    def test_mvtec_3d(self, tmp_path):
+        root = plant(tmp_path / "bagel", "train/good/rgb/0.png", "train/good/xyz/0.tiff", "calibration.txt")
+        for kind in ("good", "cut"):
+            plant(root, *(f"test/{kind}/{part}" for part in ("rgb/0.png", "gt/0.png", "xyz/0.tiff")))
+        for given in (tmp_path, root):
+            dataset = open_dataset(given)
+            (category,) = dataset
+            assert (dataset.layout, category.name, tally(category)) == ("mvtec-3d", "bagel", (1, 1, 1))
+            assert category.test[0].mask == root / "test/cut/gt/0.png"
+            assert "bagel/test/cut: left out 1 folder: xyz." in category.problems
+
+    def test_several_masks_of_one_image_are_united(self, cup):
+        plant(cup, "test/dent/7.png", "ground_truth/dent/7_mask_1.png", "ground_truth/dent/7_mask_2.png")
+        plant(cup, "test/dent/8.png", "test/dent/8_gt1.png", "test/dent/8_gt2.png")
+        category = only(cup)
+        united = {r.image.stem: [path.name for path in r.masks] for r in category.test if len(r.masks) > 1}
+        assert united == {"7": ["7_mask_1.png", "7_mask_2.png"], "8": ["8_gt1.png", "8_gt2.png"]}
+
+    def test_results_of_earlier_runs_are_left_out(self, cup):
+        plant(cup, "test/maps/0.png", "out/maps/1.png", "test/dent/out/maps/2.png")
+        results = '{"schema": 1, "source": "1.png"}\n'
+        plant(cup, "test/dent/contact-sheet-01.png")
+        for place in ("test", "test/dent"):
+            (cup / place / "predictions.jsonl").write_text(results)
+        category = only(cup)
+        assert "maps" not in {record.defect for record in category.test}
+        assert [problem for problem in category.problems if "earlier run" in problem] == [
+            "cup/test: left out the results of an earlier run.",
+            "cup/test/dent: left out the results of an earlier run.",
+        ]
+
+    @pytest.mark.parametrize("folder", ["masks", "Mask", "gt", "ground-truth"])
+    def test_folders_of_masks_are_no_kind_of_flaw(self, tmp_path, folder):
+        root = plant(tmp_path / "cup", "good/0.png", "good/1.png", "dent/0.png", "crack/5.png")
+        plant(root, f"{folder}/0.png", f"{folder}/crack/5_mask.png")
+        (category,) = open_dataset(root)
+        assert {record.defect for record in category.test} == {"good", "dent", "crack"}
+        assert {record.image.name: record.mask.name for record in category.test if record.mask} == {
+            "0.png": "0.png",
+            "5.png": "5_mask.png",
+        }
+
     def test_masks_beside_their_images_are_no_images(self, cup):
         plant(
             cup, "test/dent/0.png", "test/dent/0_gt.png", "test/crack/000_mask.png", "test/good/000_mask.png"
@@ -168,6 +210,7 @@ class TestMasks:
             "cup/test/crack: left out 1 mask beside images that have one: 000_mask.png.",
             "cup/test/good: left out 1 mask of good images: 000_mask.png.",
             "cup/train/good: left out 1 mask of good images: 001_label.png.",
+            "cup/test/dent: took 1 mask beside images for theirs: 0_gt.png.",
         )
 
     def test_names_that_are_not_unique(self, cup):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import sys
 import threading
@@ -17,32 +18,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from zeroflaw import images
-from zeroflaw.errors import ImageError, InputError
-from zeroflaw.images import Limits, find_images, read_image, shown
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def photo(width: int = 23, height: int = 17) -> Image.Image:
-    rows, columns = np.mgrid[:height, :width]
-    pixels = np.stack([columns * 9, rows * 11, (rows + columns) * 5], axis=2)
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_with_size(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims any size."""
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    body = png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + header + body
+from pictures import (
+    encoded,
+    jpeg_of_scans,
+    photo,
+    png16,
+    png_chunk,
+    png_with_size,
+    png_with_texts,
+    ramp,
+    tiff,
+)
+from zeroflaw import decoding
+from zeroflaw.errors import ImageError, UsageError
+from zeroflaw.images import Limits, find_images, read_image, read_picture, reading, shown
 
 
 def looping_tiff() -> bytes:
@@ -55,13 +44,6 @@ def looping_tiff() -> bytes:
     return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 8)).ljust(
         120, b"\0"
     ) + b"\x7f"
-
-
-def png_with_texts(count: int, size: int) -> bytes:
-    """A PNG with ``count`` compressed text chunks that each unpack to ``size`` bytes."""
-    whole = encoded(photo())
-    text = png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * size))
-    return whole[:33] + text * count + whole[33:]
 
 
 def float_tiff(values: list[float]) -> bytes:
@@ -98,7 +80,7 @@ BAD = {
     "bmp header only": (b"BM" + bytes(20), "cut short or damaged"),
     "header bomb": (png_with_size(50_000, 50_000), "far more than 50 million pixels"),
     "large": (png_with_size(9_000, 9_000), "9000 x 9000 pixels, the limit is 50 million"),
-    "long": (png_with_size(20_001, 3), "the limit is 20000 a side"),
+    "long": (png_with_size(250_001, 3), "the limit is 250000 a side"),
     "no pixels": (png_with_size(0, 5), "PNG"),
     "wrong checksum": (encoded(photo())[:40] + b"\xff\xff" + encoded(photo())[42:], "damaged"),
     "text bomb": (png_with_texts(80, 1_000_000), "damaged"),
@@ -235,26 +217,108 @@ def test_sixteen_bit_grey_is_scaled_by_its_full_range(kind: str) -> None:
     assert read_image(encoded(wide, kind))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_the_same_sixteen_bit_value_is_the_same_grey_in_every_picture(kind: str) -> None:
-    greys = {
-        value: set(read_image(encoded(Image.fromarray(np.full((2, 2), value, np.uint16)), kind)).flat)
-        for value in (255, 256, 257, 386, 25_700)
-    }
-    assert greys == {255: {1}, 256: {1}, 257: {1}, 386: {2}, 25_700: {100}}
-    together = Image.fromarray(np.array([list(greys)], np.uint16))
-    assert read_image(encoded(together, kind))[0, :, 0].tolist() == [1, 1, 1, 2, 100]
+DEPTHS = {10: 1023, 12: 4095, 14: 16383}
+HOLDERS = {
+    "png": lambda values: png16(values),
+    "png-colour": lambda values: png16(np.dstack([values] * 3)),
+    "png-alpha": lambda values: png16(np.dstack([values] * 3 + [np.full_like(values, 65535)])),
+    "png-grey-alpha": lambda values: png16(np.dstack([values, np.full_like(values, 65535)])),
+    "tiff": lambda values: tiff(values),
+    "tiff-big-endian": lambda values: tiff(values, order=">"),
+    "tiff-colour": lambda values: tiff(np.dstack([values] * 3)),
+    "tiff-planes": lambda values: tiff(np.dstack([values] * 3), planar=True, order=">"),
+    "tiff-zero-is-white": lambda values: tiff(values.max() - values, photometric=0),
+    "tiff-float": lambda values: tiff(values.astype(np.float32)),
+    "tiff-int32": lambda values: tiff(values.astype(np.int32)),
+    "array": lambda values: values,
+    "array-colour": lambda values: np.dstack([values] * 3),
+    "pil": lambda values: Image.fromarray(values),
+}
 
 
-@pytest.mark.parametrize("order", ["<u2", ">u2"])
-def test_no_sixteen_bit_value_but_zero_is_black(order: str) -> None:
-    assert read_image(np.array([[0, 1, 128, 129]], order))[0, :, 0].tolist() == [0, 1, 1, 1]
+@pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.parametrize("bits", DEPTHS)
+def test_fewer_bits_than_there_is_room_for(holder: str, bits: int) -> None:
+    white = DEPTHS[bits]
+    values = ramp(white).astype(np.uint16)
+    expected = np.rint(values / white * 255)
+    guessed = read_picture(HOLDERS[holder](values))
+    np.testing.assert_array_equal(guessed.pixels, np.dstack([expected] * 3))
+    (note,) = guessed.notes
+    assert f"was taken for {white}," in note
+    assert "--white" in note
+    with reading(white=white):
+        said = read_picture(HOLDERS[holder](values))
+    np.testing.assert_array_equal(said.pixels, guessed.pixels)
+    assert said.notes == ()
 
 
-def test_a_png_held_in_32_bits_has_sixteen() -> None:
-    image = Image.new("I", (2, 2), 255)
-    image.format = "PNG"
-    assert set(read_image(image).flat) == {1}
+def test_the_white_that_is_said_or_declared_is_that_of_every_picture() -> None:
+    dark = ramp(90).astype(np.uint16)
+    expected = np.rint(dark / 1023 * 255)
+    with reading(white=1023):
+        np.testing.assert_array_equal(read_image(png16(dark))[:, :, 0], expected)
+        np.testing.assert_array_equal(read_image(np.full((2, 2), 99, np.uint8)), 99)  # 8 bits are as they are
+    for declared in (
+        png16(dark, significant=10),
+        tiff(dark, tags={341: 1023}),
+        tiff(dark, tags={50717: 1023}),
+    ):
+        found = read_picture(declared)
+        np.testing.assert_array_equal(found.pixels[:, :, 0], expected)
+        assert found.notes == ()
+    full = read_picture(tiff(dark, tags={341: 65535}))  # so dark that it may be a mistake
+    assert full.pixels.max() == 0
+    assert "is above 6% of the white that its header declares (65535)" in full.notes[0]
+    # By the standard, sBIT tells how many of the upper bits count: values above 10 bits are of 16.
+    bright = ramp(65535).astype(np.uint16)
+    np.testing.assert_array_equal(read_image(png16(bright, significant=10)), read_image(png16(bright)))
+    with reading(white=1000):
+        clipped = read_picture(png16(ramp(2000).astype(np.uint16)))
+    assert clipped.pixels.max() == 255
+    assert "50.0% of its values are above the white of 1000" in clipped.notes[0]
+
+
+@pytest.mark.parametrize("white", [0, -1, float("nan"), float("inf")])
+def test_a_white_that_is_none(white: float) -> None:
+    with pytest.raises(UsageError, match="must be a number above 0"), reading(white=white):
+        pass
+
+
+def test_notes_reach_whoever_asks_and_settings_end_with_their_block() -> None:
+    heard: list[tuple[str, str]] = []
+    with reading(on_note=lambda name, note: heard.append((name, note))):
+        with reading(limits=Limits(max_pixels=10)), pytest.raises(ImageError, match="--max-megapixels"):
+            read_image(png16(ramp(1023).astype(np.uint16)))
+        read_image(png16(ramp(1023).astype(np.uint16)), name="a")
+    read_image(png16(ramp(1023).astype(np.uint16)), name="b")
+    assert [name for name, _ in heard] == ["a"]
+
+
+def test_channels_beside_grey_and_colour() -> None:
+    values = ramp(60_000).astype(np.uint16)
+    grey = np.rint(values / 257)
+    bands = np.dstack([values] * 5)
+    for picture in (
+        tiff(np.dstack([values, values]), extra=0),
+        tiff(bands, photometric=2),
+        tiff(bands[:, :, :4]),
+    ):
+        np.testing.assert_array_equal(read_image(picture)[:, :, 0], grey)
+    half = np.full_like(values, 32768)
+    shown_over_white = read_image(tiff(np.dstack([values, half]), extra=2))[:, :, 0]
+    np.testing.assert_allclose(shown_over_white, grey * 0.502 + 255 * 0.498, atol=1)
+    with pytest.raises(ImageError, match="5 channels that are neither grey nor RGB"):
+        read_image(tiff(bands, photometric=1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_pictures_are_turned_too(orientation: int) -> None:
+    values = ramp(65535, 9, 5).astype(np.uint16)
+    stored = np.ascontiguousarray(STORED[orientation](values))
+    np.testing.assert_array_equal(
+        read_image(tiff(stored, tags={274: orientation}))[:, :, 0], np.rint(values / 257)
+    )
 
 
 def test_values_of_32_bits_count_by_the_highest() -> None:
@@ -268,13 +332,40 @@ def test_float_values_by_range() -> None:
     assert read_image(float_tiff([0.0, 65535.0]))[0, :, 0].tolist() == [0, 255]
 
 
-def test_only_the_first_page_is_read() -> None:
-    pages = encoded(photo(), "TIFF", save_all=True, append_images=[Image.new("RGB", (5, 5))])
-    np.testing.assert_array_equal(read_image(pages), np.asarray(photo()))
-    frames = encoded(
-        photo(), "PNG", save_all=True, append_images=[Image.new("RGB", (23, 17))], default_image=True
-    )
-    np.testing.assert_array_equal(read_image(frames), np.asarray(photo()))
+def test_only_the_first_page_is_read_and_a_note_says_so() -> None:
+    other = [Image.new("RGB", (23, 17))] * 2
+    several = {
+        "page": encoded(photo(), "TIFF", save_all=True, append_images=other),
+        "frame": encoded(photo(), "PNG", save_all=True, append_images=other, default_image=True),
+    }
+    lossy = {
+        "MPO": encoded(photo(), "MPO", save_all=True, append_images=other),
+        "WebP": encoded(photo(), "WEBP", save_all=True, append_images=other),
+    }
+    for kind, data in (several | lossy).items():
+        found = read_picture(data)
+        assert len(found.notes) == 1, kind
+        assert re.search(r"only the first of its [23] (page|frame)s was looked at", found.notes[0])
+        if kind in several:
+            np.testing.assert_array_equal(found.pixels, np.asarray(photo()))
+    for single in (JPEG, WEBP, tiff(ramp(9).astype(np.uint8)), encoded(photo())):
+        assert read_picture(single).notes == ()
+
+
+def test_scans_of_a_jpeg_are_counted_before_they_are_decoded() -> None:
+    assert read_image(jpeg_of_scans(64, 500)).shape == (64, 64, 3)
+    start = time.perf_counter()
+    for data in (jpeg_of_scans(2000, 2000), jpeg_of_scans(4000, 1000)):
+        with pytest.raises(ImageError, match=r"a JPEG of \d+ scans"):
+            read_image(data)
+    assert time.perf_counter() - start < 5
+
+
+def test_a_jpeg_of_twelve_bits_is_named() -> None:
+    data = bytearray(JPEG)
+    data[data.index(b"\xff\xc0") + 4] = 12
+    with pytest.raises(ImageError, match="a JPEG of 12 bits; save it as PNG of 16 bits"):
+        read_image(bytes(data))
 
 
 def test_a_tiff_whose_pages_loop_is_read_once() -> None:
@@ -372,7 +463,7 @@ def test_a_raised_limit_lets_large_pictures_in() -> None:
     large = encoded(Image.new("1", (9_746, 9_747), 1))  # 95 million pixels, above Pillow's own limit
     with pytest.raises(ImageError, match="9746 x 9747 pixels, the limit is 94 million"):
         read_image(large, limits=Limits(max_pixels=94_000_000))
-    image = images._open(large, Limits(max_pixels=200_000_000))
+    image, _ = decoding._open(large, Limits(max_pixels=200_000_000))
     assert image.size == (9_746, 9_747)
 
 
@@ -488,79 +579,3 @@ def test_png_texts_cannot_be_told_apart_from_pixels() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "flawless")
     np.testing.assert_array_equal(read_image(encoded(photo(), pnginfo=info)), np.asarray(photo()))
-
-
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    names = [
-        "b.png",
-        "a.JPG",
-        "sub/c.tiff",
-        "sub/deep/d.webp",
-        "notes.txt",
-        "sub/e.gif",
-        ".hidden.png",
-        ".git/f.png",
-    ]
-    names += ["odd[1].png", "empty/readme.md"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "link").symlink_to(tmp_path / "sub")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def names(paths: tuple[Path, ...]) -> list[str]:
-    return [path.as_posix() for path in paths]
-
-
-def test_a_folder_is_walked_in_order_and_what_it_skips_is_told(tree: Path) -> None:
-    found = find_images(".")
-    assert names(found.paths) == ["a.JPG", "b.png", "odd[1].png", "sub/c.tiff", "sub/deep/d.webp"]
-    assert names(found.skipped) == ["empty/readme.md", "notes.txt", "sub/e.gif", "link"]
-    assert len(found) == 5
-    assert list(found) == list(found.paths)
-
-
-def test_files_and_patterns_keep_the_order_given(tree: Path) -> None:
-    assert names(find_images(["sub/*.tiff", "b.png", "*.png"]).paths) == ["sub/c.tiff", "b.png", "odd[1].png"]
-    assert names(find_images("**/*.webp").paths) == ["sub/deep/d.webp"]
-    assert names(find_images(Path("sub/**")).paths)[:1] == ["sub/c.tiff"]
-    assert names(find_images(str(tree / "s*")).paths) == [f"{tree}/sub/c.tiff", f"{tree}/sub/deep/d.webp"]
-
-
-def test_brackets_of_a_folder_in_a_pattern(tree: Path) -> None:
-    (tree / "lot [1]").mkdir()
-    (tree / "lot [1]" / "a.png").touch()
-    assert names(find_images("lot [1]/*.png").paths) == ["lot [1]/a.png"]
-
-
-def test_a_file_named_outright_is_taken_whatever_its_extension(tree: Path) -> None:
-    assert names(find_images(["notes.txt", ".hidden.png"]).paths) == ["notes.txt", ".hidden.png"]
-    assert names(find_images("odd[1].png").paths) == ["odd[1].png"]
-    found = find_images([".", "notes.txt"])
-    assert Path("notes.txt") in found.paths
-    assert Path("notes.txt") not in found.skipped
-
-
-def test_no_file_comes_twice(tree: Path) -> None:
-    assert names(find_images(["b.png", str(tree / "b.png"), ".", "*.png"]).paths).count("b.png") == 1
-
-
-@pytest.mark.parametrize(
-    ("given_paths", "words"),
-    [
-        ("absent.png", "there is no file or folder 'absent.png'"),
-        ("", "there is no file or folder ''"),
-        (["b.png", "absent"], "there is no file or folder 'absent'"),
-        ("*.xyz", r"pattern '\*.xyz' matches no image"),
-        ("*.txt", "1 other entries were skipped"),
-        ("empty", "folder 'empty' holds no image; 1 other"),
-        ([], "no image was named"),
-        ("x" * 5000, "cannot be looked at"),
-    ],
-)
-def test_paths_without_an_image_are_refused(tree: Path, given_paths: object, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        find_images(given_paths)  # type: ignore[arg-type]

@@ -160,6 +160,14 @@ def flagged(values, thresholds):
 
 
 class TestPixelMetrics:
+    def test_ignored_pixels_are_not_counted(self):
+        ((values, mask),) = made_up(1)
+        ignored = np.zeros_like(mask)
+        ignored[: len(mask) // 3] = True
+        part = PixelMetrics()
+        part.update(values, mask & ~ignored, ignored)
+        assert part.result() == collected([(values[~ignored.all(1)], mask[~ignored.all(1)])]).result()
+
     @pytest.mark.parametrize(
         ("count", "contrast", "within"),
         [

@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from zeroflaw.cli.options import reading_options
 from zeroflaw.cli.output import put, quiet_option, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import load
@@ -59,6 +60,7 @@ from zeroflaw.runtime.folder import write_calibration
     help="For the rule recall: share of flawed parts to be found.",
 )
 @quiet_option
+@reading_options
 def calibrate(
     detector: Path,
     good: tuple[str, ...],

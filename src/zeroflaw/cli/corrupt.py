@@ -13,6 +13,7 @@ import click
 
 from zeroflaw._version import __version__
 from zeroflaw.cli.folders import fresh_folder
+from zeroflaw.cli.options import reading_options
 from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, repeated, say, tell_skipped
 from zeroflaw.cli.progress import with_bar
 from zeroflaw.corruptions import CORRUPTIONS, parse_corruption
@@ -58,6 +59,7 @@ class Item(NamedTuple):
 @click.option("--all", "train", is_flag=True, help="Of a data set: corrupt the training images, too.")
 @overwrite_option
 @quiet_option
+@reading_options
 def corrupt(
     source: Path,
     dest: Path,
@@ -152,7 +154,7 @@ def _items(source: Path, dataset: Dataset, found: ImageList, train: bool) -> lis
         for category in dataset
         for record in (*category.test, *(category.train if train else ()))
     }
-    files = [path for path in (*found.paths, *found.skipped) if path.is_file()]
+    files = [path for path in (*found.paths, *found.masks, *found.skipped) if path.is_file()]
     # A table names images as they are; they keep their names then, though all are PNG.
     renamed = not any(path.suffix.lower() == ".csv" for path in files)
     prefix = source.resolve().name if (source / "test").is_dir() else ""  # a category alone keeps its name

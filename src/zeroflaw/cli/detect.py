@@ -18,6 +18,7 @@ from zeroflaw.cli.options import (
     batch_size_option,
     detector_options,
     open_detector,
+    reading_options,
     take_options,
     tell_fit,
 )
@@ -175,6 +176,7 @@ class Run:
 @batch_size_option
 @overwrite_option
 @quiet_option
+@reading_options
 def detect(
     paths: tuple[str, ...],
     detector: str | None,
@@ -325,7 +327,7 @@ def _without_good(found: ImageList, good: ImageList, quiet: bool) -> ImageList:
     rest = tuple(path for path in found.paths if path not in left_out)
     if not rest:
         raise InputError("all photos to judge are given as good ones, too; give others")
-    return ImageList(rest, found.skipped)
+    return replace(found, paths=rest)
 
 
 def _open_with_good(

@@ -16,6 +16,7 @@ from zeroflaw.cli.options import (
     batch_size_option,
     detector_options,
     open_detector,
+    reading_options,
     take_options,
 )
 from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, repeated, say
@@ -52,6 +53,12 @@ RESULTS = "metrics.json"
     metavar="K",
     help="Let K other good images of each category set the threshold of detectors that have none.",
 )
+@click.option(
+    "--ignore-value",
+    type=int,
+    metavar="V",
+    help="Value of pixels in masks of which nothing is known, 255 for example; they are not measured.",
+)
 @repeated("--category", "wanted", metavar="NAME", help="Only this category.")
 @repeated("--seed", "seeds", type=int, metavar="N", help="Seed (0).")
 @repeated(
@@ -71,6 +78,7 @@ RESULTS = "metrics.json"
 @batch_size_option
 @overwrite_option
 @quiet_option
+@reading_options
 def evaluate(
     root: str,
     layout: str,
@@ -78,6 +86,7 @@ def evaluate(
     known_object: bool,
     shots: int | None,
     calibrate: int | None,
+    ignore_value: int | None,
     wanted: tuple[str, ...],
     seeds: tuple[int, ...],
     corruptions: tuple[str, ...],
@@ -96,7 +105,7 @@ def evaluate(
     names = names or ("rwda",)
     chosen = take_options(options, None)
     _check(names, chosen, known_object, shots)
-    dataset = _chosen(open_dataset(root, layout), wanted)
+    dataset = _chosen(open_dataset(root, layout, ignore=ignore_value), wanted)
     opened = {name: open_detector(name, chosen, quiet=quiet) for name in names if is_folder(name)}
     photos = shots or 0, calibrate or 0
     grid = Grid.of(

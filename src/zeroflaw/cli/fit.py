@@ -11,6 +11,7 @@ import click
 from zeroflaw.cli.options import (
     detector_options,
     open_detector,
+    reading_options,
     take_options,
     tell_fit,
 )
@@ -36,6 +37,7 @@ from zeroflaw.runtime.folder import require_target
 @overwrite_option
 @click.option("--restart", is_flag=True, help="Forget an interrupted fit instead of going on with it.")
 @quiet_option
+@reading_options
 def fit(
     good: tuple[str, ...],
     detector: str | None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -15,7 +16,7 @@ from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, par
 from zeroflaw.detectors.base import limit_threads
 from zeroflaw.detectors.inputs import require
 from zeroflaw.errors import UsageError
-from zeroflaw.images import find_images
+from zeroflaw.images import Limits, find_images, reading
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -146,6 +147,59 @@ _OPTIONS = (
     repeated("--reference", metavar="PATH", help="Photos of good products, for detectors that need them."),
     click.option("--auxiliary", type=PATH, metavar="ROOT", help=AUXILIARY),
 )
+
+
+class _Notes:
+    """Collects what is noted about how pictures were read, and says it once for all of a kind."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[str, None]] = {}
+
+    def add(self, name: str, note: str) -> None:
+        """Take a sentence about a picture."""
+        self._found.setdefault(note, {})[name] = None
+
+    def say(self, quiet: bool) -> None:
+        """Say each sentence with some of the pictures that it is about."""
+        for note, names in self._found.items():
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            say(f"zeroflaw: {', '.join(list(names)[:3])}{more}: {note}", quiet)
+
+
+def _read_so(ctx: click.Context, white: float | None, megapixels: float | None) -> None:
+    """Let all pictures be read as the options of a verb say, and say at its end what was noted."""
+    notes = _Notes()
+    limits = None if megapixels is None else Limits(max_pixels=round(megapixels * 1e6))
+    ctx.call_on_close(lambda: notes.say(bool(ctx.params.get("quiet"))))
+    ctx.with_resource(reading(limits=limits, white=white, on_note=notes.add))
+
+
+def reading_options(command: F) -> F:
+    """Add ``--white`` and ``--max-megapixels``, by which the verb reads all pictures."""
+
+    @functools.wraps(command)
+    def with_reading(*args: Any, white: float | None, max_megapixels: float | None, **values: Any) -> Any:
+        _read_so(click.get_current_context(), white, max_megapixels)
+        return command(*args, **values)
+
+    for option in (
+        click.option(
+            "--max-megapixels",
+            type=click.FloatRange(0.01, 100_000),
+            metavar="N",
+            help="Largest picture that is read, in million pixels (50).",
+        ),
+        click.option(
+            "--white",
+            type=float,
+            metavar="LEVEL",
+            help="What is white in pictures of more than 8 bits: 1023 for a camera of 10 bits.",
+        ),
+    ):
+        with_reading = option(with_reading)
+    return cast(F, with_reading)
+
+
 batch_size_option = click.option(
     "--batch-size",
     type=click.IntRange(1, 1024),

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -19,6 +20,7 @@ from zeroflaw._version import __version__
 from zeroflaw.cli.folders import fresh_folder
 from zeroflaw.cli.output import json_line, put_json, repeated, say
 from zeroflaw.errors import InputError, UsageError
+from zeroflaw.finding import RESULTS, is_results
 from zeroflaw.images import ImageList, read_image, shown
 from zeroflaw.report import (
     FORMATS,
@@ -39,11 +41,9 @@ from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
 
 SCHEMA = 1
-RESULTS = "predictions.jsonl"
 TABLE = "predictions.csv"
 MAPS = "maps"
 MASKS = "masks"
-_START = b'{"schema": '  # how every line of ours begins
 _PER_PHOTO = ("heat_map", "mask", "map", "labels")  # keys of rows that name files
 _SPLITS = ("test", "train")  # folders of a product in data sets
 
@@ -233,7 +233,7 @@ def open_results(
 
 def written(folder: Path) -> set[str]:
     """Return the files that a run of ``detect`` wrote into its folder; none where no run did."""
-    if not is_ours(folder / RESULTS):
+    if not is_results(folder):
         return set()
     named = {RESULTS, TABLE, PAGE, *(name for names in FILES.values() for name in names)}
     images = 0
@@ -248,21 +248,13 @@ def written(folder: Path) -> set[str]:
     return named | set(page_names(images))
 
 
-def is_ours(results: Path) -> bool:
-    """Whether this is a file of results that ``detect`` wrote."""
-    if not results.is_file():
-        return False
-    with results.open("rb") as stream:
-        return stream.read(len(_START)) == _START
-
-
 def without_results(found: ImageList, quiet: bool) -> ImageList:
     """Leave out pictures and lines that runs of ``detect`` wrote, and say so; they are nothing to be judged.
 
     Raises:
         InputError: nothing is left.
     """
-    ours = cache(is_ours)  # each folder is looked at once
+    ours = cache(is_results)  # each folder is looked at once
     homes = {path: home for path in (*found.paths, *found.skipped) if (home := _home(path, ours)) is not None}
     for home in dict.fromkeys(homes.values()):
         say(f"zeroflaw: {home}: results of an earlier run, left out", quiet)
@@ -271,7 +263,7 @@ def without_results(found: ImageList, quiet: bool) -> ImageList:
     )
     if not paths:
         raise InputError("only results of an earlier run were named; give photos to judge")
-    return ImageList(paths, skipped)
+    return replace(found, paths=paths, skipped=skipped)
 
 
 def _home(path: Path, ours: Callable[[Path], bool]) -> Path | None:
@@ -280,4 +272,4 @@ def _home(path: Path, ours: Callable[[Path], bool]) -> Path | None:
     homes = [folder.parent for folder in absolute.parents if folder.name in (MAPS, MASKS)]
     if path.name == RESULTS or fnmatch.fnmatch(path.name, SHEETS):
         homes.append(absolute.parent)
-    return next((home for home in homes if ours(home / RESULTS)), None)
+    return next((home for home in homes if ours(home)), None)

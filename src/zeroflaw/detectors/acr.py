@@ -342,7 +342,7 @@ class ACR(BackboneDetector[ACRScorer]):
         for paths in chosen:
             parts = []
             for batch in batches(read_ahead(paths, None), _TOGETHER):
-                found = backbone.embed_images([pixels for _, pixels in batch], layers=(choices.block,))
+                found = backbone.embed_images([one.image for one in batch], layers=(choices.block,))
                 parts.append(torch.from_numpy(found.layers[choices.block]))
                 done += len(batch)
                 step(done, total)

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from zeroflaw.detectors.cards import card
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.inputs import FitInputs, digest
 from zeroflaw.errors import DetectorError, UsageError, needing
@@ -31,8 +30,9 @@ from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.folder import Identity, SavedDetector, Seen, write_folder
 from zeroflaw.runtime.onnx_engine import BUNDLED, RECORD, shared_tower
 from zeroflaw.runtime.prediction import Prediction, peak
+from zeroflaw.runtime.preprocess import LARGE, Preprocess, Resized
 from zeroflaw.runtime.scorer import Scorer, Size
-from zeroflaw.runtime.stream import Array, OnError, Progress, batches, named, read_ahead
+from zeroflaw.runtime.stream import Array, Loaded, OnError, Prepare, Progress, batches, named, read_ahead
 from zeroflaw.runtime.tower import ImageTower, embed, sized
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["auto", "onnx", "openvino", "torch"]
 LOCAL = "local-dir:"
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
-
-
 _LOADING = threading.Lock()
 _threads: int | None = None
 
@@ -251,7 +249,9 @@ class BackboneDetector(Detector, Generic[S]):
         """Take what was learned, and write the model card."""
         self.backbone_, self.fitted_, self.seen_ = backbone, fitted, seen
         self.calibration_ = fitted.calibration
-        self.card_ = card(self, words=fitted.words, scorer=fitted.scorer, backbone=backbone, seen=seen)
+        from zeroflaw.detectors.cards import model_card  # templates, which judging does without
+
+        self.card_ = model_card(self, fitted.words, scorer=fitted.scorer, backbone=backbone, seen=seen)
 
     def request(self, maps: bool) -> FeatureRequest:
         """Return what `judge` must be given."""
@@ -331,7 +331,29 @@ class BackboneDetector(Detector, Generic[S]):
         found = self.judge(features, [sized(image) for image in images], maps=maps)
         if self.calibration_ is None or self.calibration_.photos is None:
             return found
-        return [replace(p, photo=measure(image)) for p, image in zip(found, images, strict=True)]
+        return [
+            replace(p, photo=image.photo if isinstance(image, Resized) else measure(image))
+            for p, image in zip(found, images, strict=True)
+        ]
+
+    def _resizing(self, request: FeatureRequest) -> list[Preprocess]:
+        """Return how images are resized for a request: for the network, and for the patches compared."""
+        usual: Preprocess = self.backbone_.preprocess
+        return [usual, *(replace(usual, image_size=size) for size in request.patch_sizes)]
+
+    @override
+    def _preparing(self, maps: bool) -> Prepare:
+        request = self.request(maps)
+        ways = self._resizing(request)
+        measured = self.calibration_ is not None and self.calibration_.photos is not None
+
+        def prepare(pixels: Array) -> Any:
+            tiled = request.tile and pixels.shape[0] != pixels.shape[1]
+            if tiled or pixels.shape[0] * pixels.shape[1] < LARGE:
+                return pixels
+            return Resized.of(pixels, ways, measure(pixels) if measured else None)
+
+        return prepare
 
     @override
     def _predict_all(
@@ -342,14 +364,14 @@ class BackboneDetector(Detector, Generic[S]):
             return
         request = self.request(maps)
         parts: list[ImageFeatures] = []
-        names: list[str] = []
+        loaded: list[Loaded] = []
         sizes: list[Size] = []
-        for batch in batches(read_ahead(images, on_error), batch_size):
-            parts.append(self.embed([pixels for _, pixels in batch], request))
-            names += [name for name, _ in batch]
-            sizes += [sized(pixels) for _, pixels in batch]
-        if names:
-            yield from named(self.judge(ImageFeatures.join(parts), sizes, maps=maps), names)
+        for batch in batches(read_ahead(images, on_error, self._preparing(maps)), batch_size):
+            parts.append(self.embed([one.image for one in batch], request))
+            loaded += [replace(one, image=None) for one in batch]
+            sizes += [sized(one.image) for one in batch]
+        if loaded:
+            yield from named(self.judge(ImageFeatures.join(parts), sizes, maps=maps), loaded)
 
     @override
     def save(self, folder: str | Path) -> None:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zeroflaw.errors import NotFittedError, UsageError
 from zeroflaw.parameters import parameter_names
 from zeroflaw.runtime.prediction import Prediction
-from zeroflaw.runtime.stream import Array, OnError, Progress, batches, is_one_picture, named, read_ahead
+from zeroflaw.runtime.stream import (
+    Array,
+    OnError,
+    Prepare,
+    Progress,
+    batches,
+    is_one_picture,
+    named,
+    read_ahead,
+)
 
 if TYPE_CHECKING:
     from typing import Self
@@ -148,9 +157,12 @@ class Detector(ABC):
     def _predict_all(
         self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
     ) -> Iterator[Prediction]:
-        for batch in batches(read_ahead(images, on_error), batch_size):
-            found = self._predict_batch([pixels for _, pixels in batch], maps)
-            yield from named(found, [name for name, _ in batch])
+        for batch in batches(read_ahead(images, on_error, self._preparing(maps)), batch_size):
+            yield from named(self._predict_batch([one.image for one in batch], maps), batch)
+
+    def _preparing(self, maps: bool) -> Prepare | None:
+        """Return what makes of pixels, while others are judged, what `_predict_batch` is given."""
+        return None
 
     def _require_fit(self) -> None:
         if not self.is_fitted:

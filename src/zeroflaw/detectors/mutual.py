@@ -28,7 +28,7 @@ from zeroflaw.runtime.memory import FEWEST, MutualScorer, PatchSpec, require_sev
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.scores import expit
-from zeroflaw.runtime.stream import Array, OnError, batches, named, read_numbered
+from zeroflaw.runtime.stream import OnError, batches, named, read_ahead
 from zeroflaw.runtime.tower import ImageTower, embed, sized
 
 
@@ -97,12 +97,12 @@ class Mutual(PatchDetector[MutualScorer]):
         scorer, calibration = self._among(*self._partners(listed))
         held: list[Prediction] = []
         wholes: list[Floats] = []
-        for batch in batches(read_numbered(listed, on_error), batch_size):
-            numbers, names, pixels = zip(*batch, strict=True)
+        for batch in batches(read_ahead(listed, on_error, self._preparing(maps)), batch_size):
+            numbers, pixels = tuple(one.number for one in batch), [one.image for one in batch]
             sizes = [sized(picture) for picture in pixels]
             features = embed(self.backbone_, pixels, scorer.request(maps))
             judged = replace(scorer, numbers=numbers).judge(features, sizes, maps=maps)
-            found = named(judged.predictions(sizes), names)
+            found = named(judged.predictions(sizes), batch)
             if self.neighbours:
                 held += found
                 wholes.append(features.image)
@@ -125,17 +125,18 @@ class Mutual(PatchDetector[MutualScorer]):
         parts = []
         for batch in batches(islice(self._readable(listed), self.partners), BATCH):
             request = self.scorer_.request(False)
-            parts.append(embed(self.backbone_, [pixels for _, pixels in batch], request))
-            sizes |= {number: sized(pixels) for number, pixels in batch}
+            parts.append(embed(self.backbone_, [picture for _, picture in batch], request))
+            sizes |= {number: sized(picture) for number, picture in batch}
         require_several(len(sizes))
         rising = np.argsort(list(sizes)).tolist()
         return ImageFeatures.join(parts).rows(rising), sorted(sizes), sizes[min(sizes)]
 
-    def _readable(self, listed: Sequence[Any]) -> Iterator[tuple[int, Array]]:
-        """Yield places and pixels of the photos that can be read, drawn by the seed."""
+    def _readable(self, listed: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield places and pictures of the photos that can be read, drawn by the seed."""
+        prepare = self._preparing(False)
         for number in np.random.default_rng(self.seed).permutation(len(listed)).tolist():
             try:
-                yield number, read_image(listed[number])
+                yield number, prepare(read_image(listed[number]))
             except ImageError:  # it is reported when its turn comes
                 continue
 

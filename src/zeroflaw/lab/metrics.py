@@ -249,12 +249,15 @@ class PixelMetrics:
         self._highest = np.full(_BINS, -1, dtype=np.int32)
         self._regions = 0
 
-    def update(self, map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+    def update(
+        self, map: NDArray[np.float32], mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None = None
+    ) -> None:
         """Add one image.
 
         Args:
             map: float32 ``(H, W)``, values from 0 to 1, higher = more anomalous.
             mask: bool ``(H, W)``, True where the image is defective; all False for a normal image.
+            ignored: bool ``(H, W)``, True where nothing is known and nothing is counted, nowhere in the mask.
 
         Raises:
             UsageError: a value is NaN or outside 0..1.
@@ -263,6 +266,8 @@ class PixelMetrics:
             raise UsageError(f"map values must lie in 0..1, not {map.min()}..{map.max()}; scale them")
         keys = _keys(np.asarray(map, dtype=np.float32).ravel())
         flags = mask.ravel()
+        if ignored is not None:
+            keys, flags = keys[~ignored.ravel()], flags[~ignored.ravel()]
         bins = keys >> _SHIFT
         np.minimum.at(self._lowest, bins, keys)
         np.maximum.at(self._highest, bins, keys)

@@ -113,7 +113,7 @@ class OnnxTower:
         self.record = TowerRecord.read(raw, str(folder / RECORD), WeightsError)
         self.engine = engine
         self._folder, self._dtype, self._threads = folder, dtype, threads
-        self._preprocess = Preprocess(**self.record.preprocess)
+        self.preprocess = Preprocess(**self.record.preprocess)
         self._open: dict[str, Graph] = {}
         self._process = os.getpid()
         self._opening = threading.Lock()
@@ -151,7 +151,7 @@ class OnnxTower:
     @property
     def image_size(self) -> int:
         """Side in pixels of what the tower sees."""
-        return self._preprocess.image_size
+        return self.preprocess.image_size
 
     @property
     def patch_size(self) -> int:
@@ -240,7 +240,7 @@ class OnnxTower:
         return np.concatenate(parts).reshape(len(tokens), len(index), -1)
 
     def _pixels(self, images: Sequence[Pixels], size: int) -> Floats:
-        preprocess = self._preprocess
+        preprocess = self.preprocess
         if size != preprocess.image_size:
             preprocess = Preprocess(**{**self.record.preprocess, "image_size": size})
         return preprocess(images)

@@ -41,6 +41,7 @@ class Prediction:
         map_threshold: smallest value of the map that is anomalous, or None.
         photo: brightness, contrast, sharpness and noise of the photo (`zeroflaw.runtime.drift`), where the
             detector knows those of good photos; else None.
+        notes: sentences about how the image was read: what was guessed, or was not looked at.
         map: anomaly of each patch, float32 in [0, 1] of shape (rows, columns), or None where none was asked
             for.
     """
@@ -57,6 +58,7 @@ class Prediction:
     p_value: float | None = None
     map_threshold: float | None = None
     photo: Mapping[str, float] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
     map: npt.NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
@@ -151,7 +153,10 @@ class Prediction:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the map, ready for JSON; ``regions`` where the map has a threshold."""
+        """Return everything but the map, ready for JSON; ``regions`` where the map has a threshold.
+
+        The key ``notes`` is there only where there are some.
+        """
         known = self.map is not None and self.map_threshold is not None
         return {
             "source": self.source,
@@ -166,4 +171,5 @@ class Prediction:
             "size": list(self.size),
             "map_threshold": self.map_threshold,
             "regions": [region.to_dict() for region in self.regions()] if known else None,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }

@@ -6,7 +6,7 @@ antialiasing changes the scores of all published weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
+LARGE = 1 << 21  # pixels from which on a picture is resized while others are judged
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -43,7 +44,7 @@ class Preprocess:
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     resize: Literal["squash", "shortest"] = "squash"
 
-    def __call__(self, images: Sequence[Pixels]) -> npt.NDArray[np.float32]:
+    def __call__(self, images: Sequence[Pixels | Resized]) -> npt.NDArray[np.float32]:
         """Turn RGB images, uint8 (H, W, 3) of any sizes, into one float32 batch (B, 3, S, S).
 
         Raises:
@@ -56,12 +57,14 @@ class Preprocess:
         mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
         return np.ascontiguousarray((pixels - mean) / std)
 
-    def resized(self, image: Pixels) -> Pixels:
+    def resized(self, image: Pixels | Resized) -> Pixels:
         """Return one RGB image, uint8 (H, W, 3), as the square (S, S, 3) that the tower sees.
 
         Raises:
             UsageError: the image has another shape or type.
         """
+        if isinstance(image, Resized):
+            return image.small[self]
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise UsageError(
                 "an image must be a uint8 array of shape (height, width, 3), got "
@@ -80,3 +83,23 @@ class Preprocess:
         if picture.size == size:
             return np.asarray(picture)
         return np.asarray(picture.resize(size, _FILTERS[self.interpolation]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resized:
+    """A large picture of which only what networks look at is kept.
+
+    Attributes:
+        shape: of the picture, (H, W, 3).
+        small: its pixels by how they were resized.
+        photo: figures of the picture (`zeroflaw.runtime.drift`), where they are wanted.
+    """
+
+    shape: tuple[int, ...]
+    small: Mapping[Preprocess, Pixels]
+    photo: Mapping[str, float] | None
+
+    @classmethod
+    def of(cls, image: Pixels, ways: Sequence[Preprocess], photo: Mapping[str, float] | None) -> Resized:
+        """Resize a picture in some ways."""
+        return cls(image.shape, {way: way.resized(image) for way in ways}, photo)

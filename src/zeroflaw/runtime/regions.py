@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroflaw.errors import UsageError, printable
-from zeroflaw.images import read_image
+from zeroflaw.masks import read_marked
 from zeroflaw.runtime.scores import upsample
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 _TOUCHING = np.ones((3, 3), dtype=int)  # pixels that touch at a corner are one region
 _POLYGON = re.compile(r"\s*-?[\d.]+\s*,\s*-?[\d.]+(?:\s+-?[\d.]+\s*,\s*-?[\d.]+)*\s*")
-_LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".webp"})  # whose black is not quite black
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +111,7 @@ def region_of_interest(spec: str, size: tuple[int, int]) -> Mask:
 
     Args:
         spec: the corners of a polygon, ``"x,y x,y x,y"``, in pixels or, if none is above 1, in shares of
-            width and height; or the path of a picture that is stretched to the image, whose pixels above
-            black are marked (from 128 on where its format loses quality).
+            width and height; or the path of a mask (`zeroflaw.masks`), which is stretched to the image.
         size: height and width of the image.
 
     Raises:
@@ -129,13 +127,11 @@ def region_of_interest(spec: str, size: tuple[int, int]) -> Mask:
             corners = [(x * width, y * height) for x, y in corners]
         marked = _filled(corners, size)
     else:
-        picture = read_image(spec)
-        lowest = 128 if Path(spec).suffix.lower() in _LOSSY else 1
+        picture = read_marked(Path(spec)).marked
         rows, columns = (
-            (2 * np.arange(new) + 1) * old // (2 * new)
-            for old, new in zip(picture.shape[:2], size, strict=True)
+            (2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(picture.shape, size, strict=True)
         )
-        marked = np.asarray((picture >= lowest).any(axis=2))[rows[:, None], columns]
+        marked = picture[rows[:, None], columns]
     if not marked.any():
         raise UsageError(
             f"'{printable(spec)}' marks nothing of an image of {width} x {height} pixels; mark a part of it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,20 +15,38 @@ import numpy.typing as npt
 from PIL import Image
 
 from zeroflaw.errors import ImageError
-from zeroflaw.images import read_image
+from zeroflaw.images import read_picture
 from zeroflaw.runtime.prediction import Prediction
 
 Array = npt.NDArray[Any]
 OnError = Callable[[ImageError], None]
+Prepare = Callable[[Array], Any]
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
 Item = TypeVar("Item")
 
 
-def named(found: Iterable[Prediction], names: Iterable[str]) -> Iterator[Prediction]:
-    """Fill in where the images came from."""
-    for prediction, name in zip(found, names, strict=True):
-        yield dataclasses.replace(prediction, source=name)
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An image that was read.
+
+    Attributes:
+        number: its place among all.
+        name: its path, or its number in words.
+        image: its pixels, uint8 (H, W, 3), or what ``prepare`` made of them.
+        notes: sentences about how it was read.
+    """
+
+    number: int
+    name: str
+    image: Any
+    notes: tuple[str, ...] = ()
+
+
+def named(found: Iterable[Prediction], loaded: Iterable[Loaded]) -> Iterator[Prediction]:
+    """Fill in where the images came from, and how they were read."""
+    for prediction, one in zip(found, loaded, strict=True):
+        yield dataclasses.replace(prediction, source=one.name, notes=one.notes)
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -46,21 +65,27 @@ def is_one_picture(images: object) -> bool:
     return isinstance(images, str | bytes | Path | Image.Image)
 
 
-def read_ahead(images: Iterable[Any], on_error: OnError | None) -> Iterator[tuple[str, Array]]:
-    """Decode one image ahead of the network, in a thread: name and pixels of each."""
-    return ((name, pixels) for _, name, pixels in read_numbered(images, on_error))
+def read_ahead(
+    images: Iterable[Any], on_error: OnError | None, prepare: Prepare | None = None
+) -> Iterator[Loaded]:
+    """Decode one image ahead of the network, in a thread.
 
+    Args:
+        images: paths, bytes, PIL images or arrays.
+        on_error: takes the error of each image that cannot be read; without it the first one is raised.
+        prepare: is given the pixels, in the same thread, so that large pictures need not wait as they are.
+    """
 
-def read_numbered(images: Iterable[Any], on_error: OnError | None) -> Iterator[tuple[int, str, Array]]:
-    """Decode one image ahead of the network: place among all, name and pixels of each that can be read."""
-
-    def read(numbered: tuple[int, Any]) -> tuple[int, str, Array] | ImageError:
+    def read(numbered: tuple[int, Any]) -> Loaded | ImageError:
         number, source = numbered
         name = str(source) if isinstance(source, (str, Path)) else f"image {number}"
         try:
-            return number, name, read_image(source, name=name)
+            picture = read_picture(source, name=name)
         except ImageError as error:
             return error
+        return Loaded(
+            number, name, picture.pixels if prepare is None else prepare(picture.pixels), picture.notes
+        )
 
     todo = enumerate(images)
     with ThreadPoolExecutor(1) as pool:

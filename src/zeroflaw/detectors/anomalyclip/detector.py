@@ -32,6 +32,7 @@ from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Rate, Record, parameters
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.heads import Arrays, LinearHead
+from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.runtime.scorer import Judgement, Scorer, Size, read_heads
 from zeroflaw.runtime.scores import Doubles, expit
 from zeroflaw.runtime.stream import Array
@@ -274,6 +275,10 @@ class AnomalyCLIP(Losses, BackboneDetector[LocalScorer]):
         }
         learned = {name: tokens.detach().cpu().numpy() for name, tokens in prompts.items()}
         return Fitted(scorer, {"prompt": written, **origin}, learned)
+
+    @override
+    def _resizing(self, request: FeatureRequest) -> list[Preprocess]:
+        return [self.resized(self.backbone_).preprocess]
 
     @override
     def embed(self, images: Sequence[Array], request: FeatureRequest) -> ImageFeatures:

@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -25,8 +24,9 @@ from zeroflaw.detectors.inputs import Step, silent
 from zeroflaw.errors import UsageError
 from zeroflaw.files import sha256
 from zeroflaw.images import read_image
+from zeroflaw.masks import open_mask
 from zeroflaw.parameters import parameters
-from zeroflaw.records import Dataset, Record, read_mask
+from zeroflaw.records import Dataset, Record
 from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.towers.local import LocalPath
@@ -124,15 +124,16 @@ def compute(
         if maps:
             patches[row] = torch.from_numpy(np.stack([one.layers[block][0] for block in path.layers]))
         if maps and record.mask is not None:
-            masks[row] = torch.from_numpy(_mask(backbone.preprocess, record.mask, pixels.shape[:2]))
+            masks[row] = torch.from_numpy(_mask(backbone.preprocess, record, pixels.shape[:2]))
         progress(row + 1, len(records))
     labels = torch.tensor([record.label for record in records])
     return LabelledFeatures(image, labels, patches, masks, grid)
 
 
-def _mask(preprocess: Preprocess, path: Path, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def _mask(preprocess: Preprocess, record: Record, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """The mask as the network sees its image, (S, S): resized like it, then cut at one half."""
-    white = read_mask(path, size).astype(np.uint8) * 255
+    assert record.mask is not None
+    white = open_mask(record.mask, size, image=record.image).marked.astype(np.uint8) * 255
     plain = replace(preprocess, mean=(0, 0, 0), std=(1, 1, 1), interpolation="bilinear")
     return np.asarray(plain([np.repeat(white[..., None], 3, axis=2)])[0, 0] > 0.5)
 
@@ -146,8 +147,7 @@ def digest(records: Sequence[Record]) -> str:
     whole = hashlib.sha256()
     try:
         for record in records:
-            masks = record.mask.iterdir() if record.mask and record.mask.is_dir() else [record.mask]
-            files = [record.image, *sorted(path for path in masks if path and path.is_file())]
+            files = [record.image, *(path for path in record.masks if path.is_file())]
             whole.update(f"{record.category}/{record.label}{[sha256(path) for path in files]}".encode())
     except OSError as error:
         raise UsageError(

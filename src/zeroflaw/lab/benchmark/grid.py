@@ -60,10 +60,13 @@ Shots = Annotated[
 
 
 class DataSpec(Record):
-    """A data set of a grid: its folder or table, its layout, and its categories (all if none is named)."""
+    """A data set of a grid: its folder or table, its layout, its categories (all if none is named), and the
+    value of pixels in masks of which nothing is known.
+    """
 
     root: Name
     layout: Annotated[str, AfterValidator(_layout)] = "auto"
+    ignore: int | None = None
     categories: Names = ()
 
 

@@ -35,8 +35,8 @@ from zeroflaw.lab.benchmark.results import (
     metric_table,
     notes,
 )
-from zeroflaw.lab.datasets import read_mask
 from zeroflaw.lab.evaluation.rows import Result, mean, writable
+from zeroflaw.masks import open_mask
 from zeroflaw.records import Record
 from zeroflaw.report.drawing import jpeg, scaled
 
@@ -307,7 +307,8 @@ def _thumbnail(record: Record) -> str:
     """Return a small JPEG in base64, the flaw outlined where a mask says where it is; empty if unreadable."""
     try:
         pixels = read_image(record.image)
-        mask = None if record.mask is None else read_mask(record.mask, (pixels.shape[0], pixels.shape[1]))
+        size = pixels.shape[0], pixels.shape[1]
+        mask = None if record.mask is None else open_mask(record.mask, size, image=record.image).marked
     except ZeroflawError:
         return ""
     drawn = scaled(pixels, _THUMBNAIL).copy()

@@ -83,7 +83,8 @@ class Unit:
     @cached_property
     def images(self) -> str:
         """Fingerprint of the images that are judged."""
-        return of_records(self.category.test)
+        known = of_records(self.category.test)
+        return known if self.category.ignore is None else digest([known, self.category.ignore])
 
     def photos(self, cell: Cell) -> Photos:
         """Return the good photos of a cell, drawn by its seed: fewer are the first ones of more.
@@ -219,7 +220,7 @@ def _cells(grid: Grid, places: Sequence[Path]) -> Iterator[Cell]:
 
 
 def _categories(spec: DataSpec, root: str, missing: list[Missing]) -> list[Category]:
-    dataset = _opened(root, spec.layout)
+    dataset = _opened(root, spec.layout, spec.ignore)
     if isinstance(dataset, str):
         missing.append(Missing(spec.root, dataset))
         return []
@@ -264,10 +265,10 @@ def data_sets_in(
         )
 
 
-def _opened(root: str | Path, layout: str = "auto") -> Dataset | str:
+def _opened(root: str | Path, layout: str = "auto", ignore: int | None = None) -> Dataset | str:
     """Return the listing of a data set, or why it is none."""
     try:
-        return open_dataset(root, layout=layout)
+        return open_dataset(root, layout=layout, ignore=ignore)
     except (InputError, UsageError) as error:
         return str(error)
 
@@ -327,8 +328,12 @@ def digest(content: Any) -> str:
 def of_records(records: Iterable[Record]) -> str:
     """Return the fingerprint of images and their masks."""
     return digest(
-        [[r.key, r.label, _of_file(r.image), None if r.mask is None else _of_path(r.mask)] for r in records]
+        [[r.key, r.label, _of_file(r.image), None if r.mask is None else _of_mask(r.mask)] for r in records]
     )
+
+
+def _of_mask(mask: Path | tuple[Path, ...]) -> Any:
+    return _of_path(mask) if isinstance(mask, Path) else [_of_path(path) for path in mask]
 
 
 def _of_path(path: Path) -> Any:

@@ -24,12 +24,16 @@ _TABLES: Mapping[str, Callable[[str], Dataset]] = {
     "csv": open_table,
 }
 _NORMAL = [Layout(name="mvtec", train=(pattern,)) for pattern in ("train/{good}/{image}", "{image}")]
-_FORMS = ("mvtec-loco", "btad", "mvtec")  # the first that fits
+_FORMS = ("mvtec-loco", "mvtec-3d", "btad", "mvtec")  # the first that fits
 _PARTS = ("train", "test", "ground_truth", "Data")
 
 
 def open_dataset(
-    name_or_root: str | os.PathLike[str], layout: str = AUTO, *, aliases: bool = False
+    name_or_root: str | os.PathLike[str],
+    layout: str = AUTO,
+    *,
+    aliases: bool = False,
+    ignore: int | None = None,
 ) -> Dataset:
     """List a data set without opening an image (but for the masks of KolektorSDD, which are its labels).
 
@@ -42,6 +46,8 @@ def open_dataset(
             is that of many data sets: ``"mvtec-ad"`` and ``"mpdd"`` are taken only when they are named.
         aliases: call products by the better words of :attr:`Layout.aliases` (``macaroni2`` by ``macaroni``)
             in prompts, in place of their literal names.
+        ignore: the value of pixels in masks of which nothing is known (255 in some data sets); they count
+            neither as good nor as flawed.
 
     Raises:
         UsageError: the layout is unknown.
@@ -62,7 +68,11 @@ def open_dataset(
         dataset = replace(dataset, problems=(*dataset.problems, problem))
     better = LAYOUTS[dataset.layout].aliases if aliases else {}
     dataset = replace(
-        dataset, categories=tuple(replace(c, object=better.get(c.name, c.object)) for c in dataset)
+        dataset,
+        categories=tuple(
+            replace(category, object=better.get(category.name, category.object), ignore=ignore)
+            for category in dataset
+        ),
     )
     return _compared(dataset, whole=Path(os.path.abspath(given)).name not in [c.name for c in dataset])  # noqa: PTH100
 

@@ -1,8 +1,9 @@
 """Reading one category by the patterns of its layout: every file is an image, a mask, or left over.
 
 A mask belongs to the image of the same name in the folders that its pattern ties together; it may end in one
-of `ENDINGS`. Where two images or two masks share a name nobody can say which belongs to which, and no mask is
-used. What is called like a mask and lies beside its image is that, unless it has a mask itself.
+of `ENDINGS`, and in a number where there are several of one image, which are united. Where two images or two
+masks share a name nobody can say which belongs to which, and no mask is used. What is called like a mask and
+lies beside its image is that, unless it has a mask itself.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from zeroflaw.errors import DatasetError, ImageError
+from zeroflaw.finding import MASK_ENDING
 from zeroflaw.images import shown
-from zeroflaw.records import Category, Dataset, Record, Split, read_marked
+from zeroflaw.masks import mask_files, read_marked
+from zeroflaw.records import Category, Dataset, Record, Split
 
 from .layouts import Layout
 from .tree import Tree, fits, join, names
 
 GOOD = "good"
 GOOD_NAMES = (GOOD, "ok", "normal")  # in upper or lower case; the first that is there
-ENDINGS = re.compile(r"[_-](?:mask|gt|label|seg)$", re.IGNORECASE)
+ENDINGS = MASK_ENDING
 
 
 class Problems:
@@ -73,15 +76,24 @@ class _Item(NamedTuple):
 
     @property
     def called(self) -> str:
-        """Name of a mask, with one ending for all."""
-        return ENDINGS.sub("_mask", self.image)
+        """Name of a mask, with one ending for all; the number stays."""
+        return ENDINGS.sub(
+            lambda found: f"_mask{'_' * bool(found['number'])}{found['number'] or ''}", self.image
+        )
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether it may be one of several masks of an image."""
+        found = ENDINGS.search(self.image)
+        return found is not None and found["number"] is not None
 
     @property
     def group(self) -> tuple[tuple[str, str], ...]:
         """What images and their masks have in common."""
-        return tuple(sorted(pair for pair in self.found.items() if pair[0] not in ("image", "mask")))
+        return tuple(sorted(pair for pair in self.found.items() if pair[0] not in _OF_FILES))
 
 
+_OF_FILES = ("image", "mask", "masks")  # what patterns find that images and their masks do not have in common
 _Open: TypeAlias = tuple[str, Sequence[str], dict[str, str]]  # role, parts to come, what was found so far
 
 
@@ -98,7 +110,7 @@ def _read_category(tree: Tree, base: str, dataset: str, name: str, layout: Layou
     parts: dict[str, list[Record]] = {"train": [], "test": []}
     for item in images:
         split: Split = "train" if item.role == "train" else "test"
-        mask = tree.root / mask_of[item.path] if item.path in mask_of else None
+        mask = _placed(tree.root, mask_of.get(item.path, ()))
         defect = GOOD if split == "train" else item.found.get("defect")
         defect = GOOD if defect == good else defect or _judged(item, mask, problems)
         if defect is not None:
@@ -117,7 +129,9 @@ def _walk(
 ) -> Iterator[_Item]:
     """Yield what fits a pattern; folders are entered only where a pattern goes on."""
     here = join(base, place)
-    folders, images, others = tree.entries(here)
+    folders, images, others, has_results = tree.entries(here)
+    if has_results:
+        problems.note(place, "left out the results of an earlier run")
     ends = [pattern for pattern in patterns if len(pattern[1]) == 1]
     for name in images:
         for role, (part,), found in ends:
@@ -144,6 +158,7 @@ def _walk(
 def _sorted_out(items: Sequence[_Item], problems: Problems) -> tuple[list[_Item], list[_Item]]:
     """Return the images and the masks; masks beside their images are told by their names."""
     masks = list({item.path: item for item in items if item.role == "masks"}.values())
+    masks = _with_defects(masks, [item for item in items if item.role == "test"])
     images, there = [], {(item.group, item.called) for item in masks}
     stems = Counter((item.role, item.place, item.image) for item in items)
     for item in (item for item in items if item.role != "masks"):
@@ -159,9 +174,31 @@ def _sorted_out(items: Sequence[_Item], problems: Problems) -> tuple[list[_Item]
     return images, masks
 
 
-def _pair(images: Sequence[_Item], masks: Sequence[_Item], good: str, problems: Problems) -> dict[str, str]:
-    """Return the path of the mask of each image that has one."""
-    pairs: dict[str, str] = {}
+def _with_defects(masks: Sequence[_Item], images: Sequence[_Item]) -> list[_Item]:
+    """Give masks in one folder for all kinds of defect the kind of the only flawed image of their name."""
+    kinds: dict[str, list[str]] = {}
+    for image in images:
+        if image.found.get("defect", GOOD).casefold() not in GOOD_NAMES:
+            kinds.setdefault(image.image, []).append(image.found["defect"])
+    found = []
+    for mask in masks:
+        known = kinds.get(mask.image) or kinds.get(mask.stem) or []
+        more = {"defect": known[0]} if len(known) == 1 and "defect" not in mask.found else {}
+        found.append(mask._replace(found={**mask.found, **more}))
+    return found
+
+
+def _placed(root: Path, paths: Sequence[str]) -> Path | tuple[Path, ...] | None:
+    """Return the mask of an image, or its masks, or None."""
+    found = tuple(root / path for path in paths)
+    return found if len(found) > 1 else found[0] if found else None
+
+
+def _pair(
+    images: Sequence[_Item], masks: Sequence[_Item], good: str, problems: Problems
+) -> dict[str, tuple[str, ...]]:
+    """Return the paths of the masks of each image that has one or several."""
+    pairs: dict[str, tuple[str, ...]] = {}
     stems = Counter((image.group, image.image) for image in images)
     called = Counter((mask.group, mask.called) for mask in masks)
     free: dict[object, _Item] = {}
@@ -177,17 +214,27 @@ def _pair(images: Sequence[_Item], masks: Sequence[_Item], good: str, problems: 
         for image in images:
             key = (image.group, name.format(image))
             if image.path not in pairs and key in free:
-                pairs[image.path] = free.pop(key).path
+                pairs[image.path] = (free.pop(key).path,)
+    owners: dict[object, str] = {
+        (image.group, image.image): image.path for image in images if stems[image.group, image.image] == 1
+    }
+    for place, mask in sorted(free.items(), key=lambda pair: pair[1].path):
+        if mask.is_numbered and (owner := owners.get((mask.group, mask.stem))):
+            pairs[owner] = (*pairs.get(owner, ()), free.pop(place).path)
+    used = {path for paths in pairs.values() for path in paths}
+    for mask in masks:
+        if mask.role != "masks" and mask.path in used:
+            problems.note(mask.place, "took {mask} beside images for theirs", mask.name)
     for mask in free.values():
         problems.note(mask.place, "left out {mask} without an image of that name", mask.name)
     return pairs
 
 
-def _judged(item: _Item, mask: Path | None, problems: Problems) -> str | None:
+def _judged(item: _Item, mask: Path | tuple[Path, ...] | None, problems: Problems) -> str | None:
     """Return the label of an image whose mask is its label; None where there is none that can be read."""
     try:
         if mask is not None:
-            return "defect" if read_marked(mask).any() else GOOD
+            return "defect" if any(read_marked(file).marked.any() for file in mask_files(mask)) else GOOD
         problems.note(item.place, "left out {image} without a label", item.name)
     except ImageError as error:
         problems.note(item.place, f"left out {{image}} without a readable label ({error.reason})", item.name)

@@ -14,13 +14,16 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TextIO, TypeAlias, TypeVar
 
 from zeroflaw.errors import DatasetError
-from zeroflaw.images import brief, shown
+from zeroflaw.errors import reason as brief
+from zeroflaw.files import file_size
+from zeroflaw.images import shown
 from zeroflaw.records import Category, Dataset, LazyRecords, Record, Split
 
 from .layouts import LAYOUTS, Layout
@@ -28,12 +31,19 @@ from .patterns import GOOD, Problems, open_patterns, say_incomplete
 from .tree import Tree, join, names
 
 LAZY_FROM = 100_000  # images, from which on records are made when they are asked for
+_LARGEST, _LONGEST = 1 << 29, 1 << 18  # bytes of a table, characters of a line
 _GOOD = ("0", "0.0", "false", "good", "normal", "ok")
 _FLAWED = ("1", "1.0", "true", "anomaly", "anomalous", "bad", "defect", "defective", "flawed", "ko", "ng")
 _LABELS: dict[str, bool | None] = {**dict.fromkeys(_GOOD, False), **dict.fromkeys(_FLAWED, True)}
 _CELLS = {"0.0": False, "1.0": True, "0.3333333333333333": None, "0.6666666666666666": None}  # of ELPV
-_SPLITS: dict[str, Split | None] = {"": "test", "test": "test", "train": "train", "val": None, "valid": None}
-_Facts: TypeAlias = tuple[Split | None, str, str, str | None]  # split, defect, mask, domain
+_SPLITS: dict[str, Split | None] = {
+    "": "test",
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev")),
+}
+_Facts: TypeAlias = tuple[Split | None, str, str, str | None]  # split, defect, masks, domain
+_AND = "\0"  # between the paths of several masks of one image
 _Find: TypeAlias = Callable[[str], str | None]  # the path of an image in the tree
 T = TypeVar("T")
 
@@ -63,10 +73,10 @@ def read_table(
         DatasetError: the file cannot be read, lacks a wanted column, has one twice, or a row is too short.
     """
     try:
-        if not path.is_file():  # a pipe might never end
-            raise FileNotFoundError("there is no such file")
+        file_size(path, _LARGEST, "table", DatasetError)
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = header or file.readline()
+            lines = _lines(file)
+            first = header or next(lines, "")
             comma = " " if header else max(",;\t", key=first.count)
             titles = [title.strip().casefold() for title in next(csv.reader([first], delimiter=comma), [])]
             for title in (*wanted, *optional):
@@ -79,7 +89,7 @@ def read_table(
             folded = [title.casefold() for title in (*wanted, *optional)]
             places = [titles.index(title) if title in titles else -1 for title in folded]
             least = max(places[: len(wanted)]) + 1
-            rows = csv.reader(file, delimiter=comma, skipinitialspace=True)
+            rows = csv.reader(lines, delimiter=comma, skipinitialspace=True)
             for line, row in enumerate(rows, 1 if header else 2):
                 if not any(cell.strip() for cell in row):
                     continue
@@ -95,6 +105,14 @@ def read_table(
             f"a table in UTF-8 is wanted, but '{shown(path)}' cannot be read ({brief(error)}); check the "
             "path, or save it as one"
         ) from error
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file, none of which may be endless."""
+    while line := file.readline(_LONGEST + 1):
+        if len(line) > _LONGEST:
+            raise ValueError(f"a line has more than {_LONGEST:,} characters")
+        yield line
 
 
 def _meant(table: Path, line: int, word: str, what: str, words: Mapping[str, T]) -> T:
@@ -137,18 +155,21 @@ def _category(
         said = row[3:]
         if row.image not in facts:
             facts[row.image] = kinds.setdefault(said, said)  # one object, however many images share it
-        elif facts[row.image] == said:
-            problems.note("", f"left out {{row}} of {table.name} repeating an earlier one", row.image)
-        else:
+        elif (more := _united(facts[row.image], said)) is None:
             raise DatasetError(
                 f"'{shown(table)}' should say one thing about '{shown(row.image)}', but line {row.line} says "
-                "something else of its split, label or mask; correct it, or unite the masks in one file"
+                "something else of its split or label; correct it"
             )
+        elif more == facts[row.image]:
+            problems.note("", f"left out {{row}} of {table.name} repeating an earlier one", row.image)
+        else:
+            facts[row.image] = more
     there: dict[Split, list[tuple[str, _Facts]]] = {"train": [], "test": []}
     missing = 0
     for image, said in facts.items():
         (split, defect, mask, domain), path = said, find(image)
-        marked = tree.find(mask) if mask and defect != GOOD else None
+        masks = _masks(tree, mask)
+        marked = _AND.join(found for found in masks.values() if found and defect != GOOD)
         if path is None:
             kind = f"{{{split or 'unused'} image}}"
             problems.note("", f"left out {kind} of {table.name} without a file", image)
@@ -157,18 +178,42 @@ def _category(
             kind = "{image} not to be scored" if split is None else "{training image} with flaws"
             problems.note("", f"left out {kind}", image)
         else:
-            there[split].append((path, (split, defect, marked or "", domain) if mask else said))
-            if mask and marked is None:
-                what = "of good images" if defect == GOOD else f"of {table.name} without a file"
-                problems.note("", f"left out {{mask}} {what}", mask)
+            there[split].append((path, (split, defect, marked, domain) if mask else said))
+            what = "of good images" if defect == GOOD else f"of {table.name} without a file"
+            left = [name for name, found in masks.items() if defect == GOOD or not found]
+            problems.note("", f"left out {{mask}} {what}", *left)
     train, test = (_records(tree.root, dataset, name, found) for found in there.values())
     if test:
         say_incomplete(test, (), problems)
-    named = {path.casefold() for image, said in facts.items() for path in (image, said[2]) if layout.listed}
+    named = {
+        path.casefold()
+        for image, said in facts.items()
+        for path in (image, *said[2].split(_AND))
+        if layout.listed
+    }
     for place in (place for folder in layout.listed for place in tree.below(1, f"{name}/{folder}")):
         left = [file for file in tree.entries(place).images if f"{place}/{file}".casefold() not in named]
         problems.note("", f"left out {{file}} in no row of {table.name}", *left)
     return Category(dataset, name, train, test, problems.sentences(), layout.object(name), missing)
+
+
+def _united(one: _Facts, other: _Facts) -> _Facts | None:
+    """Return what two rows say of an image together: they may name two masks; None where they contradict."""
+    if one == other:
+        return one
+    both = [mask for mask in (*one[2].split(_AND), other[2]) if mask]
+    agree = (one[0], one[1], one[3]) == (other[0], other[1], other[3]) and one[2] and other[2]
+    return (one[0], one[1], _AND.join(dict.fromkeys(both)), one[3]) if agree else None
+
+
+def _masks(tree: Tree, said: str) -> dict[str, str | None]:
+    """Return the masks that rows name, several in one cell as well, each with its path if it is there."""
+    found: dict[str, str | None] = {}
+    for name in said.split(_AND) if said else ():
+        path = tree.find(name)
+        parts = [name] if path else [part.strip() for part in re.split(r"[;|]", name)]
+        found |= {part: tree.find(part) for part in parts if part}
+    return found
 
 
 def _records(root: Path, dataset: str, name: str, found: list[tuple[str, _Facts]]) -> Sequence[Record]:
@@ -177,8 +222,10 @@ def _records(root: Path, dataset: str, name: str, found: list[tuple[str, _Facts]
 
     def make(number: int) -> Record:
         split, defect, mask, domain = facts[number]
-        label, marked = int(defect != GOOD), root / mask if mask else None
-        return Record(dataset, name, split or "test", label, defect, domain, root / images[number], marked)
+        masks = tuple(root / path for path in mask.split(_AND)) if mask else ()
+        marked = masks if len(masks) > 1 else masks[0] if masks else None
+        label, path = int(defect != GOOD), root / images[number]
+        return Record(dataset, name, split or "test", label, defect, domain, path, marked)
 
     records = LazyRecords(len(images), make)
     return records if len(records) >= LAZY_FROM else tuple(records)

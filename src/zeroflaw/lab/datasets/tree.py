@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zeroflaw.errors import DatasetError
-from zeroflaw.images import EXTENSIONS, brief, shown
+from zeroflaw.errors import reason as brief
+from zeroflaw.finding import EXTENSIONS, RESULTS, is_results, without_results
+from zeroflaw.images import shown
 
 
 class Listing(NamedTuple):
-    """The entries of one folder by name; ``others`` are no images, or links that lead nowhere."""
+    """The entries of one folder by name; ``others`` are no images, or links that lead nowhere.
+
+    What an earlier run of ``detect`` wrote there is left out, as ``has_results`` tells.
+    """
 
     folders: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    has_results: bool = False
 
 
 class Tree:
@@ -47,7 +53,7 @@ class Tree:
 
     def content(self) -> str:
         """Say what the root holds, for a message."""
-        folders, images, others = self.entries()
+        folders, images, others, _ = self.entries()
         return names([*(f"{name}/" for name in folders), *images, *others], 8) or "nothing"
 
     def below(self, depth: int, place: str = "") -> list[str]:
@@ -99,7 +105,11 @@ def _listed(folder: Path) -> Listing:
         raise DatasetError(
             f"folder '{shown(folder)}' should be listed but cannot be ({brief(error)}); check its permissions"
         ) from error
-    return Listing(*(tuple(sorted(part)) for part in parts))
+    ours = RESULTS in parts[2] and is_results(folder)
+    if ours:
+        parts = (*without_results(parts[0], parts[1]), [])
+    folders, images, others = (tuple(sorted(part)) for part in parts)
+    return Listing(folders, images, others, ours)
 
 
 def join(place: str, name: str) -> str:

@@ -22,8 +22,7 @@ import numpy.typing as npt
 from zeroflaw.corruptions import corrupt, parse_corruption
 from zeroflaw.detectors import Detector, Prediction
 from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError, printable
-from zeroflaw.images import read_image
-from zeroflaw.lab.datasets import read_mask
+from zeroflaw.images import read_picture
 from zeroflaw.lab.metrics import (
     Metric,
     PixelMetrics,
@@ -32,6 +31,7 @@ from zeroflaw.lab.metrics import (
     image_auroc,
     image_f1max,
 )
+from zeroflaw.masks import open_mask
 from zeroflaw.records import Category, Record
 from zeroflaw.runtime.features import ImageFeatures
 from zeroflaw.runtime.stream import batches
@@ -64,11 +64,12 @@ class NamedDetector:
 
 
 class _Seen(NamedTuple):
-    """An image that was read: height and width, and the mask if there is a usable one."""
+    """An image that was read: height and width, the mask if there is a usable one, what it leaves open."""
 
     record: Record
     size: tuple[int, int]
     mask: Mask | None
+    ignored: Mask | None = None
 
 
 @dataclass
@@ -95,13 +96,14 @@ class Accumulator:
 
     def count(self, seen: Sequence[_Seen], found: Iterable[Prediction]) -> None:
         """Count what is said about images."""
-        for (record, _, mask), prediction in zip(seen, list(found), strict=True):
+        for (record, _, mask, ignored), prediction in zip(seen, list(found), strict=True):
             if not math.isfinite(prediction.logit):
                 raise DetectorError(f"the score of {record.key} is not a finite number")
             drawn = None
             if self.pixels is not None and mask is not None:
                 drawn = prediction.resized_map()
-                self.pixels.update(drawn, mask)
+                self.pixels.update(drawn, mask, ignored)
+                drawn = drawn if ignored is None else np.where(ignored, np.float32(0), drawn)
             self.judged.append(judged(record, prediction, drawn, mask))
 
     def merge(self, other: Accumulator) -> None:
@@ -133,6 +135,7 @@ class _Pass:
         self.maps = self.category.has_masks
         self.images_left_out: list[str] = []
         self.masks_left_out: list[str] = []
+        self.doubts: dict[str, dict[str, None]] = {}  # sentences about images and masks, and of which
         self.accumulators = [
             Accumulator(named, PixelMetrics() if self.maps and not named.error else None, named.error)
             for named in self.detectors
@@ -176,30 +179,40 @@ class _Pass:
                 self.on_image()
 
     def _pixels(self, record: Record) -> Pixels:
-        pixels = read_image(record.image)
+        picture = read_picture(record.image)
+        self._doubt(record, "image", picture.notes)
+        pixels = picture.pixels
         return pixels if self.corruption is None else corrupt(pixels, *self.corruption, key=record.key)
 
-    def _mask(self, record: Record, size: tuple[int, int], left_out: list[str]) -> Mask | None:
-        """Return the mask of an image, all False for a good one, or None where there is no usable one."""
+    def _doubt(self, record: Record, what: str, notes: Iterable[str]) -> None:
+        for note in notes:
+            self.doubts.setdefault(f"{what}: {note}", {})[writable(record.key)] = None
+
+    def _seen_with(self, record: Record, size: tuple[int, int], left_out: list[str]) -> _Seen:
+        """Return an image with its mask: all False for a good one, None where there is no usable one."""
         if not self.maps or record.label == 0:
-            return np.zeros(size, dtype=bool) if self.maps else None
+            return _Seen(record, size, np.zeros(size, dtype=bool) if self.maps else None)
         reason = "it has no mask"
         if record.mask is not None:
             try:
-                return read_mask(record.mask, size)
+                mask = open_mask(record.mask, size, image=record.image, ignore=self.category.ignore)
+                self._doubt(record, "mask", mask.notes)
+                return _Seen(record, size, mask.marked, mask.ignored)
             except InputError as error:
                 # Results are compared between machines, so that notes must not hold where the data lie.
-                reason = str(error).replace(printable(record.mask), Path(record.mask).name)
+                reason = str(error)
+                for path in (*record.masks, *([record.mask] if isinstance(record.mask, Path) else [])):
+                    reason = reason.replace(printable(path), path.name)
         left_out.append(f"{writable(record.key)}: {reason}")
-        return None
+        return _Seen(record, size, None)
 
     def _judge_batch(self, batch: list[tuple[Record, Pixels]]) -> None:
         images, seen = [image for _, image in batch], []
         for record, image in batch:
             size = (int(image.shape[0]), int(image.shape[1]))
-            seen.append(_Seen(record, size, self._mask(record, size, self.masks_left_out)))
+            seen.append(self._seen_with(record, size, self.masks_left_out))
         if any(mine.waits for mine in self.accumulators):
-            self._seen += [one._replace(mask=None) for one in seen]
+            self._seen += [one._replace(mask=None, ignored=None) for one in seen]
         for group in self._groups:
             members = _open(group)
             try:
@@ -243,7 +256,7 @@ class _Pass:
         """Judge all images at once; without features to keep they are read a second time, one by one."""
         detector: Any = mine.named.detector
         kept = [self._seen[row] for row in mine.measured(self._seen)]
-        seen = [one._replace(mask=self._mask(one.record, one.size, [])) for one in kept]
+        seen = [self._seen_with(one.record, one.size, []) for one in kept]
         if mine.waiting:
             features, mine.waiting = ImageFeatures.join(mine.waiting), []
             found = detector.judge(features, [one.size for one in seen], maps=self.maps)
@@ -258,6 +271,8 @@ class _Pass:
             mine.merge(theirs)
         self.images_left_out += other.images_left_out
         self.masks_left_out += other.masks_left_out
+        for note, keys in other.doubts.items():
+            self.doubts.setdefault(note, {}).update(keys)
 
     def row(self, mine: Accumulator, domain: str | None, draws: int) -> Row:
         """Return the metrics of a detector; with ``draws`` of images, an interval, too."""
@@ -298,6 +313,8 @@ class _Pass:
             yield f"undefined are {names}: {reason}"
         yield from (f"left out, not readable: {said}" for said in self.images_left_out)
         yield from (f"left out of pixel metrics: {said}" for said in self.masks_left_out)
+        for doubt, keys in self.doubts.items():
+            yield f"{doubt} ({len(keys)}: {', '.join(list(keys)[:3])}{', ...' * (len(keys) > 3)})"
         if named.left_out:
             yield (
                 f"set aside are {len(named.left_out)} good test images, for detectors that need good photos; "

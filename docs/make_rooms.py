@@ -32,7 +32,7 @@ SAYS = {
     "api": "load, detect",
     "detectors": "fit: parameters in, a scorer out",
     "towers": "CLIP and MAE, weights, the bundled model",
-    "report": "heat maps, contact sheets",
+    "report": "heat maps, a page",
     "runtime": "scorers, predictions, the stream of images",
     "words": "states, templates, prompts",
     "records": "what a labelled image is",

@@ -1,4 +1,4 @@
-"""Heat maps on a fixed scale, contact sheets, and the names of what is written."""
+"""Heat maps on a fixed scale, and the names of what is written."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from scipy.special import expit, logit
 
 from zeroflaw.errors import UsageError
 from zeroflaw.report import (
-    ContactSheet,
     Page,
     anchored,
     colours,
-    contact_sheet,
     draw_heatmap,
     drawing,
     overlay,
@@ -200,72 +198,6 @@ def test_numbers_and_texts() -> None:
     assert short.endswith("0042.png")
     assert drawing.fitted("a.png", 13, 150) == "a.png"
     assert drawing.fitted("a.png", 13, 1) == "…"
-
-
-# --- contact sheet
-
-
-def colour_of(rank: int) -> tuple[int, int, int]:
-    return (rank * 40 % 256, 255 - rank * 40 % 256, 100)
-
-
-def sheet(**options: object) -> ContactSheet:
-    return ContactSheet("detector rwda · backbone mini", **options)  # type: ignore[arg-type]
-
-
-def test_the_most_anomalous_come_first_and_ties_keep_their_order() -> None:
-    scores = [0.1, 0.9, 0.5, 0.9]
-    with sheet() as contact:
-        for index, score in enumerate(scores):
-            contact.add(f"{index}.png", np.full((50, 50, 3), colour_of(index), np.uint8), score)
-        assert len(contact) == 4
-        (page,) = contact.pages()
-    row = page[contact_sheet._HEAD + 90]
-    found = [tuple(row[contact_sheet._EDGE + 90 + column * (180 + 16)]) for column in range(4)]
-    for seen, index in zip(found, [1, 3, 2, 0], strict=True):
-        assert np.abs(np.array(seen, int) - colour_of(index)).max() <= 4
-
-
-def test_many_images_fill_several_pages(tmp_path: Path) -> None:
-    with sheet(threshold=0.5, threshold_from="20 good images") as contact:
-        for index in range(contact_sheet.PER_PAGE + 3):
-            contact.add(f"in/{index}.png", GREY, index / 50, values=np.eye(3), label=index >= 25)
-        written = contact.write(tmp_path)
-    assert [path.name for path in written] == ["contact-sheet-01.png", "contact-sheet-02.png"]
-    with Image.open(written[0]) as first, Image.open(written[1]) as second:
-        assert first.height > 2 * second.height
-        assert first.width < 1700
-
-
-def test_the_heat_map_stands_beside_the_photo() -> None:
-    with sheet() as contact:
-        contact.add("a.png", GREY, 1.0, values=np.ones((3, 3)))
-        contact.add("b.png", GREY, 0.5)
-        (page,) = contact.pages()
-    row = page[contact_sheet._HEAD + 110].astype(int)
-    photo, heat = row[contact_sheet._EDGE + 90], row[contact_sheet._EDGE + 184 + 90]
-    assert np.abs(photo - 128).max() <= 2
-    assert heat[0] > heat[2] + 60
-
-
-def test_an_empty_sheet_has_no_pages(tmp_path: Path) -> None:
-    with sheet() as contact:
-        assert contact.write(tmp_path) == []
-
-
-@pytest.mark.parametrize("score", [float("nan"), float("inf")])
-def test_a_score_that_cannot_be_ranked_is_refused(score: float) -> None:
-    with sheet() as contact, pytest.raises(UsageError, match="finite"):
-        contact.add("a.png", GREY, score)
-
-
-def test_memory_holds_no_pictures() -> None:
-    with sheet() as contact:
-        contact.add("a.png", np.zeros((900, 900, 3), np.uint8), 0.5, values=np.eye(3))
-        held = [value for tile in contact._tiles for value in (tile.name, tile.score, tile.photo, tile.heat)]
-    assert not any(isinstance(value, np.ndarray | Image.Image | bytes) for value in held)
-    with pytest.raises(ValueError, match="closed"):
-        contact.add("b.png", GREY, 0.5)
 
 
 # --- page

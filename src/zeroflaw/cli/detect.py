@@ -33,7 +33,6 @@ from zeroflaw.images import ImageList, find_images
 from zeroflaw.report.exports import Format
 from zeroflaw.runtime.drift import Watch
 from zeroflaw.runtime.prediction import Prediction
-from zeroflaw.runtime.scores import expit
 from zeroflaw.runtime.scores import logit as log_odds
 
 ANOMALOUS = 1
@@ -87,17 +86,19 @@ class Run:
             self.bar.update()
 
     def _add(self, prediction: Prediction) -> None:
-        try:
-            self.results.add(prediction)
-        except ImageError as error:
-            self.refuse(error)
-            return
+        self.results.add(prediction)
         self.images += 1
         self.anomalous += bool(prediction.label)
         self.judged += prediction.label is not None
         self.origin = prediction.threshold_from or ""
         if self.watch is not None:
             self.watch.add(prediction)
+
+    def lose(self, error: ImageError) -> None:
+        """Report an image that was judged and is gone before it could be drawn; its row says so."""
+        self.bar.write(f"zeroflaw: {printable(error)}", file=sys.stderr)
+        self.unreadable += 1
+        self.images -= 1
 
     def warnings(self) -> Iterator[str]:
         """Say what looks wrong, and what would give verdicts where there are none."""
@@ -236,10 +237,6 @@ def detect(
         )
     start = time.perf_counter()
     about = f"detector {ready.name} · backbone {ready.get_params().get('backbone', 'none')}"
-    origin = GIVEN if given is not None or calibration is None else calibration.sentence()
-    line = threshold if given is None or threshold is not None else float(expit(given))
-    if given is None and calibration is not None:
-        line = float(expit(calibration.threshold))
     watch = None if calibration is None else Watch(calibration)
     with (
         with_bar(total=len(found), title="detect", quiet=quiet) as bar,
@@ -248,8 +245,7 @@ def detect(
             found.paths,
             overwrite=overwrite,
             about=about,
-            threshold=line,
-            threshold_from=origin,
+            gone=lambda error: run.lose(error),
             calibrations={} if calibration is None else {"": calibration},
             wanted=Wanted(exports, save_maps),
         ) as results,

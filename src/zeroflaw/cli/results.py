@@ -5,8 +5,10 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,23 +21,23 @@ from typing_extensions import override
 from zeroflaw._version import __version__
 from zeroflaw.cli.folders import fresh_folder
 from zeroflaw.cli.output import json_line, put_json, repeated, say
-from zeroflaw.errors import InputError, UsageError
-from zeroflaw.finding import RESULTS, is_results
+from zeroflaw.errors import ImageError, InputError, UsageError
+from zeroflaw.finding import RESULT_SHEETS, RESULTS, is_results
 from zeroflaw.images import ImageList, read_image, shown
 from zeroflaw.report import (
     FORMATS,
     PAGE,
-    SHEETS,
-    ContactSheet,
     Exports,
     Page,
-    draw_heatmap,
-    page_names,
+    caption,
+    panel,
+    pictures_of,
     safe_path,
     write_png,
 )
 from zeroflaw.report.exports import FILES, Format
 from zeroflaw.report.names import parts, shared_folders
+from zeroflaw.report.page import Pictures
 from zeroflaw.report.tables import COLUMNS, csv_line, table_row
 from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
@@ -44,6 +46,7 @@ SCHEMA = 1
 TABLE = "predictions.csv"
 MAPS = "maps"
 MASKS = "masks"
+MOST_WAITING = 4  # photos that are being drawn; each is in memory
 _PER_PHOTO = ("heat_map", "mask", "map", "labels")  # keys of rows that name files
 _SPLITS = ("test", "train")  # folders of a product in data sets
 
@@ -70,11 +73,7 @@ class Results:
         self._write = write
 
     def add(self, prediction: Prediction) -> None:
-        """Write a prediction.
-
-        Raises:
-            ImageError: the image, which may be read once more to be drawn, is gone; nothing is written.
-        """
+        """Write a prediction."""
         self.write(prediction.to_dict())
 
     def write(self, row: dict[str, Any]) -> None:
@@ -90,17 +89,26 @@ class Results:
         return []
 
 
+class Drawn(NamedTuple):
+    """What was drawn of a photo: files by their keys in its row, and the pictures of its card."""
+
+    files: dict[str, str]
+    pictures: Pictures
+
+
 class DrawnResults(Results):
-    """Writes a folder: rows as JSON lines and CSV, pictures, a contact sheet, a page, exports.
+    """Writes a folder: rows as JSON lines and CSV, pictures, a page, exports.
+
+    Pictures are drawn and written by threads, beside the judging of the next photos; rows keep their order.
 
     Args:
         folder: where everything goes.
         rows: open file for JSON lines.
         table: open file for CSV.
-        sheet: collects thumbnails.
         page: collects the page.
         wanted: what else is written.
         sources: all images of the run.
+        gone: called with the error of a photo that could be judged but not be read again.
     """
 
     def __init__(
@@ -108,68 +116,98 @@ class DrawnResults(Results):
         folder: Path,
         rows: TextIO,
         table: TextIO,
-        sheet: ContactSheet,
         page: Page,
         wanted: Wanted,
         sources: Sequence[str],
+        gone: Callable[[ImageError], object],
     ) -> None:
         super().__init__(lambda row: rows.write(json_line(row) + "\n"))
-        self._folder, self._sheet, self._page, self._table = folder, sheet, page, table
+        self._folder, self._page, self._table = folder, page, table
         self._table.write(csv_line(COLUMNS))
-        self._wanted, self._exports = wanted, Exports(folder, wanted.exports)
+        self._wanted, self._exports, self._gone = wanted, Exports(folder, wanted.exports), gone
         self._product, self._shared = product_of(sources), shared_folders(sources)
         self._taken: set[str] = set()
         self._maps = self._masks = 0
+        self._pool = ThreadPoolExecutor(2)
+        self._waiting: deque[Callable[[], object]] = deque()
 
     @override
     def add(self, prediction: Prediction) -> None:
-        image = read_image(prediction.source, name=prediction.source)
-        row, label, score = prediction.to_dict(), prediction.label, prediction.score
         names = parts(prediction.source)[self._shared :]
         title, name = shown("/".join(names)), safe_path(names, self._taken)
-        line = prediction.map_threshold
-        if prediction.map is not None:
-            drawn = draw_heatmap(image, prediction.map, threshold=line, score=score, label=label, title=title)
-            write_png(self._place(row, "heat_map", f"{MAPS}/{name}.png"), drawn)
-            self._maps += 1
-            if self._wanted.save_maps:
-                np.save(self._place(row, "map", f"{MAPS}/{name}.npy"), prediction.resized_map())
-            if line is not None:
-                marked = np.where(prediction.mask(), 255, 0).astype(np.uint8)
-                write_png(self._place(row, "mask", f"{MASKS}/{name}.png"), marked)
-                self._masks += 1
+        job = self._pool.submit(self._draw, prediction, title, name)
+        self._later(lambda: self._finished(prediction, title, name, job))
+
+    def _draw(self, prediction: Prediction, title: str, name: str) -> Drawn:
+        """Draw and write the pictures of a photo, in a thread."""
+        image, line = read_image(prediction.source, name=prediction.source), prediction.map_threshold
+        if prediction.map is None:
+            return Drawn({}, pictures_of(image, prediction))
+        found = {"heat_map": f"{MAPS}/{name}.png"}
+        drawn = panel(image, prediction.map, threshold=line)
+        score, label = prediction.score, prediction.label
+        whole = caption(drawn, threshold=line, score=score, label=label, title=title)
+        write_png(self._place(found["heat_map"]), whole)
+        if self._wanted.save_maps:
+            found["map"] = f"{MAPS}/{name}.npy"
+            np.save(self._place(found["map"]), prediction.resized_map())
+        if line is not None:
+            found["mask"] = f"{MASKS}/{name}.png"
+            write_png(self._place(found["mask"]), np.where(prediction.mask(), 255, 0).astype(np.uint8))
+        return Drawn(found, pictures_of(image, prediction, drawn))
+
+    def _finished(self, prediction: Prediction, title: str, name: str, job: Future[Drawn]) -> None:
+        """Write the row of a photo whose pictures are drawn."""
+        try:
+            drawn = job.result()
+        except ImageError as error:
+            self._gone(error)
+            self._refused({"source": prediction.source, "error": error.reason})
+            return
+        row = prediction.to_dict() | drawn.files
+        self._maps += "heat_map" in drawn.files
+        self._masks += "mask" in drawn.files
         self._exports.add(prediction, name)
         if "yolo" in self._wanted.exports:
             row["labels"] = f"labels/{name}.txt"
-        rank = prediction.logit  # scores may be equal to all their digits
-        self._sheet.add(
-            title, image, score, rank_by=rank, values=prediction.map, label=label, map_threshold=line
-        )
         product = shown(self._product(prediction.source))
-        self._page.add(title.removeprefix(f"{product}/"), image, prediction, product=product)
+        self._page.add(title.removeprefix(f"{product}/"), drawn.pictures, prediction, product=product)
         self._table.write(csv_line(table_row(prediction).values()))
         super().write(row)
+
+    def _later(self, finish: Callable[[], object] | None = None) -> None:
+        """Let ``finish`` wait for its turn, and finish what waits longest; everything without it."""
+        if finish is not None:
+            self._waiting.append(finish)
+        while len(self._waiting) > (0 if finish is None else MOST_WAITING):
+            self._waiting.popleft()()
 
     @override
     def write(self, row: dict[str, Any]) -> None:
         """Write what is said of an image that could not be judged."""
+        self._later(lambda: self._refused(row))
+
+    def _refused(self, row: dict[str, Any]) -> None:
         self._table.write(csv_line(row.get(column) for column in COLUMNS))
         self._page.refuse(shown("/".join(parts(row["source"])[self._shared :])), str(row["error"]))
         super().write(row)
 
     @override
     def finish(self, target: Path | None, *, alarm: str | None = None) -> list[str]:
+        self._later()
         target = target or self._folder
         self._page.alarm = alarm
-        pages = [page.name for page in self._sheet.write(self._folder)]
         self._page.write(self._folder / PAGE)
         said = [shown(target / name) for name in (PAGE, RESULTS, TABLE)]
         for what, count, place in (("heat map", self._maps, MAPS), ("mask", self._masks, MASKS)):
             said += [f"{count} {what}{'s' * (count != 1)} in {shown(target / place)}"] * bool(count)
-        return said + [shown(target / name) for name in (*pages, *self._exports.finish())]
+        return said + [shown(target / name) for name in self._exports.finish()]
 
-    def _place(self, row: dict[str, Any], key: str, name: str) -> Path:
-        row[key] = name
+    def close(self) -> None:
+        """Let go of the threads; what they were about to draw is not drawn."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _place(self, name: str) -> Path:
         path = self._folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -194,8 +232,7 @@ def open_results(
     *,
     overwrite: bool,
     about: str,
-    threshold: float | None = None,
-    threshold_from: str | None = None,
+    gone: Callable[[ImageError], object],
     calibrations: Mapping[str, Calibration] | None = None,
     wanted: Wanted,
 ) -> Iterator[Results]:
@@ -208,8 +245,7 @@ def open_results(
         sources: all images of the run.
         overwrite: whether earlier results may be replaced.
         about: detector and backbone, in words.
-        threshold: score of the contact sheet's heading, with where it came from in ``threshold_from``.
-        threshold_from: see ``threshold``.
+        gone: called with the error of a photo that was judged and cannot be read again.
         calibrations: of products, for the page; see `Page`.
         wanted: what else is written.
 
@@ -222,13 +258,13 @@ def open_results(
         yield Results(put_json)
         return
     with fresh_folder(target, overwrite, written) as fresh, ExitStack() as stack:
-        sheet = ContactSheet(about, threshold=threshold, threshold_from=threshold_from)
         page = Page(about, calibrations=calibrations)
         rows = stack.enter_context((fresh / RESULTS).open("w", encoding="utf-8"))
         table = stack.enter_context((fresh / TABLE).open("w", encoding="utf-8", newline=""))
-        stack.enter_context(sheet)
         stack.enter_context(page)
-        yield DrawnResults(fresh, rows, table, sheet, page, wanted, list(map(str, sources)))
+        names = list(map(str, sources))
+        drawn = stack.enter_context(closing(DrawnResults(fresh, rows, table, page, wanted, names, gone)))
+        yield drawn
 
 
 def written(folder: Path) -> set[str]:
@@ -236,16 +272,14 @@ def written(folder: Path) -> set[str]:
     if not is_results(folder):
         return set()
     named = {RESULTS, TABLE, PAGE, *(name for names in FILES.values() for name in names)}
-    images = 0
     with (folder / RESULTS).open(encoding="utf-8") as stream:
         for line in stream:
             try:
                 row = json.loads(line)
-                images += "error" not in row
                 named |= {str(row.get(key)) for key in _PER_PHOTO}
             except (ValueError, AttributeError):
                 return set()
-    return named | set(page_names(images))
+    return named | {path.name for path in folder.glob(RESULT_SHEETS)}  # of earlier versions
 
 
 def without_results(found: ImageList, quiet: bool) -> ImageList:
@@ -270,6 +304,6 @@ def _home(path: Path, ours: Callable[[Path], bool]) -> Path | None:
     """Return the folder of results that a file belongs to, or None."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  links are not resolved: their place counts
     homes = [folder.parent for folder in absolute.parents if folder.name in (MAPS, MASKS)]
-    if path.name == RESULTS or fnmatch.fnmatch(path.name, SHEETS):
+    if path.name == RESULTS or fnmatch.fnmatch(path.name, RESULT_SHEETS):
         homes.append(absolute.parent)
     return next((home for home in homes if ours(home)), None)

@@ -100,6 +100,40 @@ def outlines(inside: NDArray[np.bool_], width: int) -> tuple[NDArray[np.bool_], 
     return line & ~inside, casing & ~line
 
 
+def panel(image: Pixels, values: NDArray[np.floating], *, threshold: float | None = None) -> Pixels:
+    """Return the photo under its map as `overlay` does, its longer side between 384 and 768 pixels."""
+    side = min(max(*image.shape[:2], _SHORTEST), LONGEST) if image.size else 0
+    return overlay(drawing.scaled(image, side) if side else image, values, threshold=threshold)
+
+
+def caption(
+    drawn: Pixels,
+    *,
+    threshold: float | None = None,
+    score: float | None = None,
+    label: bool | None = None,
+    title: str = "",
+) -> Pixels:
+    """Return a `panel` with a colour bar and a caption, uint8 ``(H, W, 3)``; arguments of `draw_heatmap`."""
+    height, width = drawn.shape[:2]
+    tall, wide = max(height, 160), max(width, 240)
+    size = (wide + 2 * _EDGE + _MARGIN, tall + 2 * _EDGE + _CAPTION)
+    sheet = Image.new("RGB", size, colours.PAPER)
+    sheet.paste(Image.fromarray(drawn), (_EDGE + (wide - width) // 2, _EDGE + (tall - height) // 2))
+    left = wide + 2 * _EDGE
+    bar = (left, _EDGE + 6, left + _BAR, _EDGE + tall - 6)
+    drawing.colour_bar(sheet, bar, anchored=threshold is not None)
+    page, line, right = ImageDraw.Draw(sheet), size[1] - _EDGE - 6, float(size[0] - _EDGE)
+    if label is not None:
+        right -= drawing.verdict(page, (right, line), label, size=16) + 12
+    if score is not None:
+        text = f"score {drawing.number(score, 3)}"
+        drawing.write(page, (right, line), text, size=16, anchor="rs")
+        right -= drawing.width(text, 16) + 16
+    drawing.write(page, (_EDGE, line), title, size=14, colour=colours.FAINT, anchor="ls", room=right - _EDGE)
+    return np.asarray(sheet)
+
+
 def draw_heatmap(
     image: Pixels,
     values: NDArray[np.floating],
@@ -122,25 +156,8 @@ def draw_heatmap(
     Raises:
         UsageError: see `overlay`.
     """
-    side = min(max(*image.shape[:2], _SHORTEST), LONGEST) if image.size else 0
-    panel = overlay(drawing.scaled(image, side) if side else image, values, threshold=threshold)
-    height, width = panel.shape[:2]
-    tall, wide = max(height, 160), max(width, 240)
-    size = (wide + 2 * _EDGE + _MARGIN, tall + 2 * _EDGE + _CAPTION)
-    sheet = Image.new("RGB", size, colours.PAPER)
-    sheet.paste(Image.fromarray(panel), (_EDGE + (wide - width) // 2, _EDGE + (tall - height) // 2))
-    left = wide + 2 * _EDGE
-    bar = (left, _EDGE + 6, left + _BAR, _EDGE + tall - 6)
-    drawing.colour_bar(sheet, bar, anchored=threshold is not None)
-    page, line, right = ImageDraw.Draw(sheet), size[1] - _EDGE - 6, float(size[0] - _EDGE)
-    if label is not None:
-        right -= drawing.verdict(page, (right, line), label, size=16) + 12
-    if score is not None:
-        text = f"score {drawing.number(score, 3)}"
-        drawing.write(page, (right, line), text, size=16, anchor="rs")
-        right -= drawing.width(text, 16) + 16
-    drawing.write(page, (_EDGE, line), title, size=14, colour=colours.FAINT, anchor="ls", room=right - _EDGE)
-    return np.asarray(sheet)
+    drawn = panel(image, values, threshold=threshold)
+    return caption(drawn, threshold=threshold, score=score, label=label, title=title)
 
 
 def prediction_png(prediction: Prediction) -> bytes:

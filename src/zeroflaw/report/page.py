@@ -50,6 +50,9 @@ class _Section:
     cards: list[_Card]
 
 
+Pictures = tuple[bytes, bytes | None]  # of a card: the photo, and the photo under its map, as JPEG
+
+
 class Page(Spool):
     """Collects photos while a run goes on and writes them, product by product, when it is over.
 
@@ -73,20 +76,17 @@ class Page(Spool):
         self._judged: dict[str, tuple[float | None, str | None]] = {}
         self._refused: list[tuple[str, str]] = []
 
-    def add(self, name: str, image: Pixels, prediction: Prediction, *, product: str = "") -> None:
-        """Take in a photo ``(H, W, 3)``, what is said about it, and the product that it shows."""
+    def add(self, name: str, image: Pixels | Pictures, prediction: Prediction, *, product: str = "") -> None:
+        """Take in a photo ``(H, W, 3)``, or its pictures, what is said about it, and the product it shows."""
+        photo, heat = image if isinstance(image, tuple) else pictures_of(image, prediction)
         row = table_row(prediction)
-        photo = drawing.scaled(image, _SIDE)
         facts = f" · score {drawing.number(prediction.score, 3)} · log-odds {prediction.logit:.2f}"
         if prediction.p_value is not None:
             facts += f" · p {drawing.number(prediction.p_value, 3)}"
-        count, share, heat = row["regions"], row["largest_region_percent"], None
+        count, share = row["regions"], row["largest_region_percent"]
         where = "" if count is None else f"{count or 'no'} region{'s' * (count != 1)}"
         if count:
             where += f", the largest {drawing.number(share, 1)} % of the photo"
-        if prediction.map is not None:
-            drawn = overlay(photo, prediction.map, threshold=prediction.map_threshold)
-            heat = self.keep(drawing.jpeg(drawn, quality=85, most=_MOST))
         card = _Card(
             name=name,
             logit=prediction.logit,
@@ -94,8 +94,8 @@ class Page(Spool):
             share=share,
             facts=facts + f" · {where}" * bool(where),
             alt=f"heat map, {where}" if where else "heat map",
-            photo=self.keep(drawing.jpeg(photo, quality=85, most=_MOST)),
-            heat=heat,
+            photo=self.keep(photo),
+            heat=None if heat is None else self.keep(heat),
         )
         self._cards.setdefault(product, []).append(card)
         self._judged.setdefault(product, (prediction.threshold_logit, prediction.threshold_from))
@@ -138,6 +138,23 @@ class Page(Spool):
 
     def _uri(self, span: Span) -> str:
         return f"data:image/jpeg;base64,{base64.b64encode(self.kept(span)).decode()}"
+
+
+def pictures_of(image: Pixels, prediction: Prediction, drawn: Pixels | None = None) -> Pictures:
+    """Return the pictures of a card as JPEG: of a photo ``(H, W, 3)``, and of it under its map if there is one.
+
+    ``drawn`` is the photo under its map where it was drawn already (`zeroflaw.report.panel`).
+    """
+    photo, heat = drawing.scaled(image, _SIDE), None
+    if prediction.map is not None:
+        line = prediction.map_threshold
+        small = (
+            drawing.scaled(drawn, _SIDE)
+            if drawn is not None
+            else overlay(photo, prediction.map, threshold=line)
+        )
+        heat = drawing.jpeg(small, quality=85, most=_MOST)
+    return drawing.jpeg(photo, quality=85, most=_MOST), heat
 
 
 def _digest(script: str) -> str:

@@ -141,19 +141,15 @@ class Page(Spool):
 
 
 def pictures_of(image: Pixels, prediction: Prediction, drawn: Pixels | None = None) -> Pictures:
-    """Return the pictures of a card as JPEG: of a photo ``(H, W, 3)``, and of it under its map if there is one.
+    """Return the pictures of a card: a photo ``(H, W, 3)``, and it under its map if there is one.
 
     ``drawn`` is the photo under its map where it was drawn already (`zeroflaw.report.panel`).
     """
     photo, heat = drawing.scaled(image, _SIDE), None
     if prediction.map is not None:
-        line = prediction.map_threshold
-        small = (
-            drawing.scaled(drawn, _SIDE)
-            if drawn is not None
-            else overlay(photo, prediction.map, threshold=line)
-        )
-        heat = drawing.jpeg(small, quality=85, most=_MOST)
+        if drawn is None:
+            drawn = overlay(photo, prediction.map, threshold=prediction.map_threshold)
+        heat = drawing.jpeg(drawing.scaled(drawn, _SIDE), quality=85, most=_MOST)
     return drawing.jpeg(photo, quality=85, most=_MOST), heat
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from zeroflaw.report import Page
+from zeroflaw.report.page import Page
 from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
 

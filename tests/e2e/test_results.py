@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.special import expit
 
 from command import files, lines, picture, refused, run
-from zeroflaw.cli import progress, results
+from zeroflaw.cli import drawn, progress, results
 from zeroflaw.images import find_images, read_image
 from zeroflaw.runtime.prediction import Prediction
 
@@ -330,5 +330,5 @@ def test_maps_and_exports_need_a_folder_and_regions(
     ],
 )
 def test_a_product_is_the_first_folder_that_differs(sources: list[str], products: list[str]) -> None:
-    product = results.product_of(sources)
+    product = drawn.product_of(sources)
     assert [product(source) for source in sources] == products

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from zeroflaw.errors import UsageError
-from zeroflaw.report import COLUMNS, Exports, coco, csv_text, label_studio, rows, to_arrow, to_pandas, yolo
-from zeroflaw.report.exports import FORMATS
+from zeroflaw.report.exports import FORMATS, Exports, coco, label_studio, yolo
+from zeroflaw.report.tables import COLUMNS, csv_text, rows, to_arrow, to_pandas
 from zeroflaw.runtime.prediction import Prediction
 
 

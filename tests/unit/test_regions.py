@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from zeroflaw.errors import ImageError, UsageError
-from zeroflaw.report import coco
+from zeroflaw.report.exports import coco
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.regions import (
     Region,

@@ -17,18 +17,11 @@ from PIL import Image
 from scipy.special import expit, logit
 
 from zeroflaw.errors import UsageError
-from zeroflaw.report import (
-    Page,
-    anchored,
-    colours,
-    draw_heatmap,
-    drawing,
-    overlay,
-    parts,
-    safe_path,
-    shared_folders,
-    write_png,
-)
+from zeroflaw.report import colours, drawing
+from zeroflaw.report.drawing import write_png
+from zeroflaw.report.heatmap import anchored, draw_heatmap, overlay
+from zeroflaw.report.names import parts, safe_path, shared_folders
+from zeroflaw.report.page import Page
 from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
 

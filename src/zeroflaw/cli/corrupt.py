@@ -23,7 +23,7 @@ from zeroflaw.files import read_json, write_json
 from zeroflaw.images import ImageList, find_images, read_image, shown
 from zeroflaw.lab.datasets import open_dataset
 from zeroflaw.records import Dataset
-from zeroflaw.report import write_png
+from zeroflaw.report.drawing import write_png
 from zeroflaw.shifts import SHIFTS
 
 RECORD = "corruption.json"

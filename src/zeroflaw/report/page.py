@@ -19,7 +19,6 @@ from zeroflaw.report.tables import VERDICTS, table_row
 from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
 
-PAGE = "report.html"
 _FAR = 1e6
 _SIDE = 400  # longest side of a picture
 _MOST = 16_000  # bytes of a JPEG; two of them, a third longer as text, stay below 45 kB

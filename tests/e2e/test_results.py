@@ -142,10 +142,10 @@ def test_a_killed_run_leaves_the_old_results(
     assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q") == 0
     before = files(out)
     script = (
-        "import signal, time\nfrom zeroflaw.cli import main, results\n"
+        "import signal, time\nfrom zeroflaw.cli import drawn, main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background ignore it
-        "def slow(*_, **__):\n    print('drawing', flush=True)\n    time.sleep(60)\n"
-        "results.draw_heatmap = slow\nmain.main()\n"
+        "def slow(*_, **__):\n    print('drawing', flush=True)\n    time.sleep(5)\n"
+        "drawn.panel = slow\nmain.main()\n"
     )
     words = ["detect", str(photos), "--detector", str(saved), "-o", str(out), "--overwrite", "-q"]
     with subprocess.Popen(
@@ -181,7 +181,7 @@ def test_an_image_that_vanishes_before_it_is_drawn_is_unreadable(
             Path(source).unlink()
         return read(source, **named)
 
-    monkeypatch.setattr(results, "read_image", vanishing)
+    monkeypatch.setattr(drawn, "read_image", vanishing)
     out = tmp_path / "out"
     assert run("detect", photos, "--detector", saved, "-o", out, "--threshold", "0") == 3
     found = rows(out)

@@ -260,7 +260,7 @@ def full(tmp_path: Path) -> Path:
     paths = [picture(tmp_path / "in" / name, number) for number, name in enumerate(names)]
     wanted = results.Wanted(("coco", "yolo", "label-studio"), save_maps=True)
     with results.open_results(
-        tmp_path / "out", paths, overwrite=False, about="detector x", wanted=wanted
+        tmp_path / "out", paths, overwrite=False, about="detector x", gone=print, wanted=wanted
     ) as place:
         for number, path in enumerate(paths[:3]):
             place.add(judged(path, number - 0.5, number))

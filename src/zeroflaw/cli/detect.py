@@ -94,11 +94,13 @@ class Run:
         if self.watch is not None:
             self.watch.add(prediction)
 
-    def lose(self, error: ImageError) -> None:
+    def lose(self, prediction: Prediction, error: ImageError) -> None:
         """Report an image that was judged and is gone before it could be drawn; its row says so."""
         self.bar.write(f"zeroflaw: {printable(error)}", file=sys.stderr)
         self.unreadable += 1
         self.images -= 1
+        self.anomalous -= bool(prediction.label)
+        self.judged -= prediction.label is not None
 
     def warnings(self) -> Iterator[str]:
         """Say what looks wrong, and what would give verdicts where there are none."""
@@ -245,7 +247,7 @@ def detect(
             found.paths,
             overwrite=overwrite,
             about=about,
-            gone=lambda error: run.lose(error),
+            gone=lambda prediction, error: run.lose(prediction, error),
             calibrations={} if calibration is None else {"": calibration},
             wanted=Wanted(exports, save_maps),
         ) as results,

@@ -13,7 +13,7 @@ import numpy as np
 from typing_extensions import override
 
 from zeroflaw.cli.output import json_line
-from zeroflaw.cli.results import MAPS, MASKS, PAGE, TABLE, Results, Wanted
+from zeroflaw.cli.results import MAPS, MASKS, PAGE, TABLE, Gone, Results, Wanted
 from zeroflaw.errors import ImageError
 from zeroflaw.finding import RESULTS
 from zeroflaw.images import read_image, shown
@@ -49,7 +49,7 @@ class DrawnResults(Results):
         page: collects the page.
         wanted: what else is written.
         sources: all images of the run.
-        gone: called with the error of a photo that could be judged but not be read again.
+        gone: called with what was said of a photo, and why it cannot be read again to be drawn.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DrawnResults(Results):
         page: Page,
         wanted: Wanted,
         sources: Sequence[str],
-        gone: Callable[[ImageError], object],
+        gone: Gone,
     ) -> None:
         super().__init__(lambda row: rows.write(json_line(row) + "\n"))
         self._folder, self._page, self._table = folder, page, table
@@ -102,7 +102,7 @@ class DrawnResults(Results):
         try:
             drawn = job.result()
         except ImageError as error:
-            self._gone(error)
+            self._gone(prediction, error)
             self._refused({"source": prediction.source, "error": error.reason})
             return
         row = prediction.to_dict() | drawn.files
@@ -173,7 +173,7 @@ def open_folder(
     about: str,
     calibrations: Mapping[str, Calibration] | None,
     wanted: Wanted,
-    gone: Callable[[ImageError], object],
+    gone: Gone,
 ) -> Iterator[DrawnResults]:
     """Open a fresh folder for results; arguments of `zeroflaw.cli.results.open_results`."""
     with ExitStack() as stack:

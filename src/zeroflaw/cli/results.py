@@ -32,6 +32,9 @@ PAGE = "report.html"
 _PER_PHOTO = ("heat_map", "mask", "map", "labels")  # keys of rows that name files
 
 
+Gone = Callable[[Prediction, ImageError], object]
+
+
 class Wanted(NamedTuple):
     """What a folder of results holds beside the usual."""
 
@@ -77,7 +80,7 @@ def open_results(
     *,
     overwrite: bool,
     about: str,
-    gone: Callable[[ImageError], object],
+    gone: Gone,
     calibrations: Mapping[str, Calibration] | None = None,
     wanted: Wanted,
 ) -> Iterator[Results]:
@@ -90,7 +93,7 @@ def open_results(
         sources: all images of the run.
         overwrite: whether earlier results may be replaced.
         about: detector and backbone, in words.
-        gone: called with the error of a photo that was judged and cannot be read again.
+        gone: called with what was said of a photo, and why it cannot be read again to be drawn.
         calibrations: of products, for the page; see `Page`.
         wanted: what else is written.
 

@@ -142,9 +142,9 @@ def test_a_killed_run_leaves_the_old_results(
     assert run("detect", photos / "a.png", "--detector", saved, "-o", out, "-q") == 0
     before = files(out)
     script = (
-        "import signal, time\nfrom zeroflaw.cli import drawn, main\n"
+        "import os, signal, time\nfrom zeroflaw.cli import drawn, main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background ignore it
-        "def slow(*_, **__):\n    print('drawing', flush=True)\n    time.sleep(5)\n"
+        "def slow(*_, **__):\n    os.write(1, b'drawing\\n')\n    time.sleep(5)\n"
         "drawn.panel = slow\nmain.main()\n"
     )
     words = ["detect", str(photos), "--detector", str(saved), "-o", str(out), "--overwrite", "-q"]

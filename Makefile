@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 IMAGES ?=
 
-.PHONY: setup demo bench torture test test-portable lint clean
+.PHONY: setup demo bench fuzz torture test test-portable lint clean
 
 setup: $(VENV)/.ready
 
@@ -45,6 +45,10 @@ test-portable: $(VENV)/.ready-to-test
 # Ratios of speed, side by side; EARLIER=folder compares the command with that checkout, too.
 bench: $(VENV)/.ready-to-test
 	$(BIN)/python benchmarks/bench.py $(if $(EARLIER),--earlier $(EARLIER))
+
+# Ten minutes of changed inputs at every door: an hour and a half.
+fuzz: $(VENV)/.ready-to-test
+	$(BIN)/python tests/fuzz/fuzz.py --minutes 10
 
 # A hundred kills of real commands at random moments; about half an hour.
 torture: $(VENV)/.ready-to-test

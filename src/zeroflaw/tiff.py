@@ -7,6 +7,7 @@ extra. Numbers of tags are those of TIFF 6.0, unless another source is named.
 from __future__ import annotations
 
 import io
+import logging
 import math
 import struct
 import zlib
@@ -310,6 +311,9 @@ def _unpacked(raw: bytes, shape: tuple[int, int, int], bits: int, dtype: np.dtyp
 def _by_tifffile(data: bytes, page: Page) -> Values:
     try:
         import tifffile  # an extra, which few files need
+
+        # It writes what is wrong with a file to the terminal, in the file's own words; the error says it.
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     except ImportError:
         raise TiffError(f"it has {page}, for which tifffile is needed; {_NEEDS}") from None
     try:

@@ -118,6 +118,9 @@ def cli(debug: bool) -> None:
     logging.basicConfig(
         format="zeroflaw: %(levelname)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING
     )
+    if not debug:  # what these say of a damaged picture stands in the sentence about it
+        for library in ("PIL", "tifffile"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 class _TerminatedError(KeyboardInterrupt):

@@ -12,10 +12,11 @@ pytest.importorskip("scipy", reason="the extra 'train' is not installed")
 from training.bank_states import Bank, last, until_last
 from training.features import Batch, cover, render
 from training.objective import Said, Seen, Truth, Weights, loss
-from training.tower import Recipe, augment, draw_windows, learning_rate, schedule
+from training.sources import read_register
+from training.tower import Recipe, Trainer, augment, config, draw_windows, learning_rate, schedule, stem_of
 from training.validation import auroc
 
-from zeroflaw.towers.model import TextConfig, TextTower
+from zeroflaw.towers.model import CLIP, TextConfig, TextTower
 
 
 def _unit(*shape, seed=0):
@@ -102,7 +103,7 @@ def test_loss_is_smaller_where_embeddings_tell_the_truth():
         torch.tensor([0.0, 1.0, 0.0, 1.0]),
         torch.tensor([[0.0], [1], [0], [1]]),
         torch.tensor([[0.0] * 3, [1] * 3] * 2),
-        np.array([3, 5]),
+        np.array([3, -1]),
     )
     sign = 2 * truth.image - 1
     right = Seen(
@@ -125,6 +126,69 @@ def test_auroc(scores, wanted):
 
 
 def test_shards_of_another_generator_are_refused(tmp_path):
-    (tmp_path / "generator.txt").write_text("another")
+    for kind in list(read_register())[:9]:
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        (tmp_path / "photos" / kind / "0.png").touch()
+    (tmp_path / "made_of.json").write_text('{"generator": "another", "trained": [], "left_out": []}')
     with pytest.raises(ValueError, match="remove the folder"):
-        render(tmp_path, tmp_path, 1)
+        render(tmp_path, tmp_path / "photos", 1)
+
+
+class Made:
+    """Eight pairs whose second picture has a bright patch, but for one, which is flawless."""
+
+    facts = [{"kinds": ["scratch"] if n else [], "base": "object"} for n in range(8)]  # noqa: RUF012
+
+    def read(self, pairs):
+        rng = np.random.default_rng(pairs)
+        features = torch.from_numpy(rng.standard_normal((2 * len(pairs), 424, 15, 15), np.float32))
+        covers = torch.zeros(2 * len(pairs), 15, 15)
+        for row, pair in enumerate(pairs):
+            if self.facts[pair]["kinds"]:
+                covers[2 * row + 1, 3:6, 4] = 1
+                features[2 * row + 1, :, 3:6, 4] += 2
+        return Batch(features, covers, pairs)
+
+
+def trainer(folder):
+    """Towers of one narrow block on made pairs, always the same; nothing is held out."""
+    recipe = Recipe(steps=8, pairs=4, windows=2, width=16, layers=1, heads=2, warmup=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        clip = CLIP(config(recipe))
+        text = torch.randn(4000, 3, 256)
+    names = ["normal", "anomalous", "scratch", "neutral", "neutral_pairs_a", "neutral_pairs_b"]
+    groups = {name: range(600 * n, 600 * (n + 1)) for n, name in enumerate(names)}
+    original = torch.nn.functional.normalize(text[:, 0], dim=-1)
+    bank = Bank(text.half(), torch.full((4000,), 2), original, groups)
+    for frozen in (clip.text, stem_of(clip).first, stem_of(clip).stages):
+        frozen.requires_grad_(False)
+    made = Trainer(recipe, Made(), bank, clip, folder)
+    made.held_out = 0
+    made.validate = dict
+    return made
+
+
+def test_interrupted_training_goes_on_to_the_same_averaged_weights(tmp_path):
+    whole, first, second = trainer(tmp_path / "a"), trainer(tmp_path / "b"), trainer(tmp_path / "b")
+    whole.run()
+    for pairs in schedule(first.recipe, first.shards.facts, 0)[:6]:
+        first.update(first.shards.read(pairs))
+        first.average()
+        first.step += 1
+    first.save()
+    second.run()
+    assert second.step == 8
+    for name, value in whole.trained.items():
+        torch.testing.assert_close(second.trained[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_the_running_mean_begins_half_way(tmp_path):
+    made = trainer(tmp_path)
+    name = next(iter(made.trained))
+    for step, value in ((0, 1.0), (4, 2.0), (5, 3.0)):
+        made.step = step
+        made.trained[name].data.fill_(value)
+        made.average()
+    share = 1 - made.recipe.average
+    assert made.averages[name].flatten()[0].item() == pytest.approx(2 + share)

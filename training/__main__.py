@@ -40,7 +40,7 @@ def run(title: str, arguments: Sequence[str], made: Path | None) -> None:
 @click.option("--photos", type=click.Path(path_type=Path), required=True, help="Photos, a folder a kind.")
 @click.option("--real", type=click.Path(exists=True, path_type=Path), help="Data sets to decide by, too.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("training/work"), show_default=True)
-@click.option("--pairs", default=20_000, show_default=True, help="How many pairs to render.")
+@click.option("--pairs", default=18_000, show_default=True, help="How many pairs to render.")
 @click.option("--seeds", default=3, show_default=True, help="How many towers; the median is bundled.")
 @click.option("--threads", default=2, show_default=True, help="Processor threads, and processes that render.")
 @click.option("--output", type=click.Path(path_type=Path), default=FOLDER, show_default=True)

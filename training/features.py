@@ -216,7 +216,7 @@ class Shards:
     "--photos", type=click.Path(exists=True, path_type=Path), required=True, help="Real photographs."
 )
 @click.option("--work", type=click.Path(path_type=Path), default=Path("training/work"), show_default=True)
-@click.option("--pairs", default=20_000, show_default=True, help="How many pairs, a multiple of 200.")
+@click.option("--pairs", default=18_000, show_default=True, help="How many pairs, a multiple of 200.")
 @click.option("--processes", default=2, show_default=True)
 @click.option(
     "--fold", default=0, show_default=True, help=f"Which of {FOLDS} parts of the kinds is left out."

@@ -41,7 +41,7 @@ def run(title: str, arguments: Sequence[str], made: Path | None) -> None:
 @click.option("--real", type=click.Path(exists=True, path_type=Path), help="Data sets to decide by, too.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("training/work"), show_default=True)
 @click.option("--pairs", default=18_000, show_default=True, help="How many pairs to render.")
-@click.option("--seeds", default=3, show_default=True, help="How many towers; the median is bundled.")
+@click.option("--seeds", default=1, show_default=True, help="How many towers; the median is bundled.")
 @click.option("--threads", default=2, show_default=True, help="Processor threads, and processes that render.")
 @click.option("--output", type=click.Path(path_type=Path), default=FOLDER, show_default=True)
 def main(
@@ -68,6 +68,7 @@ def main(
     chosen = work / f"tower-{(work / MIDDLE).read_text(encoding='utf-8')}"
     run("bundle", ["training.bundle", here, f"--tower={chosen}", f"--output={output}"], None)
     if output == FOLDER:
+        run("engine", ["training.engine"], None)
         run("ready detector", ["training.ready"], None)
     for path in sorted(output.iterdir()):
         click.echo(f"{path.name:20s} {sha256(path)}")

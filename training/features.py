@@ -95,7 +95,7 @@ def write_shard(job: tuple[Path, int, str, int]) -> int:
 
 
 def _facts(pair: Pair) -> dict[str, object]:
-    return {"kinds": list(pair.kinds), "base": pair.base}
+    return {"kinds": list(pair.kinds), "base": pair.base, "furnished": pair.furnished}
 
 
 def generator_digest() -> str:
@@ -200,6 +200,11 @@ class Shards:
         """What each pair shows: its defects' ``kinds`` and its ``base``."""
         read = (json.loads((path / "facts.json").read_text(encoding="utf-8")) for path in self.folders)
         return [fact for shard in read for fact in shard]
+
+    @cached_property
+    def areas(self) -> NDArray[np.float32]:
+        """Share of the picture that each pair's flaw covers."""
+        return np.asarray(self._cover.astype(np.float32).mean(-1).ravel(), np.float32)
 
     def read(self, pairs: NDArray[np.int64]) -> Batch:
         """Read the pairs with these numbers."""

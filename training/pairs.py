@@ -36,6 +36,7 @@ class Pair:
         mask: where the defects show in ``defective``, bool (240, 240); empty where that is flawless, too.
         kinds: names of the defects, in the order they were painted; keys of ``training.defects.FLAWS``.
         base: "texture", "object" or "photo".
+        furnished: how many sorts of hard flawless structure were drawn on it.
     """
 
     clean: NDArray[np.uint8]
@@ -43,6 +44,7 @@ class Pair:
     mask: NDArray[np.bool_]
     kinds: tuple[str, ...]
     base: str
+    furnished: int
 
 
 def _shoot(rng: Rng, camera: Camera, picture: Picture) -> NDArray[np.uint8]:
@@ -57,7 +59,9 @@ def _from_scene(rng: Rng, scene: Scene, kind: str | None) -> Pair | None:
     picture, mask, kinds = scene.image, np.zeros((SIZE, SIZE), bool), list[str]()
     if kind is None and chance(rng, _CALM):
         second = random_camera(rng)
-        return Pair(_shoot(rng, first, good), _shoot(rng, second, picture), mask, (), scene.base)
+        return Pair(
+            _shoot(rng, first, good), _shoot(rng, second, picture), mask, (), scene.base, scene.furnished
+        )
     for _ in range(1 if kind else pick(rng, (1, 1, 1, 1, 1, 2, 2, 3))):
         harm = damage(rng, scene, picture, second, kind)
         picture, mask = harm.picture, mask | harm.mask
@@ -65,7 +69,8 @@ def _from_scene(rng: Rng, scene: Scene, kind: str | None) -> Pair | None:
     seen = carry(second, mask)
     if int(seen.sum()) < 8:
         return None
-    return Pair(_shoot(rng, first, good), _shoot(rng, second, picture), seen, tuple(kinds), scene.base)
+    views = _shoot(rng, first, good), _shoot(rng, second, picture)
+    return Pair(*views, seen, tuple(kinds), scene.base, scene.furnished)
 
 
 def render_pair(seed: int, photos: Photos | None, kind: str | None = None) -> Pair:

@@ -94,6 +94,7 @@ class Scene:
         solid: what redrawing needs; None where there are no parts.
         twin: another flawless picture of the same kind of thing, or None.
         other: a picture of something else, or None.
+        furnished: how many sorts of hard flawless structure were drawn on it.
     """
 
     image: Picture
@@ -110,6 +111,7 @@ class Scene:
     solid: Solid | None = None
     twin: Picture | None = None
     other: Picture | None = None
+    furnished: int = 0
 
     def lit(self, albedo: NDArray[np.float32]) -> Picture:
         """The colour (3) or picture as this scene's light would show it."""
@@ -184,11 +186,12 @@ def object_scene(rng: Rng, family: str | None = None) -> Scene:
     drawn, cover = _with_parts(under, body.cover, parts, light)
     shade = solid.shading(cover)
     bare = as_float(np.clip(drawn * shade[..., None] + gloss[..., None], 0, 255))
-    image = furnish(rng, distract(rng, bare, 0.25, QUIET), body.cover, _FURNISHED)
+    image, furnished = furnish(rng, distract(rng, bare, 0.25, QUIET), body.cover, _FURNISHED)
     lit_ground = as_float(np.clip(ground * (solid.cast.on(cover) * vignette)[..., None], 0, 255))
-    return Scene(
+    scene = Scene(
         image, cover, lit_ground, under, shade, gloss, bare, light, "object", body.family, parts, solid
     )
+    return replace(scene, furnished=furnished)
 
 
 def _flat(image: Picture, light: float, base: str, material: str) -> Scene:
@@ -206,7 +209,8 @@ def texture_scene(rng: Rng, photos: Photos | None = None, name: str | None = Non
     if chance(rng, 0.5):
         image = as_float(image * _vignette(rng)[..., None])
     scene = _flat(distract(rng, image, 0.35), light, "texture", name)
-    return replace(scene, image=furnish(rng, scene.image, scene.cover, _FURNISHED))
+    image, furnished = furnish(rng, scene.image, scene.cover, _FURNISHED)
+    return replace(scene, image=image, furnished=furnished)
 
 
 def photo_scene(rng: Rng, photos: Photos, kind: str | None = None) -> Scene:
@@ -217,9 +221,10 @@ def photo_scene(rng: Rng, photos: Photos, kind: str | None = None) -> Scene:
     found = find_outline(picture)
     if found is not None:
         scene = replace(scene, cover=found.cover, ground=found.backdrop(rng))
-    image = furnish(rng, picture, scene.cover, _FURNISHED_PHOTO)
+    image, furnished = furnish(rng, picture, scene.cover, _FURNISHED_PHOTO)
     twin = photos.photo(rng, kind) if chance(rng, _TWINS) else None
-    return replace(scene, image=image, twin=twin, other=photos.photo(rng, photos.kind(rng)))
+    other = photos.photo(rng, photos.kind(rng))
+    return replace(scene, image=image, twin=twin, other=other, furnished=furnished)
 
 
 def random_scene(rng: Rng, photos: Photos | None) -> Scene:

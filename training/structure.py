@@ -187,9 +187,11 @@ STRUCTURE: dict[str, Callable[[Rng, Picture, Plane], Picture]] = {
 """Every sort of hard flawless structure by its name."""
 
 
-def furnish(rng: Rng, picture: Picture, cover: Plane, share: float) -> Picture:
-    """Add, with probability ``share``, one or more sorts of structure to what is covered."""
+def furnish(rng: Rng, picture: Picture, cover: Plane, share: float) -> tuple[Picture, int]:
+    """Add, with probability ``share``, one or more sorts of structure to what is covered, and count them."""
+    count = 0
     while chance(rng, share):
         picture = STRUCTURE[pick(rng, tuple(STRUCTURE))](rng, picture, cover)
         share *= 0.55
-    return picture
+        count += 1
+    return picture, count

@@ -53,6 +53,7 @@ CALLED = {
     "foreign": "contamination",
 }
 """The captions by which a painted defect goes that has none of its own name."""
+LARGE = 0.12  # of the picture
 HELD_OUT = 2  # shards that are never trained on
 LARGEST_SCALE = math.log(100)  # CLIP's own limit
 
@@ -62,7 +63,7 @@ class Recipe:
     """Everything that decides the weights, beside the pairs and captions."""
 
     seed: int = 0
-    steps: int = 2400
+    steps: int = 1200
     pairs: int = 16  # per step
     windows: int = 4  # per image and step
     rate: float = 1e-3
@@ -76,6 +77,10 @@ class Recipe:
     heads: int = 4
     shards: int | None = None
     without: str | None = None  # a base that is left out, to see how the tower does on what it never saw
+    photos: float = 0.3  # of the pairs drawn are photographs, and as many are
+    textures: float = 0.3  # textures; the rest are objects
+    furnished: float = 0.1  # how often a pair is drawn with hard structure on it, relative to others
+    large: float = 0.5  # how often a pair is drawn whose flaw covers more than `LARGE`, relative to others
     weights: Weights = field(default_factory=Weights)
 
 
@@ -152,15 +157,32 @@ def draw_windows(cover: Tensor, count: int, rng: np.random.Generator) -> Windows
     return Windows(every.index[places], every.cover[places])
 
 
-def schedule(recipe: Recipe, facts: list[dict[str, object]], first: int) -> list[NDArray[np.int64]]:
-    """Return the pairs of every step: epochs over all pairs from ``first`` on, each in a new order."""
-    allowed = [n for n in range(first, len(facts)) if facts[n]["base"] != recipe.without]
+def schedule(
+    recipe: Recipe,
+    bases: NDArray[np.str_],
+    areas: NDArray[np.float32],
+    furnished: NDArray[np.bool_],
+    first: int,
+) -> list[NDArray[np.int64]]:
+    """Return the pairs of every step, drawn by the recipe's shares from number ``first`` on.
+
+    Args:
+        recipe: what decides.
+        bases: of every pair, "photo", "texture" or "object".
+        areas: share of the picture that the flaw of every pair covers.
+        furnished: whether hard structure was drawn on the scene of every pair.
+        first: pairs before it are held out.
+    """
+    weights = np.where(areas > LARGE, recipe.large, 1.0)
+    weights[furnished] *= recipe.furnished
+    weights[:first] = 0
+    shares = {"photo": recipe.photos, "texture": recipe.textures}
+    for base in ("photo", "texture", "object"):
+        share = shares.get(base, 1 - sum(shares.values())) * (base != recipe.without)
+        weights[bases == base] *= share / max(weights[bases == base].sum(), 1e-9)
     rng = np.random.default_rng([recipe.seed, 1])
-    found: list[NDArray[np.int64]] = []
-    while len(found) < recipe.steps:
-        order = rng.permutation(allowed)
-        found += [order[i : i + recipe.pairs] for i in range(0, len(order) - recipe.pairs + 1, recipe.pairs)]
-    return found[: recipe.steps]
+    drawn = rng.choice(len(weights), (recipe.steps, recipe.pairs), p=weights / weights.sum())
+    return list(drawn)
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -188,7 +210,9 @@ class Trainer:
 
     def run(self, every: int = 250) -> dict[str, float]:
         """Train to the end of the schedule, from a checkpoint where there is one; returns the validation."""
-        steps = schedule(self.recipe, self.shards.facts, self.held_out)
+        bases = np.array([str(fact["base"]) for fact in self.shards.facts])
+        furnished = np.array([bool(fact["furnished"]) for fact in self.shards.facts])
+        steps = schedule(self.recipe, bases, self.shards.areas, furnished, self.held_out)
         if self.checkpoint.is_file():
             self.resume()
         bar = tqdm(total=len(steps), initial=self.step, desc=f"towers {self.recipe.seed}", mininterval=5)

@@ -70,16 +70,28 @@ def test_half_of_the_windows_hold_a_defect():
         assert windows.cover[:4, 7 * 15 + 7].all()
 
 
-def test_schedule_is_repeatable_and_leaves_out_what_it_should():
-    facts = [{"base": "photo" if n % 5 == 0 else "object"} for n in range(60)]
-    recipe = Recipe(steps=9, pairs=4, without="photo")
-    first, second = schedule(recipe, facts, 20), schedule(recipe, facts, 20)
-    assert all((a == b).all() for a, b in zip(first, second, strict=True))
-    assert len(first) == 9
-    drawn = np.concatenate(first)
-    assert drawn.min() >= 20
-    assert (drawn % 5 != 0).all()
-    assert len(np.unique(np.concatenate(first[:8]))) == 32  # an epoch has every pair once
+def test_schedule_is_repeatable_and_draws_by_the_recipes_shares():
+    bases = np.array(["photo", "texture", "object", "object"] * 50)
+    areas = np.where(np.arange(200) % 8 < 4, 0.01, 0.5).astype(np.float32)
+    furnished = np.arange(200) % 40 > 31
+    recipe = Recipe(steps=500, pairs=16, photos=0.5, textures=0.2, furnished=0.1, large=0.5)
+    first, second = (np.concatenate(schedule(recipe, bases, areas, furnished, 20)) for _ in range(2))
+    assert (first == second).all()
+    assert len(first) == 8000
+    assert first.min() >= 20  # the rest is held out
+    for base, share in (("photo", 0.5), ("texture", 0.2), ("object", 0.3)):
+        assert (bases[first] == base).mean() == pytest.approx(share, abs=0.02)
+    counts = np.bincount(first, minlength=200)
+    plain, large, hard = ~furnished & (areas < 0.1), ~furnished & (areas > 0.1), furnished & (areas < 0.1)
+    objects = (bases == "object") & (np.arange(200) >= 20)
+    assert counts[objects & large].mean() == pytest.approx(0.5 * counts[objects & plain].mean(), rel=0.15)
+    assert counts[objects & hard].mean() == pytest.approx(0.1 * counts[objects & plain].mean(), rel=0.4)
+
+
+def test_schedule_leaves_out_a_base():
+    bases = np.array(["photo", "texture", "object"] * 9)
+    drawn = schedule(Recipe(steps=9, without="photo"), bases, np.zeros(27), np.zeros(27, bool), 3)
+    assert set(bases[np.concatenate(drawn)]) == {"texture", "object"}
 
 
 def test_learning_rate_rises_and_falls():
@@ -137,7 +149,10 @@ def test_shards_of_another_generator_are_refused(tmp_path):
 class Made:
     """Eight pairs whose second picture has a bright patch, but for one, which is flawless."""
 
-    facts = [{"kinds": ["scratch"] if n else [], "base": "object"} for n in range(8)]  # noqa: RUF012
+    facts = [  # noqa: RUF012
+        {"kinds": ["scratch"] if n else [], "base": "object", "furnished": 0} for n in range(8)
+    ]
+    areas = np.full(8, 0.01, np.float32)
 
     def read(self, pairs):
         rng = np.random.default_rng(pairs)
@@ -172,7 +187,7 @@ def trainer(folder):
 def test_interrupted_training_goes_on_to_the_same_averaged_weights(tmp_path):
     whole, first, second = trainer(tmp_path / "a"), trainer(tmp_path / "b"), trainer(tmp_path / "b")
     whole.run()
-    for pairs in schedule(first.recipe, first.shards.facts, 0)[:6]:
+    for pairs in schedule(first.recipe, np.array(["object"] * 8), Made.areas, np.zeros(8, bool), 0)[:6]:
         first.update(first.shards.read(pairs))
         first.average()
         first.step += 1

@@ -79,7 +79,7 @@ class Recipe:
     without: str | None = None  # a base that is left out, to see how the tower does on what it never saw
     photos: float = 0.3  # of the pairs drawn are photographs, and as many are
     textures: float = 0.3  # textures; the rest are objects
-    furnished: float = 0.1  # how often a pair is drawn with hard structure on it, relative to others
+    furnished: float = 1.0  # how often a pair is drawn with hard structure on it, relative to others
     large: float = 0.5  # how often a pair is drawn whose flaw covers more than `LARGE`, relative to others
     weights: Weights = field(default_factory=Weights)
 

@@ -141,8 +141,9 @@ weights, and one sixth of the other kinds, so that there is something to decide 
 
 By kinds that it never saw, with painted flaws, and by real flaws on cookies and ball screws (never seen),
 circuit boards (their good photos were seen) and solar cells (never seen); one pair of prompts. "Peak" is
-the median over good pictures of the highest probability on a map. The whole table, kind by kind, is
-`training/decided.md`.
+the median over good pictures of the highest probability on a map. The bundled weights are "mix", one seed;
+"before" is the first edition, which had seen three of the real kinds. The whole table, kind by kind, is
+`training/decided.md`; what the names mean and what was learned, `training/README.md`.
 
 {decided()}
 How it ranks the evaluation categories of zeroflaw, which nobody decided by:

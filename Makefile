@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 IMAGES ?=
 
-.PHONY: setup demo bench fuzz torture test test-portable lint clean
+.PHONY: setup demo bench fuzz torture test test-portable lint model clean
 
 setup: $(VENV)/.ready
 
@@ -59,6 +59,13 @@ lint: $(VENV)/.ready-to-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The bundled model from nothing: PHOTOS=folder of flawless kinds, REAL=folder of data sets to decide by.
+PHOTOS ?= ../shared/data/normal
+REAL ?=
+model: $(VENV)/.ready-to-test
+	$(PIP) -e '.[train,elpv]'
+	$(BIN)/python -m training --photos '$(PHOTOS)' $(if $(REAL),--real '$(REAL)')
 
 clean:
 	rm -rf $(VENV) demo dist build

@@ -65,7 +65,8 @@ def find_spot(rng: Rng, scene: Scene, picture: Picture, on_border: bool = False)
     if not on_border and scene.base == "object" and chance(rng, 0.06):
         where = scene.cover <= 0.5
     rows, columns = np.nonzero(where)
-    reach = 75 if scene.base == "photo" and chance(rng, 0.7) else 112  # photographed things lie in the middle
+    untold = scene.base == "photo" and scene.ground is None
+    reach = 75 if untold and chance(rng, 0.6) else 112  # photographed things lie in the middle
     inner = (np.abs(rows - SIZE / 2) < reach) & (np.abs(columns - SIZE / 2) < reach)
     rows, columns = rows[inner], columns[inner]
     if len(rows) == 0:
@@ -74,8 +75,17 @@ def find_spot(rng: Rng, scene: Scene, picture: Picture, on_border: bool = False)
     x, y = float(columns[index]), float(rows[index])
     around = picture[max(0, int(y) - 7) : int(y) + 8, max(0, int(x) - 7) : int(x) + 8]
     extent = math.sqrt(float(scene.cover.sum()))
-    size = min(log_uniform(rng, 2.5, 42), max(4.0, 0.3 * extent))
+    size = min(log_uniform(rng, 2.5, 80), max(4.0, 0.42 * extent))
     return Spot(x, y, size, as_float(around.mean((0, 1))))
+
+
+def along_grain(picture: Picture, spot: Spot) -> float:
+    """The direction in which the picture changes least around the place, radians."""
+    top, left = max(0, int(spot.y) - 20), max(0, int(spot.x) - 20)
+    grey = as_float(picture[top : top + 41, left : left + 41].mean(-1))
+    dx, dy = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    across = 0.5 * math.atan2(2 * float((dx * dy).sum()), float((dx * dx - dy * dy).sum()))
+    return across + 0.5 * math.pi
 
 
 def tone_at(rng: Rng, spot: Spot, low: float = 14, high: float = 140) -> NDArray[np.float32]:

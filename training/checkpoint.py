@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from zeroflaw.files import atomic
 
@@ -20,9 +21,15 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     step: int,
     recipe: Any,
+    *,
+    averages: Mapping[str, Tensor] = {},
 ) -> None:
-    """Write parameters, their moments and the step, atomically; ``recipe`` is a dataclass."""
+    """Write parameters, their moments, any running means and the step, atomically.
+
+    ``recipe`` is a dataclass.
+    """
     tensors = {f"tower.{name}": value.detach() for name, value in parameters.items()}
+    tensors |= {f"average.{name}": value for name, value in averages.items()}
     for name, value in parameters.items():
         state = optimiser.state[value]
         tensors |= {f"mean.{name}": state["exp_avg"], f"square.{name}": state["exp_avg_sq"]}
@@ -31,9 +38,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, parameters: Mapping[str, torch.nn.Parameter], optimiser: torch.optim.Optimizer, recipe: Any
+    path: Path,
+    parameters: Mapping[str, torch.nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    recipe: Any,
+    *,
+    averages: Mapping[str, Tensor] = {},
 ) -> int:
-    """Fill parameters and moments from a checkpoint and return its step.
+    """Fill parameters, moments and running means from a checkpoint and return its step.
 
     Raises:
         ValueError: the checkpoint was written with another recipe.
@@ -43,6 +55,8 @@ def load_checkpoint(
         if found["recipe"] != str(asdict(recipe)):
             raise ValueError(f"{path}: wanted {asdict(recipe)}, got {found['recipe']}; remove the file")
         step = int(found["step"])
+        for name, value in averages.items():
+            value.copy_(file.get_tensor(f"average.{name}"))
         for name, value in parameters.items():
             value.data.copy_(file.get_tensor(f"tower.{name}"))
             optimiser.state[value] = {

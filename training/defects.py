@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from . import flaws_areas as areas
 from . import flaws_lines as lines
 from . import flaws_shape as shape
+from . import flaws_whole as whole
 from .camera import Camera, tone
 from .canvas import Flaw, Zoned, find_spot
 from .noise import Picture, Plane, Rng, as_float, blur, chance
@@ -38,6 +39,11 @@ FLAWS: dict[str, Flaw] = {
     "swap": areas.swap,
     "cutpaste": areas.cutpaste,
     "print": areas.misprint,
+    "film": whole.film,
+    "tarnish": whole.tarnish,
+    "uneven": whole.uneven,
+    "speckled": whole.speckled,
+    "foreign": whole.foreign,
     "missing": shape.missing,
     "edge": shape.edge,
     "warp": shape.warp,
@@ -53,7 +59,7 @@ PART_KINDS = ("part_missing", "part_moved", "part_turned", "part_deformed")
 _LIKELY = {
     WOODEN: ("knot", "crack", "split", "stain", "hole"),
     ROUGH: ("blowhole", "crack", "erode", "pitting", "missing"),
-    METALLIC: ("rust", "pitting", "scratch", "wear", "dent"),
+    METALLIC: ("rust", "tarnish", "film", "pitting", "scratch", "wear", "dent"),
 }
 _FIRM_KINDS = (*PART_KINDS, "split", "missing", "edge", "warp", "cutpaste", "knot")  # never half transparent
 _FAINT_SHARE = 0.25  # of the other kinds are weakened

@@ -1,7 +1,8 @@
 """Render pairs and keep what the frozen stem says about them: ``python -m training.features --photos DIR``.
 
-One shard holds 200 pairs (about 80 MB) and is one folder, complete or absent, so an interrupted run goes on
-where it stopped. Pair ``i`` of shard ``k`` is ``render_pair(200 * k + i)``, whichever process rendered it.
+One shard holds 200 pairs (about 80 MB) and is one folder, complete or absent, so a run goes on where it was
+interrupted or the disk was full. Pair ``i`` of shard ``k`` is ``render_pair(200 * k + i)``, whichever process
+rendered it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -27,14 +28,15 @@ from tqdm import tqdm
 
 from training.defects import InvisibleDefectError
 from training.pairs import Pair, render_pair
-from training.sources import Photos, load_photos
+from training.sources import FOLDS, Photos, find_kinds, load_photos, split_kinds
 from training.stem_weights import fill_stem, read_weights, weights_path
-from zeroflaw.files import write_text
+from zeroflaw.files import write_json
 from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.towers.configs import StemConfig
 from zeroflaw.towers.stem import STRIDE, Stem
 
 SHARD = 200  # pairs
+STAMP = "made_of.json"
 SIZE = 240  # pixels
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which the stem was trained on
 PREPROCESS = Preprocess(image_size=SIZE, mean=MEAN, std=STD, resize="squash")
@@ -46,8 +48,8 @@ def _stem() -> Stem:
 
 
 @lru_cache(maxsize=1)
-def _photos(folder: str) -> Photos:
-    return load_photos(Path(folder))
+def _photos(folder: str, fold: int) -> Photos:
+    return load_photos(Path(folder), fold)
 
 
 @torch.inference_mode()
@@ -74,14 +76,15 @@ def _pair(seed: int, photos: Photos) -> Pair:
         return render_pair(seed + 10**9, photos)
 
 
-def write_shard(job: tuple[Path, int, str]) -> int:
+def write_shard(job: tuple[Path, int, str, int]) -> int:
     """Render one shard into its folder, atomically; returns its number."""
-    root, number, photos = job
+    root, number, folder, fold = job
+    photos = _photos(folder, fold)
     torch.set_num_threads(1)
     temporary = root / f".{number:05d}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    pairs = [_pair(seed, _photos(photos)) for seed in range(SHARD * number, SHARD * (number + 1))]
+    pairs = [_pair(seed, photos) for seed in range(SHARD * number, SHARD * (number + 1))]
     images = [image for pair in pairs for image in (pair.clean, pair.defective)]
     np.save(temporary / "features.npy", stem_features(images))
     np.save(temporary / "cover.npy", np.stack([cover(pair.mask) for pair in pairs]))
@@ -92,7 +95,7 @@ def write_shard(job: tuple[Path, int, str]) -> int:
 
 
 def _facts(pair: Pair) -> dict[str, object]:
-    return {"kinds": list(pair.kinds), "base": pair.base}
+    return {"kinds": list(pair.kinds), "base": pair.base, "furnished": pair.furnished}
 
 
 def generator_digest() -> str:
@@ -112,27 +115,47 @@ def generator_digest() -> str:
     return digest.hexdigest()
 
 
-def _stamp(root: Path) -> None:
-    """Note which generator the shards under ``root`` come from, and refuse to mix two of them."""
-    path, digest = root / "generator.txt", generator_digest()
-    if not path.exists():
-        write_text(path, digest)
-    found = path.read_text(encoding="utf-8")
-    if found != digest:
+@dataclass(frozen=True)
+class Stamp:
+    """What all shards of a folder have in common.
+
+    Attributes:
+        generator: `generator_digest` of what drew them.
+        trained: kinds of photographs that went in.
+        left_out: kinds that did not, to decide on.
+    """
+
+    generator: str
+    trained: list[str]
+    left_out: list[str]
+
+
+def read_stamp(root: Path) -> Stamp:
+    """Return what the shards under ``root`` are made of."""
+    return Stamp(**json.loads((root / STAMP).read_text(encoding="utf-8")))
+
+
+def _stamp(root: Path, stamp: Stamp) -> None:
+    """Note what the shards under ``root`` are made of, and refuse to mix two sorts of them."""
+    if not (root / STAMP).exists():
+        write_json(root / STAMP, asdict(stamp))
+    if read_stamp(root) != stamp:
         raise ValueError(
-            f"the shards under {root} must come from the generator as it is ({digest[:12]}), "
-            f"got {found[:12]}; remove the folder"
+            f"wanted shards under {root} by this generator from these kinds of photographs, got others; "
+            "remove the folder"
         )
 
 
-def render(root: Path, photos: Path, shards: int, *, processes: int = 2) -> None:
-    """Write the shards 0 to ``shards - 1`` that are missing under ``root``.
+def render(root: Path, photos: Path, shards: int, *, processes: int = 2, fold: int = 0) -> None:
+    """Write the shards 0 to ``shards - 1`` that are missing under ``root``; ``fold`` says what is left out.
 
     Raises:
-        ValueError: the shards that are there were drawn by another generator.
+        ValueError: the photographs are not as `training.sources.load_photos` wants them, or the shards that
+            are there were drawn by another generator or from other kinds.
     """
-    _stamp(root)
-    jobs = [(root, n, str(photos)) for n in range(shards) if not (root / f"{n:05d}").exists()]
+    trained, left_out = split_kinds(find_kinds(photos), fold)
+    _stamp(root, Stamp(generator_digest(), trained, left_out))
+    jobs = [(root, n, str(photos), fold) for n in range(shards) if not (root / f"{n:05d}").exists()]
     if not jobs:
         return
     # Forked workers would inherit the parent's thread pools in an unknown state.
@@ -178,6 +201,11 @@ class Shards:
         read = (json.loads((path / "facts.json").read_text(encoding="utf-8")) for path in self.folders)
         return [fact for shard in read for fact in shard]
 
+    @cached_property
+    def areas(self) -> NDArray[np.float32]:
+        """Share of the picture that each pair's flaw covers."""
+        return np.asarray(self._cover.astype(np.float32).mean(-1).ravel(), np.float32)
+
     def read(self, pairs: NDArray[np.int64]) -> Batch:
         """Read the pairs with these numbers."""
         places = [divmod(int(pair), SHARD) for pair in pairs]
@@ -193,11 +221,17 @@ class Shards:
     "--photos", type=click.Path(exists=True, path_type=Path), required=True, help="Real photographs."
 )
 @click.option("--work", type=click.Path(path_type=Path), default=Path("training/work"), show_default=True)
-@click.option("--pairs", default=9_400, show_default=True, help="How many pairs, a multiple of 200.")
+@click.option("--pairs", default=18_000, show_default=True, help="How many pairs, a multiple of 200.")
 @click.option("--processes", default=2, show_default=True)
-def main(photos: Path, work: Path, pairs: int, processes: int) -> None:
+@click.option(
+    "--fold", default=0, show_default=True, help=f"Which of {FOLDS} parts of the kinds is left out."
+)
+def main(photos: Path, work: Path, pairs: int, processes: int, fold: int) -> None:
     """Render pairs and write their stem features."""
-    render(work / "features", photos, pairs // SHARD, processes=processes)
+    try:
+        render(work / "features", photos, pairs // SHARD, processes=processes, fold=fold)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -146,7 +146,8 @@ def glue(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     return as_float(np.clip(out + rng.uniform(30, 150) * blur(as_float(shine), 0.8)[..., None], 0, 255))
 
 
-def _rust_colours(rng: Rng) -> Picture:
+def rust_colours(rng: Rng) -> Picture:
+    """A picture of rust: deep to bright brown, grainy."""
     deep = np.array([rng.uniform(70, 130), rng.uniform(35, 65), rng.uniform(10, 40)], np.float32)
     bright = np.array([rng.uniform(150, 215), rng.uniform(80, 130), rng.uniform(25, 80)], np.float32)
     share = np.clip(0.5 + 0.3 * fractal(rng, rng.uniform(4, 16), 5, 0.7), 0, 1)
@@ -157,7 +158,7 @@ def rust(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     """Corrosion: ragged brown, or on other metals dull grey, eaten in at the edge, with runs now and then."""
     field = blob(rng, spot.x, spot.y, 5 + spot.size * rng.uniform(0.9, 2.0), rng.uniform(0.5, 1.3))
     cover = on_surface(scene, soft(field, rng.uniform(0.1, 0.7)))
-    tone = _rust_colours(rng)
+    tone = rust_colours(rng)
     if chance(rng, 0.3):
         grey = tone.mean(-1, keepdims=True) * rng.uniform(0.6, 1.6)
         tone = as_float(np.broadcast_to(grey, tone.shape))

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from .canvas import Spot, Zoned, behind, dark_at, emboss, on_surface, paint, tone_at
+from .canvas import Spot, Zoned, along_grain, behind, dark_at, emboss, on_surface, paint, tone_at
 from .noise import (
     SIZE,
     Picture,
@@ -31,9 +31,16 @@ def _start(spot: Spot, angle: float, length: float) -> tuple[float, float]:
     return spot.x - 0.5 * length * math.cos(angle), spot.y - 0.5 * length * math.sin(angle)
 
 
+def _angle(rng: Rng, picture: Picture, spot: Spot) -> float:
+    """Any direction, or now and then that of the grain, in which a line is hard to see."""
+    if chance(rng, 0.3):
+        return along_grain(picture, spot) + float(rng.normal(0, 0.1))
+    return float(rng.uniform(0, math.tau))
+
+
 def scratch(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     """One or several nearly parallel scores, ploughed into the surface or only bright or dull."""
-    angle, cover = rng.uniform(0, math.tau), np.zeros((SIZE, SIZE), np.float32)
+    angle, cover = _angle(rng, picture, spot), np.zeros((SIZE, SIZE), np.float32)
     length, width = 5 + spot.size * rng.uniform(1.5, 5), rng.uniform(0.5, 1.8)
     for _ in range(pick(rng, (1, 1, 1, 2, 3, 6))):
         lean = angle + rng.normal(0, 0.08)
@@ -50,7 +57,7 @@ def scratch(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
 
 def crack(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     """A jagged dark line, often branched; sometimes its lips catch the light."""
-    angle, length = rng.uniform(0, math.tau), 10 + spot.size * rng.uniform(1.5, 5)
+    angle, length = _angle(rng, picture, spot), 10 + spot.size * rng.uniform(1.5, 5)
     branches = int(pick(rng, (0, 0, 1, 2, 4)))
     width, wobble = rng.uniform(0.45, 1.9), rng.uniform(0.2, 0.6)
     cover = stroke(rng, _start(spot, angle, length), angle, length, width, wobble, True, branches)
@@ -64,7 +71,7 @@ def crack(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
 def cut(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     """A straight, spindle-shaped incision with a raised lip."""
     columns, rows = grid()
-    angle, half = rng.uniform(0, math.tau), 4 + spot.size * rng.uniform(0.6, 1.6)
+    angle, half = _angle(rng, picture, spot), 4 + spot.size * rng.uniform(0.6, 1.6)
     along = ((columns - spot.x) * math.cos(angle) + (rows - spot.y) * math.sin(angle)) / half
     across = (rows - spot.y) * math.cos(angle) - (columns - spot.x) * math.sin(angle)
     width = rng.uniform(0.6, 3.5) * np.sqrt(np.clip(1 - along**2, 0, 1))
@@ -76,7 +83,7 @@ def cut(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
 
 def fibre(rng: Rng, scene: Scene, picture: Picture, spot: Spot) -> Picture:
     """A hair or thread that lies loose on top and casts a small shadow."""
-    angle, length = rng.uniform(0, math.tau), 15 + spot.size * rng.uniform(1.5, 5)
+    angle, length = _angle(rng, picture, spot), 15 + spot.size * rng.uniform(1.5, 5)
     width, wobble = rng.uniform(0.5, 1.7), rng.uniform(0.04, 0.22)
     cover = stroke(rng, _start(spot, angle, length), angle, length, width, wobble, False)
     drop = np.array([[1, 0, -2 * math.cos(scene.light)], [0, 1, -2 * math.sin(scene.light)]], np.float32)

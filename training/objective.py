@@ -29,7 +29,7 @@ class Weights:
     image: float = 1.0
     window: float = 1.0
     patch: float = 1.0
-    top: float = 0.5
+    top: float = 1.0
     kind: float = 0.5
     align: float = 0.3
     neutral: float = 0.3
@@ -53,7 +53,7 @@ class Truth:
         image: 1 where the image has a defect, (B,).
         windows: largest defective share of a patch in every window, (B, W).
         patches: defective share of every patch, (B, P).
-        kinds: kind of defect of every *defective* image, numbers of the bank's groups, (B / 2,).
+        kinds: kind of defect of every second image, numbers of the bank's groups, -1 for none, (B / 2,).
     """
 
     image: Tensor
@@ -85,8 +85,8 @@ class Said:
 def speak(
     bank: Bank, tower: TextTower, kinds: NDArray[np.int64], rng: np.random.Generator, count: int = 32
 ) -> Said:
-    """Draw and embed the captions of one step; ``kinds`` are the defects in the batch, by group number."""
-    names, present = list(bank.groups), np.unique(kinds)
+    """Draw and embed the captions of one step; ``kinds`` are the defects in the batch, as in `Truth`."""
+    names, present = list(bank.groups), np.unique(kinds[kinds >= 0])
     paired = rng.integers(0, len(bank.groups["normal"]), count // 2)
     rows = {
         name: np.concatenate([bank.groups[name].start + paired, bank.draw(rng, name, count - count // 2)])
@@ -124,12 +124,13 @@ def loss(
     patch = (truth.patches > PATCH_ANOMALOUS).float()
     window_known = (truth.windows <= WINDOW_NORMAL) | (truth.windows > WINDOW_ANOMALOUS)
     window = (truth.windows > WINDOW_ANOMALOUS).float()
+    typed = torch.from_numpy(truth.kinds >= 0)
     parts = {
         "image": _judge(seen.image, directions, truth.image, torch.ones_like(truth.image)),
         "window": _judge(seen.windows, directions, window, window_known * (1 + window)),
-        "patch": _judge(seen.patches, directions, patch, patch_known * (1 + 3 * patch)),
+        "patch": _judge(seen.patches, directions, patch, patch_known * (1 + patch)),
         "top": _judge_top(seen.patches, directions, truth.image),
-        "kind": _kind(seen.image[1::2], truth.kinds, said, scale),
+        "kind": _kind(seen.image[1::2][typed], truth.kinds[truth.kinds >= 0], said, scale),
         "align": _align(seen, truth, window, window_known, said),
         "neutral": _neutral(seen.image, said, scale.detach()),
         "geometry": said.geometry,
@@ -170,8 +171,9 @@ def _align(seen: Seen, truth: Truth, window: Tensor, window_known: Tensor, said:
     """How far images and windows are from captions that fit them: keeps the gap between the towers small."""
     image = 1 - _fitting(seen.image, truth.image, said)
     windows = 1 - _fitting(seen.windows, window, said)
-    typed = said.kinds[np.searchsorted(said.names, truth.kinds)].mean(1)
-    kind = 1 - (seen.image[1::2] * typed).sum(-1)
+    there = truth.kinds >= 0
+    typed = said.kinds[np.searchsorted(said.names, truth.kinds[there])].mean(1)
+    kind = 1 - (seen.image[1::2][torch.from_numpy(there)] * typed).sum(-1)
     windows_mean = (windows * window_known).sum() / window_known.sum().clamp_min(1)
     return 0.6 * image.mean() + 0.4 * kind.mean() + 0.5 * windows_mean
 

@@ -14,14 +14,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .camera import carry, jitter, random_camera, shoot
+from .camera import Camera, carry, jitter, random_camera, shoot
 from .defects import InvisibleDefectError, damage
 from .distractors import PASSING, distract
-from .noise import SIZE, Rng, chance, pick
+from .noise import SIZE, Picture, Rng, chance, pick
 from .scenes import Scene, random_scene
 from .sources import Photos, load_photos
 
 _SCENES = 4
+_CALM = 0.15  # of the pairs are two different flawless views
+_PASSING_SHARE = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +32,11 @@ class Pair:
 
     Attributes:
         clean: the flawless view, uint8 (240, 240, 3), RGB.
-        defective: the same thing with its defects, uint8 (240, 240, 3), RGB.
-        mask: where the defects show in ``defective``, bool (240, 240), never empty.
+        defective: the same thing with its defects, or a second flawless view, uint8 (240, 240, 3), RGB.
+        mask: where the defects show in ``defective``, bool (240, 240); empty where that is flawless, too.
         kinds: names of the defects, in the order they were painted; keys of ``training.defects.FLAWS``.
         base: "texture", "object" or "photo".
+        furnished: how many sorts of hard flawless structure were drawn on it.
     """
 
     clean: NDArray[np.uint8]
@@ -41,13 +44,24 @@ class Pair:
     mask: NDArray[np.bool_]
     kinds: tuple[str, ...]
     base: str
+    furnished: int
+
+
+def _shoot(rng: Rng, camera: Camera, picture: Picture) -> NDArray[np.uint8]:
+    return shoot(rng, camera, distract(rng, picture, _PASSING_SHARE, PASSING))
 
 
 def _from_scene(rng: Rng, scene: Scene, kind: str | None) -> Pair | None:
     """Damage and photograph a scene; None where the camera cut the defect away."""
     first = random_camera(rng)
     second = jitter(rng, random_camera(rng) if chance(rng, 0.2) else first)
-    picture, mask, kinds = scene.image, np.zeros((SIZE, SIZE), bool), []
+    good = scene.image if scene.twin is None else scene.twin
+    picture, mask, kinds = scene.image, np.zeros((SIZE, SIZE), bool), list[str]()
+    if kind is None and chance(rng, _CALM):
+        second = random_camera(rng)
+        return Pair(
+            _shoot(rng, first, good), _shoot(rng, second, picture), mask, (), scene.base, scene.furnished
+        )
     for _ in range(1 if kind else pick(rng, (1, 1, 1, 1, 1, 2, 2, 3))):
         harm = damage(rng, scene, picture, second, kind)
         picture, mask = harm.picture, mask | harm.mask
@@ -55,9 +69,8 @@ def _from_scene(rng: Rng, scene: Scene, kind: str | None) -> Pair | None:
     seen = carry(second, mask)
     if int(seen.sum()) < 8:
         return None
-    clean = shoot(rng, first, distract(rng, scene.image, 0.12, PASSING))
-    defective = shoot(rng, second, distract(rng, picture, 0.12, PASSING))
-    return Pair(clean, defective, seen, tuple(kinds), scene.base)
+    views = _shoot(rng, first, good), _shoot(rng, second, picture)
+    return Pair(*views, seen, tuple(kinds), scene.base, scene.furnished)
 
 
 def render_pair(seed: int, photos: Photos | None, kind: str | None = None) -> Pair:
@@ -108,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--count", type=int, default=24, help="number of pairs")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first pair")
-    parser.add_argument("--photos", type=Path, help="folder with photos of flawless products")
+    parser.add_argument("--photos", type=Path, help="folder of photographs of flawless things")
     parser.add_argument("--kind", help="paint only this kind of defect")
     parser.add_argument("-o", "--output", type=Path, required=True, help="PNG to write")
     options = parser.parse_args()

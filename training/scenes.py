@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -26,9 +26,11 @@ from .noise import (
     slope,
 )
 from .objects import build
+from .outline import find_outline
 from .parts import Part, draw
 from .shapes import random_frame
 from .sources import Photos
+from .structure import furnish
 from .textures import TEXTURES, texture
 
 WOODEN, ROUGH, METALLIC = (
@@ -36,6 +38,10 @@ WOODEN, ROUGH, METALLIC = (
     ("casting", "concrete", "stone"),
     ("brushed", "worn_metal", "casting", "plain"),
 )
+
+_PHOTOS = 0.58  # of the scenes, where there are photographs
+_TWINS = 0.35  # of the photographs are compared with another of their kind instead of themselves
+_FURNISHED, _FURNISHED_PHOTO = 0.4, 0.25  # of the scenes have hard structure drawn on them
 
 
 @dataclass(frozen=True)
@@ -83,9 +89,12 @@ class Scene:
         bare: ``image`` before distractors were laid over it.
         light: angle the light comes from, radians.
         base: "texture", "object" or "photo".
-        material: name of the texture or object family, or "photo".
+        material: name of the texture or object family, or the kind of the photograph.
         parts: the features that lie on it, in drawing order.
         solid: what redrawing needs; None where there are no parts.
+        twin: another flawless picture of the same kind of thing, or None.
+        other: a picture of something else, or None.
+        furnished: how many sorts of hard flawless structure were drawn on it.
     """
 
     image: Picture
@@ -100,6 +109,9 @@ class Scene:
     material: str
     parts: tuple[Part, ...] = ()
     solid: Solid | None = None
+    twin: Picture | None = None
+    other: Picture | None = None
+    furnished: int = 0
 
     def lit(self, albedo: NDArray[np.float32]) -> Picture:
         """The colour (3) or picture as this scene's light would show it."""
@@ -174,11 +186,12 @@ def object_scene(rng: Rng, family: str | None = None) -> Scene:
     drawn, cover = _with_parts(under, body.cover, parts, light)
     shade = solid.shading(cover)
     bare = as_float(np.clip(drawn * shade[..., None] + gloss[..., None], 0, 255))
-    image = distract(rng, bare, 0.25, QUIET)
+    image, furnished = furnish(rng, distract(rng, bare, 0.25, QUIET), body.cover, _FURNISHED)
     lit_ground = as_float(np.clip(ground * (solid.cast.on(cover) * vignette)[..., None], 0, 255))
-    return Scene(
+    scene = Scene(
         image, cover, lit_ground, under, shade, gloss, bare, light, "object", body.family, parts, solid
     )
+    return replace(scene, furnished=furnished)
 
 
 def _flat(image: Picture, light: float, base: str, material: str) -> Scene:
@@ -195,17 +208,28 @@ def texture_scene(rng: Rng, photos: Photos | None = None, name: str | None = Non
     image = texture(rng, name)
     if chance(rng, 0.5):
         image = as_float(image * _vignette(rng)[..., None])
-    return _flat(distract(rng, image, 0.35), light, "texture", name)
+    scene = _flat(distract(rng, image, 0.35), light, "texture", name)
+    image, furnished = furnish(rng, scene.image, scene.cover, _FURNISHED)
+    return replace(scene, image=image, furnished=furnished)
 
 
-def photo_scene(rng: Rng, photos: Photos) -> Scene:
-    """A real photograph of a flawless product."""
-    return _flat(photos.photo(rng), float(rng.uniform(0, math.tau)), "photo", "photo")
+def photo_scene(rng: Rng, photos: Photos, kind: str | None = None) -> Scene:
+    """A real photograph of a flawless thing, of the named kind or any, told from an even ground."""
+    kind = kind or photos.kind(rng)
+    picture = photos.photo(rng, kind)
+    scene = _flat(picture, float(rng.uniform(0, math.tau)), "photo", kind)
+    found = find_outline(picture)
+    if found is not None:
+        scene = replace(scene, cover=found.cover, ground=found.backdrop(rng))
+    image, furnished = furnish(rng, picture, scene.cover, _FURNISHED_PHOTO)
+    twin = photos.photo(rng, kind) if chance(rng, _TWINS) else None
+    other = photos.photo(rng, photos.kind(rng))
+    return replace(scene, image=image, twin=twin, other=other, furnished=furnished)
 
 
 def random_scene(rng: Rng, photos: Photos | None) -> Scene:
-    """Any scene: about a third textures, half objects, the rest photographs where there are any."""
+    """Any scene: more than half photographs where there are any, the rest textures and objects."""
     share = rng.random()
-    if share < 0.16 and photos is not None and photos.pictures:
+    if share < _PHOTOS and photos is not None and photos.kinds:
         return photo_scene(rng, photos)
-    return texture_scene(rng, photos) if share < 0.5 else object_scene(rng)
+    return texture_scene(rng, photos) if chance(rng, 0.45) else object_scene(rng)

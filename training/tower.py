@@ -26,7 +26,7 @@ from training.bank_states import Bank, load_student, make_bank
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.features import SHARD, Batch, Shards
 from training.language import CONFIG as TEXT
-from training.language import OUTPUT_DIM
+from training.language import OUTPUT_DIM, fast_attention
 from training.objective import Seen, Truth, Weights, loss, speak
 from training.stem_weights import fill_stem, read_weights, weights_path
 from training.validation import validate
@@ -46,8 +46,14 @@ CALLED = {
     "part_moved": "cutpaste",
     "part_turned": "cutpaste",
     "part_deformed": "warp",
+    "film": "smear",
+    "tarnish": "rust",
+    "uneven": "stain",
+    "speckled": "spot",
+    "foreign": "contamination",
 }
 """The captions by which a painted defect goes that has none of its own name."""
+LARGE = 0.12  # of the picture
 HELD_OUT = 2  # shards that are never trained on
 LARGEST_SCALE = math.log(100)  # CLIP's own limit
 
@@ -57,11 +63,12 @@ class Recipe:
     """Everything that decides the weights, beside the pairs and captions."""
 
     seed: int = 0
-    steps: int = 900
+    steps: int = 1200
     pairs: int = 16  # per step
     windows: int = 4  # per image and step
     rate: float = 1e-3
-    warmup: int = 60
+    warmup: int = 100
+    average: float = 0.998  # of the running mean of all weights, over the second half of the steps
     decay: float = 0.05
     noise: float = 0.15
     scale: float = 10.0  # logit scale at the start
@@ -70,6 +77,10 @@ class Recipe:
     heads: int = 4
     shards: int | None = None
     without: str | None = None  # a base that is left out, to see how the tower does on what it never saw
+    photos: float = 0.3  # of the pairs drawn are photographs, and as many are
+    textures: float = 0.3  # textures; the rest are objects
+    furnished: float = 1.0  # how often a pair is drawn with hard structure on it, relative to others
+    large: float = 0.5  # how often a pair is drawn whose flaw covers more than `LARGE`, relative to others
     weights: Weights = field(default_factory=Weights)
 
 
@@ -115,7 +126,7 @@ def stem_of(clip: CLIP) -> Stem:
 
 def see(clip: CLIP, features: Tensor, windows: Windows | None) -> Seen:
     """Embed stem features (B, K, R, S): images, windows and patches."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), fast_attention():
         tokens = stem_of(clip).embed(features) + clip.vision.patch_positions(GRID)
         image, patches, _ = clip.vision.all_tokens(tokens, ())
         seen = image[:, :0, None] if windows is None else clip.vision.window_embeddings(tokens, windows)
@@ -146,15 +157,32 @@ def draw_windows(cover: Tensor, count: int, rng: np.random.Generator) -> Windows
     return Windows(every.index[places], every.cover[places])
 
 
-def schedule(recipe: Recipe, facts: list[dict[str, object]], first: int) -> list[NDArray[np.int64]]:
-    """Return the pairs of every step: epochs over all pairs from ``first`` on, each in a new order."""
-    allowed = [n for n in range(first, len(facts)) if facts[n]["base"] != recipe.without]
+def schedule(
+    recipe: Recipe,
+    bases: NDArray[np.str_],
+    areas: NDArray[np.float32],
+    furnished: NDArray[np.bool_],
+    first: int,
+) -> list[NDArray[np.int64]]:
+    """Return the pairs of every step, drawn by the recipe's shares from number ``first`` on.
+
+    Args:
+        recipe: what decides.
+        bases: of every pair, "photo", "texture" or "object".
+        areas: share of the picture that the flaw of every pair covers.
+        furnished: whether hard structure was drawn on the scene of every pair.
+        first: pairs before it are held out.
+    """
+    weights = np.where(areas > LARGE, recipe.large, 1.0)
+    weights[furnished] *= recipe.furnished
+    weights[:first] = 0
+    shares = {"photo": recipe.photos, "texture": recipe.textures}
+    for base in ("photo", "texture", "object"):
+        share = shares.get(base, 1 - sum(shares.values())) * (base != recipe.without)
+        weights[bases == base] *= share / max(weights[bases == base].sum(), 1e-9)
     rng = np.random.default_rng([recipe.seed, 1])
-    found: list[NDArray[np.int64]] = []
-    while len(found) < recipe.steps:
-        order = rng.permutation(allowed)
-        found += [order[i : i + recipe.pairs] for i in range(0, len(order) - recipe.pairs + 1, recipe.pairs)]
-    return found[: recipe.steps]
+    drawn = rng.choice(len(weights), (recipe.steps, recipe.pairs), p=weights / weights.sum())
+    return list(drawn)
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -175,18 +203,22 @@ class Trainer:
             self.trained.values(), recipe.rate, (0.9, 0.98), weight_decay=recipe.decay, fused=True
         )
         groups = list(bank.groups)
-        first = (str(fact["kinds"][0]) for fact in shards.facts)  # type: ignore[index]
-        self.kinds = np.array([groups.index(CALLED.get(kind, kind)) for kind in first])
+        first = [next(iter(fact["kinds"]), None) for fact in shards.facts]  # type: ignore[call-overload]
+        self.kinds = np.array([groups.index(CALLED.get(kind, kind)) if kind else -1 for kind in first])
+        self.averages = {name: p.detach().clone() for name, p in self.trained.items()}
         self.step = 0
 
     def run(self, every: int = 250) -> dict[str, float]:
         """Train to the end of the schedule, from a checkpoint where there is one; returns the validation."""
-        steps = schedule(self.recipe, self.shards.facts, self.held_out)
+        bases = np.array([str(fact["base"]) for fact in self.shards.facts])
+        furnished = np.array([bool(fact["furnished"]) for fact in self.shards.facts])
+        steps = schedule(self.recipe, bases, self.shards.areas, furnished, self.held_out)
         if self.checkpoint.is_file():
             self.resume()
         bar = tqdm(total=len(steps), initial=self.step, desc=f"towers {self.recipe.seed}", mininterval=5)
         for pairs in steps[self.step :]:
             parts = self.update(self.shards.read(pairs))
+            self.average()
             self.step += 1
             bar.update()
             if self.step % 25 == 0:
@@ -196,7 +228,17 @@ class Trainer:
                 self.save()
                 bar.write(f"{self.step} {self.validate()}")
         bar.close()
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(self.averages[name])
         return self.validate()
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Take the weights as they are into the running mean, which begins half-way."""
+        share = 1 - self.recipe.average if self.step > self.recipe.steps // 2 else 1.0
+        for name, parameter in self.trained.items():
+            self.averages[name].lerp_(parameter, share)
 
     def update(self, batch: Batch) -> dict[str, float]:
         """Make one step; returns the terms of the loss."""
@@ -207,7 +249,7 @@ class Trainer:
         windows = draw_windows(batch.cover, self.recipe.windows, rng)
         covers = batch.cover.flatten(1)
         truth = Truth(
-            torch.arange(len(covers)) % 2 * 1.0,
+            (covers.amax(1) > 0).float(),
             covers[:, windows.index].amax(-1),
             covers,
             self.kinds[batch.pairs],
@@ -231,8 +273,10 @@ class Trainer:
         return validate(self.clip, self.shards, pairs, self.bank, see)
 
     def save(self) -> None:
-        """Write parameters, moments and step, atomically."""
-        save_checkpoint(self.checkpoint, self.trained, self.optimiser, self.step, self.recipe)
+        """Write parameters, their running means, moments and step, atomically."""
+        save_checkpoint(
+            self.checkpoint, self.trained, self.optimiser, self.step, self.recipe, averages=self.averages
+        )
 
     def resume(self) -> None:
         """Continue from the checkpoint.
@@ -240,7 +284,9 @@ class Trainer:
         Raises:
             ValueError: the checkpoint was written with another recipe.
         """
-        self.step = load_checkpoint(self.checkpoint, self.trained, self.optimiser, self.recipe)
+        self.step = load_checkpoint(
+            self.checkpoint, self.trained, self.optimiser, self.recipe, averages=self.averages
+        )
 
 
 def train(recipe: Recipe, work: Path, folder: Path) -> dict[str, float]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -33,13 +34,14 @@ def validate(
     Returns:
         ``image``: AUROC of the class token; ``top``: of the highest patch; ``both``: of their mean logit;
         ``pair``: share of pairs whose defective image scores higher; ``patch``: AUROC over patches;
-        ``photo``: ``image`` on pairs built from photographs; ``loss``: cross entropy of the class token.
+        ``photo``: ``image`` on pairs built from photographs; ``peak``: median over flawless pictures of the
+        highest probability of a patch; ``loss``: cross entropy of the class token.
     """
     rows = np.arange(512)
     normal = bank.embed(clip.text, bank.groups["normal"].start + rows).mean(0)
     anomalous = bank.embed(clip.text, bank.groups["anomalous"].start + rows).mean(0)
     direction = clip.logit_scale.exp() * (anomalous - normal)
-    image, top, patch, patch_truth = [], [], [], []
+    image, top, truths, patch, patch_truth = [], [], [], [], []
     for start in range(0, len(pairs), batch):
         part = shards.read(pairs[start : start + batch])
         seen = see(clip, part.features, None)
@@ -47,19 +49,21 @@ def validate(
         image.append(seen.image @ direction)
         top.append(dense.amax(1))
         share = part.cover.flatten(1)
+        truths.append(share.amax(1) > 0)
         known = (share <= PATCH_NORMAL) | (share > PATCH_ANOMALOUS)
         patch.append(dense[known])
         patch_truth.append(share[known] > PATCH_ANOMALOUS)
     images, tops = torch.cat(image).numpy(), torch.cat(top).numpy()
-    truth = np.arange(len(images)) % 2 == 1
+    truth = torch.cat(truths).numpy()
     photo = np.repeat([shards.facts[int(pair)]["base"] == "photo" for pair in pairs], 2)
     found = {
         "image": auroc(truth, images),
         "top": auroc(truth, tops),
         "both": auroc(truth, images + tops),
-        "pair": float((images[1::2] > images[::2]).mean()),
+        "pair": float((images[1::2] > images[::2])[truth[1::2]].mean()),
         "patch": auroc(torch.cat(patch_truth).numpy(), torch.cat(patch).numpy()),
         "photo": auroc(truth[photo], images[photo]) if photo.any() else float("nan"),
+        "peak": float(np.median(expit(tops[~truth]))),
         "loss": float(np.logaddexp(0, np.where(truth, -images, images)).mean()),
     }
     return {name: round(value, 4) for name, value in found.items()}

@@ -38,7 +38,8 @@ def trained(tmp_path):
     (folder / "recipe.json").write_text(json.dumps({**dataclasses.asdict(recipe), "pairs trained on": 1}))
     (folder / "report.json").write_text('{"image": 0.5}')
     (tmp_path / "features").mkdir()
-    (tmp_path / "features" / "generator.txt").write_text("0" * 64)
+    stamp = {"generator": "0" * 64, "trained": ["pcb", "cube", "scan_mug"], "left_out": ["cookie"]}
+    (tmp_path / "features" / "made_of.json").write_text(json.dumps(stamp))
     save_file({"x": torch.zeros(1)}, tmp_path / "text_student.safetensors")
     tokenizer = train_tokenizer(["a photo of a normal object", "a photo of an anomalous object"], 300)
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
@@ -58,6 +59,8 @@ def test_bundle_loads_with_the_weights_that_were_trained(trained, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert '"seed": 5' in card
     assert "not a CLIP" in " ".join(card.split())
+    assert "Calli et al." in card
+    assert "Amazon" not in card
 
 
 def test_tower_is_read_with_its_recipe(trained):

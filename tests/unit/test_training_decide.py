@@ -1,0 +1,105 @@
+"""What decides between towers: painted flaws on kinds that were left out, and real ones."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+pytest.importorskip("cv2", reason="the extra 'train' is not installed")
+pytest.importorskip("skimage", reason="the extra 'train' is not installed")
+
+from training import __main__ as whole
+from training import decide
+from training.decide import Figures
+
+from zeroflaw.images import read_image
+
+
+class Oracle:
+    """Calls what is red anomalous: its logit is the share of red, its map is where the red is."""
+
+    def fit(self):
+        return self
+
+    def predict(self, pictures, maps):
+        assert maps
+        for picture in pictures:
+            pixels = np.asarray(picture if isinstance(picture, np.ndarray) else read_image(picture))
+            red = (pixels[..., 0] > 200) & (pixels[..., 1:].max(-1) < 60)
+            heat = red.astype(np.float32)
+            yield SimpleNamespace(
+                logit=float(red.mean()), map=heat, size=red.shape, resized_map=lambda heat=heat: heat
+            )
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos" / "cookie"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        pixels = rng.integers(60, 180, (80, 90, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def test_pairs_of_a_kind_are_flawed_photographs_and_repeat(photos):
+    first, again = (decide.painted_pairs(photos, "cookie", 3) for _ in range(2))
+    assert all(pair.kinds and pair.base == "photo" and pair.mask.any() for pair in first)
+    assert all((a.defective == b.defective).all() for a, b in zip(first, again, strict=True))
+
+
+def test_weights_are_measured_once_and_written_as_a_table(photos, tmp_path, monkeypatch):
+    real = tmp_path / "real" / "set" / "tile" / "test"
+    for kind, colour in (("good", (90, 90, 90)), ("hole", (255, 0, 0))):
+        (real / kind).mkdir(parents=True)
+        Image.new("RGB", (60, 60), colour).save(real / kind / "0.png")
+    work, weights = tmp_path / "work", tmp_path / "weights"
+    (work / "features").mkdir(parents=True)
+    (work / "features" / "made_of.json").write_text(
+        json.dumps({"generator": "g" * 64, "trained": [], "left_out": ["cookie"]})
+    )
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(b"weights")
+    made = []
+    monkeypatch.setattr(decide, "make", lambda name, backbone: made.append(backbone) or Oracle())
+    listed = decide.open_dataset
+    monkeypatch.setattr(decide, "open_dataset", lambda name: [] if name == "elpv" else listed(name))
+    for _ in range(2):
+        said = CliRunner().invoke(
+            decide.main,
+            [
+                *("--photos", str(photos), "--real", str(tmp_path / "real"), "--work", str(work)),
+                *("--weights", f"seed0={weights}", "-o", str(tmp_path / "decided.md")),
+            ],
+        )
+        assert said.exit_code == 0, said.output
+    assert made == [f"local-dir:{weights}"]  # the second time it is read
+    table = (tmp_path / "decided.md").read_text()
+    assert "| tile | 1 / 1 | 1.000 |" in table
+    assert "| **mean, left out** | 16 / 16 |" in table
+    assert (work / decide.MIDDLE).read_text() == "seed0"
+
+
+def _rows(image: float, peak: float = 0.5) -> dict[str, list[Figures]]:
+    return {part: [Figures(part, 1, 1, image, None, None, peak)] for part in ("left out", "real")}
+
+
+@pytest.mark.parametrize(
+    ("images", "wanted"),
+    [((0.7, 0.9, 0.8), "2"), ((0.6, 0.7), "0"), ((0.5,), "0"), ((4, 3, 2, 1), "2")],
+)
+def test_the_tower_of_median_worth_is_chosen(images, wanted):
+    assert decide.middle({str(n): _rows(image) for n, image in enumerate(images)}) == wanted
+
+
+def test_the_command_says_what_is_wrong_with_the_photos_before_it_begins(tmp_path):
+    said = CliRunner().invoke(whole.main, ["--photos", str(tmp_path / "none"), "--work", str(tmp_path / "w")])
+    assert said.exit_code == 1
+    assert "wanted at least 8 folders of pictures" in said.output
+    assert not (tmp_path / "w").exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from command import lines, picture, refused, run
-from zeroflaw.cli import results
+from zeroflaw.cli import drawn
 from zeroflaw.cli.main import VERBS
 from zeroflaw.errors import OutputError, UsageError
 
@@ -278,7 +278,7 @@ def test_a_full_disk_is_named(
         with Path("/dev/full").open("wb", buffering=0) as stream:
             stream.write(b"0")
 
-    monkeypatch.setattr(results, "write_png", full)
+    monkeypatch.setattr(drawn, "write_png", full)
     assert run("detect", photos, *backbone, "-o", tmp_path / "out", "-q") == 74
     assert f"to {tmp_path / 'out'} (No space left on device)" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["photos"]

@@ -58,3 +58,11 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("models") == 0
     text = capsys.readouterr().out
     assert all(row["source"] in text and row["licence"] in text for row in rows.values())
+
+
+def test_the_card_of_the_bundled_model_credits_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models", "--card") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("# mini")
+    assert "| attribution |" in said
+    assert "Calli et al." in said

@@ -43,7 +43,7 @@ class PatchDetector(BackboneDetector[P]):
 
     object: str | None = None
     words: str = "rwda"
-    words_weight: Annotated[float, Field(ge=0, le=100)] = 0.1
+    words_weight: Annotated[float, Field(ge=0, le=100)] = 0.2
     sizes: tuple[Annotated[int, Field(ge=16, le=4096)], ...] = ()
     top: Annotated[int, Field(ge=1, le=1000)] = 5
     roi: str = ""

@@ -80,7 +80,7 @@ def test_training_is_adam_on_that_loss():
     generator = torch.Generator().manual_seed(3)
     features = [torch.randn(7, 4, WIDTHS[0], generator=generator) for _ in range(2)]
     how = ACR(iterations=4, tasks=3, shots=5, noise=0.3, learning_rate=0.01, seed=11, standardize="none")
-    network = how._train(features, WIDTHS, None)
+    network = how._train(features, WIDTHS, lambda done, total: None)
 
     generator = torch.Generator().manual_seed(11)
     start = LiveNetwork(WIDTHS)

@@ -100,7 +100,7 @@ def test_published_prompts_become_a_detector(state: State, make: Any, tmp_path: 
     assert one.map.shape == (518, 518)
     np.testing.assert_allclose(one.map, other.map, atol=1e-5)
     card = (tmp_path / "detector" / "README.md").read_text(encoding="utf-8")
-    for said in ("epoch_15.pth", "VisA or MVTec AD, which the file does not say", "CC BY-NC-SA 4.0"):
+    for said in (r"epoch\_15.pth", "VisA or MVTec AD, which the file does not say", "CC BY-NC-SA 4.0"):
         assert said in card
 
 

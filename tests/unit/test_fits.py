@@ -13,7 +13,7 @@ import pytest
 from short_fits import Workshop, noise
 from zeroflaw import load
 from zeroflaw.detectors.anomalyclip.learning import digest
-from zeroflaw.errors import DetectorError, UsageError
+from zeroflaw.errors import DetectorError, InputError, UsageError
 from zeroflaw.lab.datasets import Dataset
 from zeroflaw.runtime.folder import SavedDetector, read_folder, write_folder
 
@@ -90,7 +90,7 @@ def test_which_parameters_and_data_a_checkpoint_belongs_to(workshop: Workshop, t
     with pytest.raises(UsageError, match="other values of data;"):
         workshop.make("anomalyclip").fit(auxiliary=less, checkpoint=tmp_path / "prompts")
     gone = tuple(dataclasses.replace(record, image=Path("gone.png")) for record in data.categories[0].test)
-    with pytest.raises(UsageError, match=r"gone\.png of the auxiliary data set cannot be read"):
+    with pytest.raises(InputError, match=r"file 'gone\.png' does not exist"):
         digest(gone)
     folders = [dataclasses.replace(record, mask=tmp_path / "masks") for record in data.categories[0].test]
     (tmp_path / "masks").mkdir()

@@ -4,6 +4,7 @@
 
     ZeroflawError                 exit code of the command
     ├── UsageError                2   a parameter, flag or combination is wrong
+    │   ├── MissingExtraError     2   a package that comes with an extra is not installed
     │   └── WordsError            2   a prompt, word or words file is wrong
     ├── InputError                3   something given to read is wrong
     │   ├── ImageError            3   one picture cannot be used
@@ -47,6 +48,10 @@ class ZeroflawError(Exception):
 
 class UsageError(ZeroflawError, ValueError):
     """A parameter, flag or combination of them is wrong."""
+
+
+class MissingExtraError(UsageError):
+    """A package that comes with an extra is not installed."""
 
 
 class WordsError(UsageError):
@@ -100,30 +105,33 @@ class OutputError(ZeroflawError):
 
 
 @contextmanager
-def needing(what: str) -> Iterator[None]:
+def needing(what: str, extra: str | None = None) -> Iterator[None]:
     """Say in a sentence which extra is missing where an import inside fails.
 
     Args:
         what: that needs it, at the start of the sentence.
+        extra: that brings all it needs, where that is not the package's own.
 
     Raises:
-        UsageError: a package of `EXTRAS` is not installed.
+        MissingExtraError: a package of `EXTRAS` is not installed.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        sentence = missing_extra(error, what)
+        sentence = missing_extra(error, what, extra)
         if sentence is None:
             raise
-        raise UsageError(sentence) from error
+        raise MissingExtraError(sentence) from error
 
 
-def missing_extra(error: ModuleNotFoundError, what: str) -> str | None:
+def missing_extra(error: ModuleNotFoundError, what: str, extra: str | None = None) -> str | None:
     """Return what to do about a package that is not installed; None where it comes with no extra."""
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return None
-    return f"{what} needs {package}, which is not installed; pip install 'zeroflaw[{EXTRAS[package]}]'"
+    return (
+        f"{what} needs {package}, which is not installed; pip install 'zeroflaw[{extra or EXTRAS[package]}]'"
+    )
 
 
 def closest(name: str, known: Iterable[str]) -> str:

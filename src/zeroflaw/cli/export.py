@@ -42,7 +42,7 @@ def export(
     """
     if output.exists() and not overwrite:
         raise UsageError(f"{output} is there already; give another folder or --overwrite")
-    with needing("zeroflaw export"):
+    with needing("zeroflaw export", "export"):
         from zeroflaw.export.detector import export_detector
         from zeroflaw.export.tower import export_tower
     with fit_bar(quiet) as progress:

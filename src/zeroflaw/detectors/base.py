@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.inputs import FitInputs, digest
-from zeroflaw.errors import DetectorError, UsageError, needing
+from zeroflaw.errors import DetectorError, MissingExtraError, UsageError, needing
 from zeroflaw.images import read_image
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
@@ -409,6 +409,8 @@ class BackboneDetector(Detector, Generic[S]):
             backbone = detector._load_tower()
             check_identity(saved.backbone, detector.backbone, backbone)
             detector._check_backbone(backbone)
+        except MissingExtraError:
+            raise
         except UsageError as error:
             raise DetectorError(
                 f"the saved parameters of detector '{saved.detector}' are wrong: {error}"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zeroflaw.errors import DetectorError as DetectorError
     from zeroflaw.errors import ImageError as ImageError
     from zeroflaw.errors import InputError as InputError
+    from zeroflaw.errors import MissingExtraError as MissingExtraError
     from zeroflaw.errors import NotFittedError as NotFittedError
     from zeroflaw.errors import OutputError as OutputError
     from zeroflaw.errors import UsageError as UsageError
@@ -64,8 +65,8 @@ _HOMES = {
     "detectors.rwda": "RWDA",
     "detectors.shift_words": "ShiftWords",
     "detectors.winclip": "WinCLIP WinCLIPPlus",
-    "errors": "DatasetError DetectorError ImageError InputError NotFittedError OutputError UsageError "
-    "WeightsError WordsError ZeroflawError",
+    "errors": "DatasetError DetectorError ImageError InputError MissingExtraError NotFittedError OutputError "
+    "UsageError WeightsError WordsError ZeroflawError",
     "images": "Limits find_images read_image reading",
     "lab.datasets": "open_dataset",
     "runtime.calibration": "Calibration",

@@ -210,7 +210,7 @@ def _spent(source: Path, arguments: list[str]) -> tuple[float, float]:
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(source)}
     subprocess.run(
-        [sys.executable, "-m", "zeroflaw", *arguments, "-q"],
+        [sys.executable, "-m", "zeroflaw", "detect", *arguments, "-q"],
         check=True,
         env=environment,
         stdout=subprocess.DEVNULL,

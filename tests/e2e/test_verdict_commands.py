@@ -160,7 +160,7 @@ def test_good_photos_are_not_judged(photos: Path, capsys: pytest.CaptureFixture[
     assert run("detect", photos / "good", torn, "--good", photos / "good") == 0
     out, err = capsys.readouterr()
     assert list(rows(out)) == ["torn-0"]
-    assert "6 photos left out that are given as good ones" in err
+    assert "6 photos left out, given as good ones, too" in err
     assert run("detect", photos / "good", "--good", photos / "good") == 3
     assert "all photos to judge are given as good ones" in capsys.readouterr().err
 

@@ -320,7 +320,7 @@ def _without_good(found: ImageList, good: ImageList, quiet: bool) -> ImageList:
     same = [path for path in found.paths if path.stat().st_size in sizes and sha256(path) in known]
     if same:
         count = f"{len(same)} photo{'s' * (len(same) != 1)}"
-        say(f"zeroflaw: {count} left out that are given as good ones, {same[0]} for example", quiet)
+        say(f"zeroflaw: {count} left out, given as good ones, too: {same[0]} for example", quiet)
     left_out = set(same)
     rest = tuple(path for path in found.paths if path not in left_out)
     if not rest:

@@ -281,7 +281,13 @@ class OnnxTower:
                 _LEFT_BEHIND.append(self._open)  # to close them would wait for these threads
                 self._open, self._process = {}, os.getpid()
             opened = self._graph(graph)
-        return opened(inputs, outputs)
+        try:
+            return opened(inputs, outputs)
+        except Exception as error:  # those of the engines have no base of their own
+            raise UsageError(
+                f"{self.engine} cannot run the graphs of {self.name} on this machine "
+                f"({reason(error).splitlines()[-1]}); use another engine, see 'zeroflaw doctor'"
+            ) from error
 
     def _graph(self, graph: str) -> Graph:
         if graph not in self._open:

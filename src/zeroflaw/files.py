@@ -137,6 +137,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+LOCAL = "local-dir:"  # before the folder of a backbone
+
+
+def local_folder(name: str) -> Path | None:
+    """Return the path in ``local-dir:PATH``; None where a backbone goes by another name."""
+    if not name.startswith(LOCAL):
+        return None
+    # Path.expanduser raises where there is no such user; this leaves the name alone.
+    return Path(os.path.expanduser(name.removeprefix(LOCAL)))  # noqa: PTH111
+
+
 # Writing
 
 
@@ -292,17 +303,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` to ``path`` atomically, as indented JSON without NaN or infinity."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-# What can be made again
-
-
-def cache_folder() -> Path | None:
-    """Return the cache folder, which need not exist, or None where `zeroflaw.towers.cache` is off."""
-    chosen = os.environ.get("ZEROFLAW_CACHE", "")
-    if chosen.lower() == "off":
-        return None
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "zeroflaw"

@@ -9,14 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zeroflaw.cli.main import main
+from command import run
 from zeroflaw.runtime.onnx_engine import OnnxTower, shared_tower
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    return int(left.value.code or 0)
 
 
 def test_doctor_examines_every_engine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zeroflaw.errors import UsageError, WordsError
-from zeroflaw.files import cache_folder
 from zeroflaw.towers.backbone import Backbone, pick_device
+from zeroflaw.towers.catalogue import cache_folder
 from zeroflaw.towers.folder import fill, load_folder
 from zeroflaw.towers.model import Block, Prefixes
 from zeroflaw.towers.tokenizer import Tokenizer

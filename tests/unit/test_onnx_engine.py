@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import zeroflaw
-from zeroflaw.detectors.base import open_tower
+from zeroflaw.detectors.base import exported, open_tower
 from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.export.tower import export_tower
 from zeroflaw.runtime import onnx_engine
@@ -160,6 +160,7 @@ def test_what_was_not_exported_is_refused(tiny: tuple[ImageTower, Path], tiny_ba
     name = f"local-dir:{tiny_backbone}"
     with pytest.raises(UsageError, match=r"was not exported.*zeroflaw export local-dir:"):
         open_tower(name, "onnx", "auto", "float32")
+    assert exported("local-dir:~nosuchuser/x") is None
     with pytest.raises(UsageError, match="runs on processors, not on cuda"):
         open_tower("mini", "onnx", "cuda", "float32")
     assert isinstance(open_tower(f"local-dir:{folder}", "auto", "auto", "float32"), OnnxTower)

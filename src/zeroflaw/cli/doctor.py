@@ -16,10 +16,10 @@ from zeroflaw._version import __version__
 from zeroflaw.cli.output import json_option, put, put_json
 from zeroflaw.detectors.base import Engine, open_tower
 from zeroflaw.errors import EXTRAS, ZeroflawError
-from zeroflaw.files import cache_folder
 from zeroflaw.runtime.features import FeatureRequest
 from zeroflaw.runtime.onnx_engine import BUNDLED, OnnxTower
 from zeroflaw.runtime.tower import test_pictures
+from zeroflaw.towers.catalogue import cache_folder
 
 ENGINES: tuple[Engine, ...] = ("onnx", "openvino", "torch")
 _CORE = ("numpy", "pillow", "onnxruntime", "safetensors", "click", "tqdm", "pydantic", "jinja2", "scipy")

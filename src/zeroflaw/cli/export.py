@@ -9,8 +9,9 @@ import click
 from zeroflaw.cli.output import overwrite_option, quiet_option, say
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import PRESETS, is_folder, load
-from zeroflaw.detectors.base import LOCAL, BackboneDetector, shared_backbone
+from zeroflaw.detectors.base import BackboneDetector, shared_backbone
 from zeroflaw.errors import UsageError, needing
+from zeroflaw.files import LOCAL
 
 
 @click.command()

@@ -21,6 +21,7 @@ from typing_extensions import override
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.inputs import FitInputs, digest
 from zeroflaw.errors import DetectorError, MissingExtraError, UsageError, needing
+from zeroflaw.files import local_folder
 from zeroflaw.images import read_image
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
@@ -43,7 +44,6 @@ S = TypeVar("S", bound=Scorer)
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["auto", "onnx", "openvino", "torch"]
-LOCAL = "local-dir:"
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
 _LOADING = threading.Lock()
 _threads: int | None = None
@@ -69,16 +69,17 @@ def shared_backbone(name: str, device: Device, dtype: Dtype) -> Backbone:
 @lru_cache(maxsize=2)
 def _load(name: str, device: Device, dtype: Dtype) -> Backbone:
     with needing(f"the text tower of '{name}', or its image tower on torch,"):
-        from zeroflaw.towers.weights import limit_torch, load_backbone
-    limit_torch(_threads)
+        import torch
+
+        from zeroflaw.towers.weights import load_backbone
+    if _threads is not None:
+        torch.set_num_threads(_threads)
     return load_backbone(name, device=device, dtype=dtype)
 
 
 def exported(name: str) -> Path | None:
     """Return the folder of an exported image tower that goes by the name of a backbone, or None."""
-    folder = Path(name.removeprefix(LOCAL)).expanduser() if name.startswith(LOCAL) else None
-    if folder is None and name == "mini":
-        folder = BUNDLED
+    folder = BUNDLED if name == "mini" else local_folder(name)
     return folder if folder is not None and (folder / RECORD).is_file() else None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from zeroflaw.detectors.base import BackboneDetector, shared_backbone
 from zeroflaw.errors import OutputError, UsageError, needing
-from zeroflaw.export.tower import Step, graph
+from zeroflaw.export.tower import graph
 from zeroflaw.files import whole_folder
 from zeroflaw.runtime.heads import FNNHead, Head
 from zeroflaw.runtime.memory import NEAR, SPREAD, MemoryScorer
 from zeroflaw.runtime.onnx_engine import open_onnx
-from zeroflaw.runtime.preprocess import Preprocess
 from zeroflaw.runtime.scorer import Parts, TextScorer
 from zeroflaw.runtime.scores import Windows, make_windows
+from zeroflaw.runtime.stream import Progress
 from zeroflaw.runtime.tower import test_pictures
 from zeroflaw.towers.backbone import Backbone
 from zeroflaw.towers.model import VisionTower
@@ -242,7 +242,11 @@ def fused(logits: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
 
 
 def export_detector(
-    detector: BackboneDetector[Any], folder: Path, *, with_resize: bool = False, progress: Step | None = None
+    detector: BackboneDetector[Any],
+    folder: Path,
+    *,
+    with_resize: bool = False,
+    progress: Progress | None = None,
 ) -> None:
     """Write a fitted detector as a folder that needs nothing of zeroflaw to be run.
 
@@ -269,7 +273,7 @@ def export_detector(
     module = DetectorGraph(backbone, scorer).eval()
     images = test_pictures()
     resized = {
-        name: np.stack([_resized(backbone.preprocess, size, image) for image in images])
+        name: np.stack([replace(backbone.preprocess, image_size=size).resized(image) for image in images])
         for name, size in module.inputs.items()
     }
     if progress is not None:
@@ -379,10 +383,6 @@ def with_resizing(data: bytes, inputs: Mapping[str, int]) -> bytes:
     shape: list[str | int | None] = ["batch", "height", "width", 3]
     model.graph.input.append(helper.make_tensor_value_info("image", kinds.UINT8, shape))
     return bytes(model.SerializeToString())
-
-
-def _resized(preprocess: Preprocess, size: int, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return Preprocess(**{**asdict(preprocess), "image_size": size}).resized(image)
 
 
 def _expected(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +25,7 @@ from zeroflaw.errors import OutputError, UsageError, needing
 from zeroflaw.files import whole_folder
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.onnx_engine import RECORD, SCHEMA, TABLES, OnnxTower
+from zeroflaw.runtime.stream import Progress
 from zeroflaw.runtime.tower import check_sizes, default_sizes, test_pictures
 from zeroflaw.towers.backbone import Backbone, exact
 from zeroflaw.towers.model import VisionTower
@@ -34,7 +35,6 @@ from zeroflaw.towers.stem import Stem
 OPSET = 18
 SMALLEST = 256  # numbers of a weight that is worth halving
 TOLERANCE = 1e-4  # of embeddings and features of length one
-Step = Callable[[str, int, int], object]  # what is being done, steps done, steps in all
 
 
 class _StemGraph(nn.Module):
@@ -69,7 +69,7 @@ class _BlocksGraph(nn.Module):
 
 
 def export_tower(
-    backbone: Backbone, folder: Path, sizes: Sequence[int] = (), progress: Step | None = None
+    backbone: Backbone, folder: Path, sizes: Sequence[int] = (), progress: Progress | None = None
 ) -> None:
     """Write the image tower of a backbone as a folder that `OnnxTower` reads.
 
@@ -152,7 +152,7 @@ def _difference(wanted: ImageFeatures, found: ImageFeatures) -> float:
     return max(float(np.abs(one - other).max() / max(1.0, np.abs(one).max())) for one, other in pairs)
 
 
-def _graphs(vision: VisionTower, backbone: Backbone, progress: Step | None) -> dict[str, bytes]:
+def _graphs(vision: VisionTower, backbone: Backbone, progress: Progress | None) -> dict[str, bytes]:
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
     side, (rows, columns) = backbone.image_size, backbone.grid
     pixels, patches = torch.randn(2, 3, side, side), torch.randn(2, rows * columns, vision.config.width)

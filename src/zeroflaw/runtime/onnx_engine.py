@@ -19,6 +19,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -110,79 +111,21 @@ class OnnxTower:
             raise UsageError(
                 f"ONNX Runtime computes in float32, got {dtype}; use the engine openvino or torch"
             )
-        self.record = TowerRecord.read(raw, str(folder / RECORD), WeightsError)
+        record = TowerRecord.read(raw, str(folder / RECORD), WeightsError)
+        self.record = record
         self.engine = engine
         self._folder, self._dtype, self._threads = folder, dtype, threads
         self.preprocess = Preprocess(**self.record.preprocess)
+        # What every image tower says of itself; see `ImageTower`.
+        self.name, self.sha256, self.fingerprint = record.name, record.sha256, record.fingerprint
+        self.licence, self.revision, self.embed_dim = record.licence, record.revision, record.embed_dim
+        self.image_size, self.patch_size = self.preprocess.image_size, record.patch_size
+        self.grid = (self.image_size // self.patch_size,) * 2
+        self.layers, self.width, self.patch_width = record.layers, record.width, record.patch_width
+        self.has_aligned_patches = record.has_aligned_patches
         self._open: dict[str, Graph] = {}
         self._process = os.getpid()
         self._opening = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        """Name of the weights."""
-        return self.record.name
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the weights file as it was published."""
-        return self.record.sha256
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over all that decides an embedding: that of the tower which was exported."""
-        return self.record.fingerprint
-
-    @property
-    def licence(self) -> str:
-        """Licence of the weights."""
-        return self.record.licence
-
-    @property
-    def revision(self) -> str | None:
-        """Commit of the weights' source, where there is one."""
-        return self.record.revision
-
-    @property
-    def embed_dim(self) -> int:
-        """Width E of the embeddings."""
-        return self.record.embed_dim
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of what the tower sees."""
-        return self.preprocess.image_size
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.record.patch_size
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches (rows, columns) of a photo at the tower's own size."""
-        side = self.image_size // self.patch_size
-        return side, side
-
-    @property
-    def layers(self) -> int:
-        """Number of blocks."""
-        return self.record.layers
-
-    @property
-    def width(self) -> int:
-        """Width of the patch tokens."""
-        return self.record.width
-
-    @property
-    def patch_width(self) -> int:
-        """How many numbers compare a patch with others."""
-        return self.record.patch_width
-
-    @property
-    def has_aligned_patches(self) -> bool:
-        """Whether patch embeddings were trained to agree with the text."""
-        return self.record.has_aligned_patches
 
     def embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:
         """Embed RGB images, uint8 (H, W, 3) of any sizes; see `ImageTower.embed`."""
@@ -240,10 +183,7 @@ class OnnxTower:
         return np.concatenate(parts).reshape(len(tokens), len(index), -1)
 
     def _pixels(self, images: Sequence[Pixels], size: int) -> Floats:
-        preprocess = self.preprocess
-        if size != preprocess.image_size:
-            preprocess = Preprocess(**{**self.record.preprocess, "image_size": size})
-        return preprocess(images)
+        return replace(self.preprocess, image_size=size)(images)
 
     @property
     def answers(self) -> Floats:

@@ -77,6 +77,18 @@ def default_sizes(tower: ImageTower) -> tuple[int, int]:
     return native, round(1.6 * native / patch) * patch
 
 
+def require_multiple(tower: ImageTower, size: int) -> None:
+    """Refuse an input size that is no multiple of the patch size.
+
+    Raises:
+        UsageError: with the patch size.
+    """
+    if size < tower.patch_size or size % tower.patch_size:
+        raise UsageError(
+            f"the image size of {tower.name} must be a multiple of {tower.patch_size}, got {size}"
+        )
+
+
 def check_sizes(tower: ImageTower, sizes: Sequence[int]) -> None:
     """Refuse input sizes that are no multiples of the patch size, or too small.
 
@@ -84,10 +96,7 @@ def check_sizes(tower: ImageTower, sizes: Sequence[int]) -> None:
         UsageError: with the patch size.
     """
     for size in sizes:
-        if size < tower.patch_size or size % tower.patch_size:
-            raise UsageError(
-                f"the image size of {tower.name} must be a multiple of {tower.patch_size}, got {size}"
-            )
+        require_multiple(tower, size)
     if any(size // tower.patch_size < 4 for size in sizes):
         raise UsageError(f"sizes must give at least 4 x 4 patches, got {list(sizes)}; use larger ones")
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from zeroflaw.errors import UsageError, WeightsError
+from zeroflaw.files import LOCAL, local_folder
 from zeroflaw.runtime.preprocess import Pixels
 from zeroflaw.towers.backbone import Loaded, exact, pick_device, pick_dtype
-from zeroflaw.towers.catalogue import LOCAL
 from zeroflaw.towers.mae import MAE, hidden_counts, normalise_patches, patchify
-from zeroflaw.towers.weights import load_bundle, local_folder
+from zeroflaw.towers.weights import load_bundle
 
 Over = Literal["hidden", "all"]
 
@@ -119,12 +119,13 @@ def folder_of(name: str) -> Path:
     Raises:
         UsageError: it is not ``local-dir:FOLDER``; no masked autoencoder has another name.
     """
-    if not name.startswith(LOCAL):
+    folder = local_folder(name)
+    if folder is None:
         raise UsageError(
             f"masked-autoencoder weights with a decoder are needed, and '{name}' is no name of such; give a "
             f"folder with {_WANTED}: --backbone {LOCAL}FOLDER"
         )
-    return local_folder(name)
+    return folder
 
 
 def load_autoencoder(name: str, *, device: str = "auto", dtype: str = "float32") -> Autoencoder:

@@ -18,7 +18,7 @@ from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
 from zeroflaw.runtime.scores import make_windows
-from zeroflaw.runtime.tower import compared, compared_layers
+from zeroflaw.runtime.tower import compared, compared_layers, require_multiple
 from zeroflaw.towers.cache import load_texts, save_texts, text_key
 from zeroflaw.towers.catalogue import WeightsRecord
 from zeroflaw.towers.configs import CLIPConfig, TextConfig
@@ -189,9 +189,7 @@ class Backbone(Loaded):
         Raises:
             UsageError: the side is no multiple of the patch size.
         """
-        patch = self.model.config.vision.patch_size
-        if image_size < patch or image_size % patch:
-            raise UsageError(f"the image size of {self.name} must be a multiple of {patch}, got {image_size}")
+        require_multiple(self, image_size)
         return replace(self, preprocess=replace(self.preprocess, image_size=image_size))
 
     def embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:

@@ -18,7 +18,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from zeroflaw.files import atomic, cache_folder
+from zeroflaw.files import atomic
+from zeroflaw.towers.catalogue import cache_folder
 
 log = logging.getLogger("zeroflaw")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +11,11 @@ from typing import Annotated
 from pydantic import Field
 
 from zeroflaw.errors import WeightsError, closest
-from zeroflaw.files import read_toml
+from zeroflaw.files import LOCAL, read_toml
 from zeroflaw.parameters import Record
 from zeroflaw.towers.configs import CLIPConfig, from_json
 
 MINI = "mini"
-LOCAL = "local-dir:"
 
 Text = Annotated[str, Field(max_length=2000)]
 Colours = tuple[float, float, float]  # one number a channel: red, green, blue
@@ -94,3 +94,14 @@ def find_model(name: str) -> Model:
             f"'{name}'{closest(name, REGISTRY)}"
         )
     return REGISTRY[name]
+
+
+def cache_folder() -> Path | None:
+    """Return the cache folder, which need not exist, or None where `zeroflaw.towers.cache` is off."""
+    chosen = os.environ.get("ZEROFLAW_CACHE", "")
+    if chosen.lower() == "off":
+        return None
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "zeroflaw"

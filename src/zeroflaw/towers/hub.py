@@ -17,7 +17,8 @@ from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from zeroflaw.errors import WeightsError
-from zeroflaw.towers.catalogue import LOCAL, Model
+from zeroflaw.files import LOCAL
+from zeroflaw.towers.catalogue import Model
 from zeroflaw.towers.folder import CONFIG, WEIGHTS, check_digest
 from zeroflaw.towers.importing import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, PREPROCESSORS
 

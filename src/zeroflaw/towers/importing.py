@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from zeroflaw.errors import UsageError, WeightsError, closest
+from zeroflaw.files import LOCAL
 from zeroflaw.runtime.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zeroflaw.towers.backbone import Bundle
-from zeroflaw.towers.catalogue import LOCAL, REGISTRY, Model, WeightsRecord
+from zeroflaw.towers.catalogue import REGISTRY, Model, WeightsRecord
 from zeroflaw.towers.configs import CLIPConfig, MAEConfig
 from zeroflaw.towers.folder import (
     CARD,

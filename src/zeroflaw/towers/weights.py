@@ -10,17 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from zeroflaw.errors import UsageError, WeightsError
-from zeroflaw.files import cache_folder
+from zeroflaw.files import local_folder
 from zeroflaw.towers.backbone import Backbone, Bundle, DeviceName, DtypeName, pick_device, pick_dtype
-from zeroflaw.towers.catalogue import LOCAL, MINI, find_model
+from zeroflaw.towers.catalogue import MINI, cache_folder, find_model
 from zeroflaw.towers.folder import is_ours, load_folder, reading, save_folder
 from zeroflaw.towers.model import CLIP
 
@@ -51,12 +48,6 @@ def load_backbone(
     return Backbone.on(load_bundle(name, CLIP, offline=offline), device=device, dtype=dtype)
 
 
-def limit_torch(threads: int | None) -> None:
-    """Let torch use at most this many threads; None leaves it as it is."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-
-
 def load_bundle(name: str, network: type[CLIP] | type[MAE], *, offline: bool | None = None) -> Bundle:
     """Read weights by name; arguments and errors as for `load_backbone`, ``network`` is what they must be."""
     # What brings weights into our format is needed once a machine, and huggingface-hub is slow to import.
@@ -64,7 +55,8 @@ def load_bundle(name: str, network: type[CLIP] | type[MAE], *, offline: bool | N
         bundle = load_folder(MINI_FOLDER)
         bundle.record = bundle.record.model_copy(update={"name": MINI})
         return bundle
-    if not name.startswith(LOCAL):
+    folder = local_folder(name)
+    if folder is None:
         model = find_model(name)
 
         def download() -> Bundle:
@@ -74,7 +66,6 @@ def load_bundle(name: str, network: type[CLIP] | type[MAE], *, offline: bool | N
             return import_model(model, *fetch(model, offline=offline))
 
         return _imported(name.replace("/", "--"), network, download)
-    folder = local_folder(name)
     if is_ours(folder):
         return load_folder(folder, network)
 
@@ -84,12 +75,6 @@ def load_bundle(name: str, network: type[CLIP] | type[MAE], *, offline: bool | N
         return import_weights(folder)
 
     return _imported(_key(folder), network, read)
-
-
-def local_folder(name: str) -> Path:
-    """Return the path in ``local-dir:PATH``."""
-    # Path.expanduser raises where there is no such user; this leaves the name alone.
-    return Path(os.path.expanduser(name.removeprefix(LOCAL)))  # noqa: PTH111
 
 
 def _imported(key: str, network: type[CLIP] | type[MAE], read: Callable[[], Bundle]) -> Bundle:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,12 +18,11 @@ from typing import Any, NamedTuple
 from zeroflaw._version import __version__
 from zeroflaw.detectors import is_folder
 from zeroflaw.errors import InputError, UsageError, printable
+from zeroflaw.files import local_folder
 from zeroflaw.lab.benchmark.grid import DataSpec, DetectorSpec, Grid
 from zeroflaw.lab.datasets import Category, Dataset, open_dataset
 from zeroflaw.lab.evaluation.rows import SCHEMA
 from zeroflaw.records import Record
-
-_LOCAL = "local-dir:"
 
 
 @dataclass(frozen=True)
@@ -346,9 +344,8 @@ def _of_path(path: Path) -> Any:
 
 def _of_backbone(name: str) -> Any:
     """Return the fingerprint of weights in a local folder; other weights are what their name says."""
-    if not name.startswith(_LOCAL):
-        return name
-    return _of_path(Path(os.path.expanduser(name.removeprefix(_LOCAL))))  # noqa: PTH111 - no such user, no error
+    folder = local_folder(name)
+    return name if folder is None else _of_path(folder)
 
 
 def _of_file(path: Path) -> list[int] | None:

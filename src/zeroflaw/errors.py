@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -38,6 +39,9 @@ EXTRAS = {
     "pyarrow": "table",
 }
 """Packages that come with an extra, and which one."""
+
+
+_NO_MEMORY = re.compile(r"out ?of ?memory|bad[ _]alloc|allocat.*memory|memory.*allocat", re.I | re.S)
 
 
 class ZeroflawError(Exception):
@@ -132,6 +136,11 @@ def missing_extra(error: ModuleNotFoundError, what: str, extra: str | None = Non
     return (
         f"{what} needs {package}, which is not installed; pip install 'zeroflaw[{extra or EXTRAS[package]}]'"
     )
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error, of Python, torch or an engine, says that memory is short."""
+    return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(f"{type(error).__name__} {error}"))
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -202,6 +202,8 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         (KeyboardInterrupt(), 130, "zeroflaw: interrupted"),
         (MemoryError(), 2, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "not enough memory"),
+        (RuntimeError("std::bad_alloc"), 2, "not enough memory"),
+        (RuntimeError("a memory of photos"), 70, "fault of the program"),
         (OSError(errno.ENOSPC, "No space left on device", "a.png"), 74, "to a.png (No space left on device)"),
         (OSError(errno.EACCES, "Permission denied", "a.png"), 3, "a.png: Permission denied; check"),
         (OSError("odd"), 3, "odd; check"),

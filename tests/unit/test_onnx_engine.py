@@ -149,6 +149,34 @@ def test_an_engine_that_fails_while_it_runs_says_so(monkeypatch: pytest.MonkeyPa
         OnnxTower(BUNDLED).embed(pictures(1), FeatureRequest())
 
 
+SHORT_OF_MEMORY = """
+import resource, sys
+import numpy as np
+from zeroflaw.errors import UsageError
+from zeroflaw.runtime.features import FeatureRequest
+from zeroflaw.runtime.onnx_engine import BUNDLED, OnnxTower
+
+tower, picture = OnnxTower(BUNDLED, sys.argv[1]), np.zeros((32, 32, 3), np.uint8)
+tower.embed([picture], FeatureRequest())
+lines = open("/proc/self/status").read().splitlines()
+used = next(int(line.split()[1]) for line in lines if line.startswith("VmSize")) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20),) * 2)
+try:
+    tower.embed([picture] * 60, FeatureRequest())
+except UsageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's means")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_shortage_of_memory_is_told_as_such(engine: EngineName) -> None:
+    program = [sys.executable, "-c", SHORT_OF_MEMORY, engine]
+    said = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("there is not enough memory to run mini on 60 photos or windows at a time"), said
+    assert "engine" not in said
+
+
 def test_what_was_not_exported_is_refused(tiny: tuple[ImageTower, Path], tiny_backbone: Path) -> None:
     backbone, folder = tiny
     with pytest.raises(UsageError, match=r"exported for photos of .* pixels, got \d+; export it again"):

@@ -39,6 +39,7 @@ from zeroflaw.errors import (
     UsageError,
     ZeroflawError,
     closest,
+    lacks_memory,
     missing_extra,
     printable,
 )
@@ -172,7 +173,7 @@ def _in_words(error: BaseException, arguments: Sequence[str]) -> tuple[int, str]
         return InputError.exit_code, f"zeroflaw: {where}{reason}; check the path and its permissions"
     if isinstance(error, ModuleNotFoundError) and (said := missing_extra(error, "this command")):
         return UsageError.exit_code, f"zeroflaw: {said}"
-    if isinstance(error, MemoryError) or "memory" in f"{type(error).__name__} {error}".lower():  # or torch's
+    if lacks_memory(error):
         return UsageError.exit_code, "zeroflaw: there is not enough memory; use a smaller --batch-size"
     kind = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return FAULT, (

@@ -29,13 +29,13 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 
-from zeroflaw.errors import UsageError, WeightsError, ZeroflawError, needing, reason
+from zeroflaw.errors import UsageError, WeightsError, ZeroflawError, lacks_memory, needing, reason
 from zeroflaw.files import read_bytes, read_json
 from zeroflaw.parameters import Record
 from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
 from zeroflaw.runtime.scores import make_windows
-from zeroflaw.runtime.tower import compared, patch_blocks
+from zeroflaw.runtime.tower import compared, compared_layers, in_passes
 
 SCHEMA = 1
 RECORD = "tower.json"
@@ -129,36 +129,44 @@ class OnnxTower:
 
     def embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:
         """Embed RGB images, uint8 (H, W, 3) of any sizes; see `ImageTower.embed`."""
-        native = self.image_size
-        done: dict[int, Floats] = {}
-        start = self._pixels(images, native)
+        blocks = compared_layers(self.layers, stem=self.record.has_stem)
+        return in_passes(
+            self,
+            request,
+            blocks,
+            native=lambda layers: self._native(images, request, layers),
+            elsewhere=lambda size: self._elsewhere(images, size, blocks),
+            compare=lambda tokens: (
+                tokens[0] if self.record.has_stem else compared([tokens[b] for b in blocks])
+            ),
+        )
+
+    def _native(
+        self, images: Sequence[Pixels], request: FeatureRequest, layers: Sequence[int]
+    ) -> ImageFeatures:
+        """Run the pass at the tower's own size; of a stem, block 0 are its patch features."""
+        start, kept = self._pixels(images, self.image_size), {}
         if self.record.has_stem:
-            start, done[native] = self._run("stem", {"pixels": start}, ("features", "patch_features"))
-        tokens = self._tokens(start, native)
-        wanted = set(request.layers)
-        if not self.record.has_stem and native in request.patch_sizes:
-            wanted |= set(patch_blocks(self.layers))
-        found = self._blocks(tokens, patches=request.patches, layers=sorted(wanted))
-        for size in request.patch_sizes:
-            if size not in done:
-                done[size] = self._compared(images, size, found if size == native else None)
+            start, kept[0] = self._run("stem", {"pixels": start}, ("features", "patch_features"))
+        tokens = self._tokens(start, self.image_size)
+        inside = [block for block in layers if block]
+        found = self._blocks(tokens, patches=request.patches, layers=inside)
+        kept |= {block: found[f"layer_{block}"] for block in inside}
         return ImageFeatures(
             image=found["image"],
             grid=self.grid,
             windows={key: self._windows(tokens, *key) for key in request.windows},
             patches=found.get("patches"),
-            layers={block: found[f"layer_{block}"] for block in request.layers},
-            patch_features={size: done[size] for size in request.patch_sizes},
+            layers=kept,
         )
 
-    def _compared(self, images: Sequence[Pixels], size: int, native: Mapping[str, Floats] | None) -> Floats:
-        """Return patch features (B, P, C); ``native`` is what the blocks gave at the tower's own size."""
+    def _elsewhere(self, images: Sequence[Pixels], size: int, blocks: Sequence[int]) -> dict[int, Floats]:
+        """Run a pass at another input size; of a stem, its patch features as block 0."""
+        pixels = self._pixels(images, size)
         if self.record.has_stem:
-            return self._run("stem", {"pixels": self._pixels(images, size)}, ("patch_features",))[0]
-        blocks = patch_blocks(self.layers)
-        if native is None:
-            native = self._blocks(self._tokens(self._pixels(images, size), size), layers=blocks)
-        return compared([native[f"layer_{block}"] for block in blocks])
+            return {0: self._run("stem", {"pixels": pixels}, ("patch_features",))[0]}
+        found = self._blocks(self._tokens(pixels, size), layers=blocks)
+        return {block: found[f"layer_{block}"] for block in blocks}
 
     def _tokens(self, start: Floats, size: int) -> Floats:
         return self._run("tokens", {"start": start}, ("tokens",))[0] + self._positions(size)
@@ -166,10 +174,6 @@ class OnnxTower:
     def _blocks(
         self, tokens: Floats, *, patches: bool = False, layers: Sequence[int] = ()
     ) -> dict[str, Floats]:
-        if any(not 1 <= block <= self.layers for block in layers):
-            raise UsageError(
-                f"the blocks of {self.name} are counted from 1 to {self.layers}, got {list(layers)}"
-            )
         names = ["image", *["patches"] * patches, *(f"layer_{block}" for block in layers)]
         return dict(zip(names, self._run("blocks", {"tokens": tokens}, names), strict=True))
 
@@ -224,6 +228,12 @@ class OnnxTower:
         try:
             return opened(inputs, outputs)
         except Exception as error:  # those of the engines have no base of their own
+            if lacks_memory(error):
+                count = max(len(part) for part in inputs.values())
+                raise UsageError(
+                    f"there is not enough memory to run {self.name} on {count} photos or windows at a time; "
+                    "use a smaller --batch-size (batch_size)"
+                ) from error
             raise UsageError(
                 f"{self.engine} cannot run the graphs of {self.name} on this machine "
                 f"({reason(error).splitlines()[-1]}); use another engine, see 'zeroflaw doctor'"
@@ -238,6 +248,11 @@ class OnnxTower:
             except Exception as error:  # those of the engines have no base of their own
                 if isinstance(error, ZeroflawError):
                     raise
+                if lacks_memory(error):
+                    raise UsageError(
+                        f"there is not enough memory to open {self.name}, {len(data) / 2**20:.0f} MiB of "
+                        "weights; end other programs, or take a smaller backbone"
+                    ) from error
                 raise WeightsError(
                     f"{self._folder / graph}.onnx cannot be run by {self.engine} ({reason(error)})"
                 ) from error

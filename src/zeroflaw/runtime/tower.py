@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -124,6 +124,40 @@ def compared(tokens: Sequence[Floats], stem_sizes: Sequence[int] = ()) -> Floats
         parts, weights = np.split(tokens[0], ends, axis=-1), list(PATCH_WEIGHTS)
     used = [weight * unit(part) for weight, part in zip(weights, parts, strict=True) if weight]
     return unit(np.concatenate(used, -1))
+
+
+def in_passes(
+    tower: ImageTower,
+    request: FeatureRequest,
+    blocks: Sequence[int],
+    *,
+    native: Callable[[Sequence[int]], ImageFeatures],
+    elsewhere: Callable[[int], Mapping[int, Floats]],
+    compare: Callable[[Mapping[int, Floats]], Floats],
+) -> ImageFeatures:
+    """Embed a batch in as few passes as can be: that at the tower's own size serves its patch features, too.
+
+    Args:
+        tower: whose passes they are.
+        request: what is wanted.
+        blocks: whose tokens are compared (`compared_layers`).
+        native: runs the pass at the tower's own size, and keeps the tokens of some blocks as ``layers``.
+        elsewhere: runs a pass at another input size, up to the tokens of ``blocks``.
+        compare: makes patch features (B, P, C) of the tokens of ``blocks``.
+
+    Raises:
+        UsageError: a block was asked for that the tower does not have.
+    """
+    if any(not 1 <= block <= tower.layers for block in request.layers):
+        raise UsageError(
+            f"the blocks of {tower.name} are counted from 1 to {tower.layers}, got {sorted(request.layers)}"
+        )
+    shared = tower.image_size in request.patch_sizes
+    found = native(sorted({*request.layers, *(blocks if shared else ())}))
+    kept, found.layers = found.layers, {block: found.layers[block] for block in request.layers}
+    for size in request.patch_sizes:
+        found.patch_features[size] = compare(kept if size == tower.image_size else elsewhere(size))
+    return found
 
 
 def unit(values: Floats) -> Floats:

@@ -18,7 +18,7 @@ from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
 from zeroflaw.runtime.scores import make_windows
-from zeroflaw.runtime.tower import compared, compared_layers, require_multiple
+from zeroflaw.runtime.tower import compared, compared_layers, in_passes, require_multiple
 from zeroflaw.towers.cache import load_texts, save_texts, text_key
 from zeroflaw.towers.catalogue import WeightsRecord
 from zeroflaw.towers.configs import CLIPConfig, TextConfig
@@ -193,22 +193,22 @@ class Backbone(Loaded):
         return replace(self, preprocess=replace(self.preprocess, image_size=image_size))
 
     def embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:
-        """Embed RGB images, uint8 (H, W, 3) of any sizes; see `zeroflaw.runtime.tower.ImageTower.embed`.
-
-        Patch features at the tower's own size come from the same pass.
-        """
+        """Embed RGB images, uint8 (H, W, 3) of any sizes; see `zeroflaw.runtime.tower.ImageTower.embed`."""
         stem = self.model.config.vision.stem
-        blocks = compared_layers(self.layers, stem=stem is not None)
-        native = self.image_size in request.patch_sizes
-        layers = {*request.layers, *blocks} if native else request.layers
-        found = self.embed_images(images, windows=request.windows, patches=request.patches, layers=layers)
-        kept = found.layers
-        found.layers = {block: kept[block] for block in request.layers}
-        for size in request.patch_sizes:
-            tokens = kept if size == self.image_size else self._tokens(images, size, blocks)
-            sizes = () if stem is None else stem.sizes
-            found.patch_features[size] = compared([tokens[block] for block in blocks], sizes)
-        return found
+        blocks, sizes = (
+            compared_layers(self.layers, stem=stem is not None),
+            () if stem is None else stem.sizes,
+        )
+        return in_passes(
+            self,
+            request,
+            blocks,
+            native=lambda layers: self.embed_images(
+                images, windows=request.windows, patches=request.patches, layers=layers
+            ),
+            elsewhere=lambda size: self._tokens(images, size, blocks),
+            compare=lambda tokens: compared([tokens[block] for block in blocks], sizes),
+        )
 
     def _tokens(self, images: Sequence[Pixels], size: int, blocks: Sequence[int]) -> dict[int, Floats]:
         """Return patch tokens after some blocks, or a stem's features as block 0, at another input size."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from command import run
 from zeroflaw.runtime.onnx_engine import OnnxTower, shared_tower
@@ -47,6 +48,8 @@ def test_doctor_tells_of_wrong_answers_and_missing_engines(
         (("export", "rwda", "-o", "{there}"), 2, "is there already"),
         (("export", "rwda", "-o", "{new}", "--size", "320"), 2, "--size is for a backbone"),
         (("export", "mini", "-o", "{new}", "--with-resize"), 2, "--with-resize is for a detector"),
+        (("export", "mini", "-o", "{new}", "--int8", "{there}"), 2, "--int8 is for a detector"),
+        (("export", "rwda", "-o", "{new}", "--int8", "{there}"), 2, "on at least 20 photos, got 1"),
         (("export", "mini", "-o", "{new}", "--size", "250"), 2, "multiple of 16"),
         (("export", "memory", "-o", "{new}"), 2, "must be fitted first"),
         (("export", "nothing", "-o", "{new}"), 4, "a backbone must be one of"),
@@ -56,6 +59,7 @@ def test_what_cannot_be_exported(
     arguments: tuple[str, ...], code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "there").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "there" / "photo.png")
     places = {"there": tmp_path / "there", "new": tmp_path / "new"}
     assert run(*(argument.format(**places) for argument in arguments)) == code
     assert said in capsys.readouterr().err

@@ -12,6 +12,7 @@ from zeroflaw.detectors import PRESETS, is_folder, load
 from zeroflaw.detectors.base import BackboneDetector, shared_backbone
 from zeroflaw.errors import UsageError, needing
 from zeroflaw.files import LOCAL
+from zeroflaw.images import find_images
 
 
 @click.command()
@@ -30,10 +31,22 @@ from zeroflaw.files import LOCAL
     metavar="PIXELS",
     help="Of a backbone: another input size at which patches are compared; may be repeated.",
 )
+@click.option(
+    "--int8",
+    multiple=True,
+    metavar="PHOTOS",
+    help="Of a detector: also a graph in 8 bits, if it says the same of these photos; may be repeated.",
+)
 @overwrite_option
 @quiet_option
 def export(
-    source: str, output: Path, with_resize: bool, sizes: tuple[int, ...], overwrite: bool, quiet: bool
+    source: str,
+    output: Path,
+    with_resize: bool,
+    sizes: tuple[int, ...],
+    int8: tuple[str, ...],
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     """Write ONNX graphs of a saved DETECTOR (a folder, or rwda) or of the image tower of a BACKBONE.
 
@@ -53,9 +66,14 @@ def export(
             detector = load(source)
             if not isinstance(detector, BackboneDetector):
                 raise UsageError(f"a detector of kind {detector.name} cannot be a graph; use one of ours")
-            export_detector(detector, output, with_resize=with_resize, progress=progress)
+            photos = find_images(int8).paths if int8 else ()
+            export_detector(detector, output, with_resize=with_resize, int8=photos, progress=progress)
             say(f"the detector is in {output}; what goes in and comes out stands in detector.json", quiet)
             return
+        if int8:
+            raise UsageError(
+                "--int8 is for a detector, whose maps decide whether it may be; export the detector"
+            )
         if with_resize:
             raise UsageError("--with-resize is for a detector; a backbone is resized for by zeroflaw")
         export_tower(shared_backbone(source, "cpu", "float32"), output, sizes, progress)

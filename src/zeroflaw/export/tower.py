@@ -33,6 +33,7 @@ from zeroflaw.towers.patches import from_stem
 from zeroflaw.towers.stem import Stem
 
 OPSET = 18
+_HALF = ".half"  # ends the name of a weight that is stored in half precision
 SMALLEST = 256  # numbers of a weight that is worth halving
 TOLERANCE = 1e-4  # of embeddings and features of length one
 
@@ -207,9 +208,8 @@ def graph(
         UsageError: what writes ONNX files is not installed, or the graph would have 2 GiB or more.
     """
     with needing("writing ONNX files"):
-        import onnx
         import onnxscript  # noqa: F401  torch's exporter needs it
-    with _quiet(), exact():
+    with quiet("torch.onnx"), exact():
         program = torch.onnx.export(
             _ByPlace(module).eval(),
             tuple(inputs.values()),
@@ -223,17 +223,16 @@ def graph(
     assert program is not None
     model = program.model_proto
     _forget(model)
-    _halve(model.graph, onnx)
     try:
-        return bytes(model.SerializeToString())
+        return halved(model)
     except ValueError as error:
         raise UsageError(f"a graph of this tower is larger than ONNX files may be ({error})") from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the exporter says about its own insides off the terminal."""
-    logger = logging.getLogger("torch.onnx")
+def quiet(name: str) -> Iterator[None]:
+    """Keep what a library says about its own insides off the terminal; ``name`` is that of its logger."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -254,19 +253,39 @@ def _forget(model: Any) -> None:
         value.ClearField("metadata_props")
 
 
-def _halve(graph: Any, onnx: Any) -> None:
-    """Store weights that are half-precision numbers as such, and cast them where they are used."""
-    casts = []
+def halved(model: Any) -> bytes:
+    """Return a model as a file; weights that are half-precision numbers anyway are stored as such."""
+    with needing("writing ONNX files"):
+        import onnx
+    casts, graph = [], model.graph
     for weight in graph.initializer:
         if weight.data_type != onnx.TensorProto.FLOAT:
             continue
         values = onnx.numpy_helper.to_array(weight)
-        half = values.astype(np.float16)
+        with np.errstate(over="ignore"):  # to infinity, which is another value
+            half = values.astype(np.float16)
         if values.size < SMALLEST or not np.array_equal(half.astype(np.float32), values):
             continue
         name = weight.name
-        weight.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
+        weight.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}{_HALF}"))
         casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+    return bytes(model.SerializeToString())
+
+
+def singled(model: Any) -> Any:
+    """Undo `halved`: weights are single-precision numbers again, without casts."""
+    with needing("writing ONNX files"):
+        import onnx
+    graph, halves = model.graph, set()
+    for weight in graph.initializer:
+        if weight.name.endswith(_HALF):
+            values = onnx.numpy_helper.to_array(weight).astype(np.float32)
+            halves.add(weight.name)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name.removesuffix(_HALF)))
+    nodes = [node for node in graph.node if not (node.op_type == "Cast" and node.input[0] in halves)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model

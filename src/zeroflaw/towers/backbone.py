@@ -124,11 +124,11 @@ class Backbone(Loaded):
         model, tokenizer, name = bundle.model, bundle.tokenizer, bundle.record.name
         if not isinstance(model, CLIP) or tokenizer is None:
             raise WeightsError(f"weights of a CLIP are needed, but {name} is an autoencoder; give others")
-        if float(model.logit_scale) > _LARGEST_LOGIT_SCALE:
+        if float(model.logit_scale.detach()) > _LARGEST_LOGIT_SCALE:
             raise WeightsError(
                 f"'logit_scale' of {name} must be a logarithm of at most {_LARGEST_LOGIT_SCALE}, got more"
             )
-        scale = float(model.logit_scale.exp())  # before bfloat16 rounds it
+        scale = float(model.logit_scale.detach().exp())  # before bfloat16 rounds it
         model = model.to(device=place, dtype=kind).eval().requires_grad_(False)
         return cls(bundle.record, bundle.preprocess, place, kind, model, tokenizer, scale)
 

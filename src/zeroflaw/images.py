@@ -55,6 +55,7 @@ from zeroflaw.finding import find_images as find_images
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 OnNote: TypeAlias = Callable[[str, str], object]  # name of a picture, and a sentence about how it was read
+OnPicture: TypeAlias = Callable[[str, Pixels], object]  # name of a picture, and its pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class _Reading:
     limits: Limits = DEFAULT_LIMITS
     white: float | None = None
     on_note: OnNote | None = None
+    on_picture: OnPicture | None = None
 
 
 _reading = _Reading()  # of the process: pictures are read in threads, too
@@ -82,7 +84,11 @@ _reading = _Reading()  # of the process: pictures are read in threads, too
 
 @contextmanager
 def reading(
-    *, limits: Limits | None = None, white: float | None = None, on_note: OnNote | None = None
+    *,
+    limits: Limits | None = None,
+    white: float | None = None,
+    on_note: OnNote | None = None,
+    on_picture: OnPicture | None = None,
 ) -> Iterator[None]:
     """Say how all pictures are read until the block ends, by all threads; what is not given stays.
 
@@ -91,6 +97,7 @@ def reading(
         white: the value that is white in pictures of more than 8 bits: 1023 for the 10 bits of a camera.
             Give the same when a detector is fitted and when it judges.
         on_note: called with the name of a picture and a sentence, for each note about a picture.
+        on_picture: called with the name and the pixels of each picture, in the thread that read it.
 
     Raises:
         UsageError: ``white`` is no number above 0.
@@ -103,6 +110,7 @@ def reading(
         before.limits if limits is None else limits,
         before.white if white is None else white,
         before.on_note if on_note is None else on_note,
+        before.on_picture if on_picture is None else on_picture,
     )
     try:
         yield
@@ -145,6 +153,8 @@ def read_picture(source: Source, *, limits: Limits | None = None, name: str | No
     if (on_note := _reading.on_note) is not None:
         for note in found.notes:
             on_note(label, note)
+    if (on_picture := _reading.on_picture) is not None:
+        on_picture(label, found.pixels)
     return found
 
 

@@ -19,7 +19,9 @@ from PIL import Image
 from scipy.special import expit
 
 from command import files, lines, picture, refused, run
+from zeroflaw import images
 from zeroflaw.cli import drawn, progress, results
+from zeroflaw.errors import ImageError
 from zeroflaw.images import find_images, read_image
 from zeroflaw.runtime.prediction import Prediction
 
@@ -182,6 +184,7 @@ def test_an_image_that_vanishes_before_it_is_drawn_is_unreadable(
         return read(source, **named)
 
     monkeypatch.setattr(drawn, "read_image", vanishing)
+    monkeypatch.setattr(drawn, "MOST_KEPT", 0)
     out = tmp_path / "out"
     assert run("detect", photos, "--detector", saved, "-o", out, "--threshold", "0") == 3
     found = rows(out)
@@ -190,6 +193,42 @@ def test_an_image_that_vanishes_before_it_is_drawn_is_unreadable(
     err = capsys.readouterr().err
     assert "2 images in" in err
     assert "1 could not be read; 2 anomalous" in err
+
+
+def test_photos_are_decoded_once_and_again_where_too_many_wait(
+    photos: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(photos / "d.png", 3, size=(900, 40))  # larger than it is drawn
+    decoded: list[str] = []
+
+    def counted(source: Path, limits: Any) -> Any:
+        decoded.append(Path(source).name)
+        return stored(source, limits)
+
+    stored = images.stored
+    monkeypatch.setattr(images, "stored", counted)
+    command = ("detect", photos, "--detector", saved, "--threshold", "0", "-q", "-o")
+    assert run(*command, tmp_path / "once") == 0
+    assert sorted(decoded) == ["a.png", "b.png", "c.png", "d.png"]
+    decoded.clear()
+    monkeypatch.setattr(drawn, "MOST_KEPT", 0)
+    assert run(*command, tmp_path / "twice") == 0
+    assert sorted(decoded) == sorted(2 * ["a.png", "b.png", "c.png", "d.png"])
+    once, twice = (files(tmp_path / name) for name in ("once", "twice"))
+    assert once.keys() == twice.keys()
+    for name in ("maps/a.png", "maps/d.png"):
+        one, other = (np.asarray(Image.open(io.BytesIO(found[name])), int) for found in (once, twice))
+        assert np.abs(one - other).max() <= 2, name
+
+
+def test_photos_that_wait_to_be_drawn_are_small_and_few() -> None:
+    waiting = drawn.Photos()
+    for number in range(100):
+        waiting.keep(str(number), np.zeros((1600, 800, 3), np.uint8))
+    assert len(waiting._kept) == drawn.MOST_KEPT
+    assert waiting.take("99").shape == (768, 384, 3)
+    with pytest.raises(ImageError, match="no such file"):
+        waiting.take("99")
 
 
 def test_rows_come_in_the_order_of_the_images(

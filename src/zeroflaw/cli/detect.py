@@ -250,6 +250,7 @@ def detect(
             gone=lambda prediction, error: run.lose(prediction, error),
             calibrations={} if calibration is None else {"": calibration},
             wanted=Wanted(exports, save_maps),
+            keep=not ready.needs.whole_batch,
         ) as results,
     ):
         run = Run(results, bar, watch, ready.needs.whole_batch)

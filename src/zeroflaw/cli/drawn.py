@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,10 +17,11 @@ from zeroflaw.cli.output import json_line
 from zeroflaw.cli.results import MAPS, MASKS, PAGE, TABLE, Gone, Results, Wanted
 from zeroflaw.errors import ImageError
 from zeroflaw.finding import RESULTS
-from zeroflaw.images import read_image, shown
-from zeroflaw.report.drawing import write_png
+from zeroflaw.images import read_image, reading, shown
+from zeroflaw.report.colours import Pixels
+from zeroflaw.report.drawing import scaled, write_png
 from zeroflaw.report.exports import Exports
-from zeroflaw.report.heatmap import caption, panel
+from zeroflaw.report.heatmap import LONGEST, caption, panel
 from zeroflaw.report.names import parts, safe_path, shared_folders
 from zeroflaw.report.page import Page, Pictures, pictures_of
 from zeroflaw.report.tables import COLUMNS, csv_line, table_row
@@ -27,6 +29,7 @@ from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
 
 MOST_WAITING = 4  # photos that are being drawn; each is in memory
+MOST_KEPT = 24  # photos, as small as they are drawn, between judging and drawing
 _SPLITS = ("test", "train")  # folders of a product in data sets
 
 
@@ -35,6 +38,40 @@ class Drawn(NamedTuple):
 
     files: dict[str, str]
     pictures: Pictures
+
+
+class Photos:
+    """Photos as small as they are drawn, kept from when they were read to be judged.
+
+    What is not there any more is read again, so memory is bounded whatever happens in between.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Pixels] = {}
+        self._lock = threading.Lock()
+
+    def keep(self, name: str, image: Pixels) -> None:
+        """Keep a photo (H, W, 3) that was read."""
+        small = image if max(image.shape) <= LONGEST else scaled(image, LONGEST)
+        with self._lock:
+            self._kept[name] = small
+            while len(self._kept) > MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+
+    def take(self, name: str) -> Pixels:
+        """Return a photo, small where it was kept, and keep it no longer.
+
+        Raises:
+            ImageError: it was not kept, and cannot be read again.
+        """
+        with self._lock:
+            small = self._kept.pop(name, None)
+        if small is not None:
+            return small
+        image = read_image(name, name=name)
+        with self._lock:
+            self._kept.pop(name, None)  # reading keeps it, too
+        return image
 
 
 class DrawnResults(Results):
@@ -49,6 +86,7 @@ class DrawnResults(Results):
         page: collects the page.
         wanted: what else is written.
         sources: all images of the run.
+        photos: what was kept of them.
         gone: called with what was said of a photo, and why it cannot be read again to be drawn.
     """
 
@@ -60,6 +98,7 @@ class DrawnResults(Results):
         page: Page,
         wanted: Wanted,
         sources: Sequence[str],
+        photos: Photos,
         gone: Gone,
     ) -> None:
         super().__init__(lambda row: rows.write(json_line(row) + "\n"))
@@ -68,6 +107,7 @@ class DrawnResults(Results):
         self._wanted, self._exports, self._gone = wanted, Exports(folder, wanted.exports), gone
         self._product, self._shared = product_of(sources), shared_folders(sources)
         self._taken: set[str] = set()
+        self._photos = photos
         self._maps = self._masks = 0
         self._pool = ThreadPoolExecutor(2)
         self._waiting: deque[Callable[[], object]] = deque()
@@ -81,7 +121,7 @@ class DrawnResults(Results):
 
     def _draw(self, prediction: Prediction, title: str, name: str) -> Drawn:
         """Draw and write the pictures of a photo, in a thread."""
-        image, line = read_image(prediction.source, name=prediction.source), prediction.map_threshold
+        image, line = self._photos.take(prediction.source), prediction.map_threshold
         if prediction.map is None:
             return Drawn({}, pictures_of(image, prediction))
         found = {"heat_map": f"{MAPS}/{name}.png"}
@@ -174,11 +214,18 @@ def open_folder(
     calibrations: Mapping[str, Calibration] | None,
     wanted: Wanted,
     gone: Gone,
+    *,
+    keep: bool,
 ) -> Iterator[DrawnResults]:
     """Open a fresh folder for results; arguments of `zeroflaw.cli.results.open_results`."""
+    photos = Photos()
     with ExitStack() as stack:
+        if keep:
+            stack.enter_context(reading(on_picture=photos.keep))
         page = stack.enter_context(Page(about, calibrations=calibrations))
         rows = stack.enter_context((folder / RESULTS).open("w", encoding="utf-8"))
         table = stack.enter_context((folder / TABLE).open("w", encoding="utf-8", newline=""))
         names = list(map(str, sources))
-        yield stack.enter_context(closing(DrawnResults(folder, rows, table, page, wanted, names, gone)))
+        yield stack.enter_context(
+            closing(DrawnResults(folder, rows, table, page, wanted, names, photos, gone))
+        )

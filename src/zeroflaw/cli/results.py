@@ -83,6 +83,7 @@ def open_results(
     gone: Gone,
     calibrations: Mapping[str, Calibration] | None = None,
     wanted: Wanted,
+    keep: bool = True,
 ) -> Iterator[Results]:
     """Open the place for the results of judging ``sources``: a folder, or stdout where ``target`` is None.
 
@@ -96,6 +97,8 @@ def open_results(
         gone: called with what was said of a photo, and why it cannot be read again to be drawn.
         calibrations: of products, for the page; see `Page`.
         wanted: what else is written.
+        keep: photos are drawn soon after they were read, so that they are kept until then; those that a
+            detector judges all together would be too many.
 
     Raises:
         UsageError: the folder holds something that stays, cannot be written to, or is missing for exports.
@@ -109,7 +112,7 @@ def open_results(
 
     with (
         fresh_folder(target, overwrite, written) as fresh,
-        open_folder(fresh, sources, about, calibrations, wanted, gone) as results,
+        open_folder(fresh, sources, about, calibrations, wanted, gone, keep=keep) as results,
     ):
         yield results
 

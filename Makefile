@@ -42,9 +42,11 @@ test-portable: $(VENV)/.ready-to-test
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(PORTABLE)
 	ZEROFLAW_TEST_ODD=1 $(PORTABLE)
 
-# Ratios of speed, side by side; EARLIER=folder compares the command with that checkout, too.
+# Ratios of speed, side by side, written into docs/performance.md. EARLIER=folder compares the command with that
+# checkout, too; SIDE=python compares with open_clip and anomalib, where that Python has them; QUICK=1 leaves out the
+# ten thousand photos.
 bench: $(VENV)/.ready-to-test
-	$(BIN)/python benchmarks/bench.py $(if $(EARLIER),--earlier $(EARLIER))
+	$(BIN)/python benchmarks/bench.py $(if $(EARLIER),--earlier $(EARLIER)) $(if $(SIDE),--side $(SIDE)) $(if $(QUICK),--quick)
 
 # Ten minutes of changed inputs at every door: an hour and a half.
 fuzz: $(VENV)/.ready-to-test

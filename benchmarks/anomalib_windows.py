@@ -17,6 +17,7 @@ may lack; they are declared, and not used.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -98,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--photos", type=int, default=2, help="a batch")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print times and differences instead of a table")
     options = parser.parse_args()
     theirs = their_model()
     plain, half = (our_backbone(theirs, dtype) for dtype in ("float32", "bfloat16"))
@@ -127,6 +129,9 @@ def main() -> None:
                 begin = time.perf_counter()
                 way()
                 times[name].append(time.perf_counter() - begin)
+    if options.json:
+        print(json.dumps({"photos": options.photos, "seconds": times, "differs_by": differs}))
+        return
     base = times["anomalib float32"]
     print(f"{options.photos} photos, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print("| window embeddings by | seconds | times as fast as anomalib (spread) | differs by |")

@@ -226,20 +226,24 @@ def take_options(values: dict[str, Any], seed: int | None) -> DetectorOptions:
 def open_detector(name: str, options: DetectorOptions, *, quiet: bool = False, **given: Any) -> Detector:
     """Load a saved detector, take a ready one, or fit one from its words and what else it needs.
 
-    ``given`` is handed to `Detector.fit` beside what the options say.
+    Of a saved one only where and in which numbers it runs can be set. ``given`` is handed to `Detector.fit`
+    beside what the options say.
 
     Raises:
         UsageError: the name is unknown, or parameters were given for a saved detector.
     """
     if is_folder(name):
-        for flag in options.flags(
+        where = [setting for setting in options.settings if setting.startswith("dtype=")]
+        others = tuple(setting for setting in options.settings if setting not in where)
+        for flag in replace(options, settings=others).flags(
             "object", "words", "normal", "anomalous", "settings", "seed", "reference", "auxiliary"
         ):
             raise UsageError(
                 f"--{'set' if flag == 'settings' else flag} cannot change the saved detector {name}, "
                 "which is fitted; fit a new one"
             )
-        return load(name, **options.flags("backbone", "device", "engine"))
+        runs: dict[str, Any] = dict(setting.split("=", 1) for setting in where)
+        return load(name, **options.flags("backbone", "device", "engine"), **runs)
     parameters = options.parameters(name)
     options.check_given(name, reference="reference" in given)
     with fit_bar(quiet) as progress:

@@ -80,3 +80,27 @@ def test_an_exported_backbone_serves_a_detector(
         assert run("detect", photo, "--detector", tmp_path / "saved", "--backbone", backbone, "-q") == 0
         found.append(json.loads(capsys.readouterr().out)["logit"])
     assert found[0] == pytest.approx(found[1], abs=1e-3)
+
+
+def test_what_was_fitted_in_half_precision_judges_in_single(
+    tiny_backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ("fit", "--detector", "clip", "--backbone", f"local-dir:{tiny_backbone}", "-q")
+    assert run(*fit, "-o", tmp_path / "single") == 0
+    assert run(*fit, "--set", "dtype=bfloat16", "-o", tmp_path / "half") == 0
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+
+    def judged(*words: str | Path) -> float:
+        capsys.readouterr()
+        assert run("detect", tmp_path / "photo.png", "-q", "--detector", *words) == 0
+        return float(json.loads(capsys.readouterr().out)["logit"])
+
+    single, half = judged(tmp_path / "single"), judged(tmp_path / "half")
+    moved = judged(tmp_path / "half", "--set", "dtype=float32")
+    assert moved not in (single, half)  # words as they were fitted, the photo in all digits
+    assert moved == pytest.approx(single, abs=0.5)
+    assert run("detect", tmp_path / "photo.png", "--detector", tmp_path / "half", "--set", "seed=1") == 2
+    assert "--set cannot change the saved detector" in capsys.readouterr().err
+    assert run("detect", tmp_path / "photo.png", "--detector", tmp_path / "half", "--set", "dtype=int8") != 0
+    assert "dtype" in capsys.readouterr().err

@@ -65,9 +65,7 @@ def static(data: bytes, photos: list[np.ndarray], *kinds: str) -> bytes:
         whole, ready, done = (Path(folder) / f"{name}.onnx" for name in ("whole", "ready", "done"))
         onnx.save(singled(onnx.load_from_string(data)), whole)
         quant_pre_process(str(whole), str(ready), skip_symbolic_shape=True)
-        graph = onnx.load(ready).graph
-        weights = {weight.name for weight in graph.initializer}
-        nodes = [n.name for n in graph.node if n.op_type in kinds and n.input[1] in weights]
+        nodes = [node.name for node in int8.of_tower(onnx.load(ready).graph) if node.op_type in kinds]
         quantize_static(
             ready,
             done,

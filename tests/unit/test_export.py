@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.errors import OutputError, UsageError
 from zeroflaw.export import int8
 from zeroflaw.export.detector import INT8, MODEL, RECORD, TOLERANCE, WITH_RESIZE, export_detector
+from zeroflaw.export.tower import singled
 
 
 def pictures(count: int, seed: int = 2) -> list[np.ndarray]:
@@ -86,6 +88,13 @@ def test_the_graph_says_what_the_detector_says(
     found = run(folder, MODEL, **inputs)
     for one, name in zip(found, ("logit", "scores", "map"), strict=True):
         np.testing.assert_allclose(one, np.array(vectors[name]), atol=TOLERANCE)
+
+    # What 8 bits may round: layers of the tower, and neither heads nor memories.
+    graph = singled(onnx.load(folder / MODEL)).graph
+    sizes = {weight.name: weight.dims for weight in graph.initializer}
+    rounded = [node for node in int8.of_tower(graph) if node.op_type in int8.ROUNDED]
+    assert len(rounded) >= 2 * 3  # of each block, at the least
+    assert all(sizes[node.input[1]][1] > 1 and "judge" not in node.input[1] for node in rounded)
 
     # Other pictures, of any size, with the resizing inside.
     photos = pictures(2, seed=3)

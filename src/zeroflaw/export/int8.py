@@ -1,10 +1,10 @@
 """A graph with linear layers in 8 bits, kept only where it says of photos what the exact one says.
 
 Weights of the tower's linear layers are rounded per output channel, activations as they come ("dynamic"): no
-range is fixed beforehand, so photos are needed to compare, not to calibrate. Convolutions, attention and the
-heads stay in single precision. Measured on real photographs of the bundled model (docs/export.md), rounding
-the convolutions moves the highest value of a map to another patch in every third picture, and ranges that
-are fixed beforehand do so in every tenth.
+range is fixed beforehand, so photos are needed to compare, not to calibrate. Convolutions, attention, heads
+and memories stay in single precision. Measured on real photographs of the bundled model (docs/export.md),
+rounding the convolutions moves the highest value of a map to another patch in every third picture, and ranges
+that are fixed beforehand do so in every tenth.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ MAPS = 0.05  # largest mean difference of maps, which are from 0 to 1
 RANKS = 0.99  # least rank correlation of log-odds
 ALIKE = 1e-3  # log-odds that are nearer to one another have no order
 ROUNDED = ("MatMul",)  # by a weight
+
+_JUDGE = "module.judge."  # begins the names of what a detector learned (`zeroflaw.export.graphs`)
+_LAST = ("module.vision.projection", "module.vision.patch_projection")  # give embeddings
 
 Inputs = Mapping[str, npt.NDArray[Any]]  # photos, resized, uint8 (B, S, S, 3) by the name of the input
 
@@ -74,14 +77,29 @@ def require_enough(count: int) -> None:
         raise UsageError(f"8 bits are compared on at least {FEWEST} photos, got {count}; give more")
 
 
+def of_tower(graph: Any) -> list[Any]:
+    """Return the nodes that multiply by a weight of the image tower: neither of a head nor of a memory."""
+    weights = {weight.name for weight in graph.initializer if not weight.name.startswith(_JUDGE)}
+    judged: set[str] = set()  # values that come of embeddings
+    found = []
+    for node in graph.node:
+        if judged.intersection(node.input):
+            judged.update(node.output)
+            continue
+        if len(node.input) > 1 and node.input[1] in weights:
+            found.append(node)
+            if node.input[1] in _LAST:
+                judged.update(node.output)
+    return found
+
+
 def in_int8(data: bytes) -> bytes:
     """Return a graph with its linear layers in 8 bits."""
     with needing("writing ONNX files"):
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
     model = singled(onnx.load_from_string(data))
-    weights = {weight.name for weight in model.graph.initializer}
-    linear = [node.name for node in model.graph.node if node.op_type in ROUNDED and node.input[1] in weights]
+    linear = [node.name for node in of_tower(model.graph) if node.op_type in ROUNDED]
     with tempfile.TemporaryDirectory() as folder, quiet(""):
         path = Path(folder) / "int8.onnx"
         quantize_dynamic(model, path, nodes_to_quantize=linear, weight_type=QuantType.QInt8, per_channel=True)

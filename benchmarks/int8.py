@@ -5,7 +5,7 @@
 
 ``dynamic`` is what ``zeroflaw export --int8`` writes. The others are what it does not do, and why: with the
 convolutions in 8 bits, too; and static, with ranges fixed beforehand on the photos of ``--calibrate``. Times
-are medians of rounds in turn, exact / 8 bits: above 1, 8 bits are faster.
+are of the processor, medians of rounds in turn, exact / 8 bits: above 1, 8 bits are faster.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def ratio(one: bytes, other: bytes, photos: list[np.ndarray], count: int) -> flo
     times: list[list[float]] = [[], []]
     for _ in range(ROUNDS):
         for graph, found in zip(graphs, times, strict=True):
-            begin = time.perf_counter()
+            begin = time.process_time()
             graph(given, ("logit", "map"))
-            found.append(time.perf_counter() - begin)
+            found.append(time.process_time() - begin)
     first, second = map(statistics.median, times)
     return first / second
 

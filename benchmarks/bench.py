@@ -345,11 +345,11 @@ def _spent(source: Path, arguments: list[str]) -> tuple[float, float]:
 
 
 _MEASURED = """
-import resource, sys
-from zeroflaw.cli.main import main
-try: main(sys.argv[1:])
-except SystemExit: pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+import runpy, sys
+try: runpy.run_module("zeroflaw", run_name="__main__", alter_sys=True)
+except SystemExit as stop: assert not stop.code, stop.code
+lines = open("/proc/self/status").read().splitlines()  # getrusage counts what the parent had before exec
+print(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) // 1024, file=sys.stderr)
 """
 
 

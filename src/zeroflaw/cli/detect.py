@@ -25,6 +25,7 @@ from zeroflaw.cli.options import (
 from zeroflaw.cli.output import overwrite_option, quiet_option, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar, with_bar
 from zeroflaw.cli.results import Results, Wanted, open_results, results_options, without_results, written
+from zeroflaw.cli.streams import list_paths, paths_from_stdin, stream_options
 from zeroflaw.detectors import Detector, is_folder, make
 from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.errors import ImageError, InputError, UsageError, printable
@@ -176,6 +177,7 @@ class Run:
 )
 @click.option("--no-maps", is_flag=True, help="With -o: no heat maps, which is faster.")
 @results_options
+@stream_options
 @batch_size_option
 @overwrite_option
 @quiet_option
@@ -197,12 +199,15 @@ def detect(
     no_maps: bool,
     exports: tuple[Format, ...],
     save_maps: bool,
+    null: bool,
+    follow: bool,
     batch_size: int,
     overwrite: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Judge the images in PATH... (files, folders, patterns): higher scores are more anomalous.
+    """Judge the images in PATH... (files, folders, patterns, or - for paths on standard input): higher
+    scores are more anomalous.
 
     With --good they are compared with photos of good parts, with --together with one another: both give
     verdicts. Words alone only rank. Without -o, one JSON object per image goes to stdout. Images that cannot
@@ -213,7 +218,10 @@ def detect(
         raise UsageError("--good compares with good photos and --together with one another; use only one")
     if shifts and not good:
         raise UsageError("--shifts makes copies of good photos; give them with --good")
-    found = without_results(find_images(paths), quiet)
+    stream = paths_from_stdin(paths, null=null, follow=follow)
+    if follow and output is not None:
+        raise UsageError("--follow answers each photo at once, on standard output; drop -o")
+    found = _found(paths, stream, follow, quiet)
     if output is not None:
         require_free(output, overwrite, written)
     tell_skipped(found, quiet)
@@ -222,15 +230,12 @@ def detect(
     chosen = take_options(options, seed)
     if good:
         photos = find_images(good)
-        found = _without_good(found, photos, quiet)
+        found = found if follow else _without_good(found, photos, quiet)
         more = (*settings, *("shifts=default",) * shifts)
         ready = _open_with_good(name, chosen, photos, more, quiet)
     else:
         ready = open_detector(name, replace(chosen, settings=(*settings, *chosen.settings)), quiet=quiet)
-    if together and not ready.needs.whole_batch:
-        raise UsageError(
-            f"{ready.name} judges every photo by itself; drop --together, or take --detector mutual"
-        )
+    _check_batch(ready, together, follow)
     calibration = getattr(ready, "calibration_", None)
     if fail_on_anomaly and given is None and getattr(ready, "threshold_rule", None) is None:
         raise UsageError(
@@ -241,7 +246,7 @@ def detect(
     about = f"detector {ready.name} · backbone {ready.get_params().get('backbone', 'none')}"
     watch = None if calibration is None else Watch(calibration)
     with (
-        with_bar(total=len(found), title="detect", quiet=quiet) as bar,
+        with_bar(total=None if follow else len(found), title="detect", quiet=quiet) as bar,
         open_results(
             output,
             found.paths,
@@ -255,10 +260,11 @@ def detect(
     ):
         run = Run(results, bar, watch, ready.needs.whole_batch)
         maps = output is not None and not no_maps
-        judged = ready.predict(found.paths, maps=maps, batch_size=batch_size, on_error=run.refuse)
-        if given is not None:
-            judged = (_with_given(prediction, given) for prediction in judged)
-        run.write(found.paths, judged)
+        for some in ((path,) for path in stream) if stream and follow else (found.paths,):
+            judged = ready.predict(some, maps=maps, batch_size=batch_size, on_error=run.refuse)
+            if given is not None:
+                judged = (_with_given(prediction, given) for prediction in judged)
+            run.write(some, judged)
         lines = results.finish(output, alarm=None if watch is None else watch.alarm())
     say(run.summary(time.perf_counter() - start), quiet)
     for text in (*run.warnings(), *(f"wrote {line}" for line in lines)):
@@ -266,6 +272,27 @@ def detect(
     if run.unreadable:  # before anomalous ones: the answer is not complete
         return InputError.exit_code
     return ANOMALOUS if fail_on_anomaly and run.anomalous else 0
+
+
+def _found(paths: tuple[str, ...], stream: Iterator[Path] | None, follow: bool, quiet: bool) -> ImageList:
+    """Return what is to be judged; nothing is known of it beforehand where it is followed."""
+    if stream is None:
+        return without_results(find_images(paths), quiet)
+    return ImageList(()) if follow else list_paths(stream)
+
+
+def _check_batch(ready: Detector, together: bool, follow: bool) -> None:
+    """Compare how photos come with how the detector judges them.
+
+    Raises:
+        UsageError: they do not go together.
+    """
+    if follow and ready.needs.whole_batch:
+        raise UsageError(f"{ready.name} compares all photos with one another; drop --follow")
+    if together and not ready.needs.whole_batch:
+        raise UsageError(
+            f"{ready.name} judges every photo by itself; drop --together, or take --detector mutual"
+        )
 
 
 def _with_given(prediction: Prediction, threshold: float) -> Prediction:
@@ -318,7 +345,8 @@ def _without_good(found: ImageList, good: ImageList, quiet: bool) -> ImageList:
     """
     sizes = {path.stat().st_size for path in good.paths}
     known = {sha256(path) for path in good.paths}
-    same = [path for path in found.paths if path.stat().st_size in sizes and sha256(path) in known]
+    there = (path for path in found.paths if path.is_file())  # a path from standard input may not be
+    same = [path for path in there if path.stat().st_size in sizes and sha256(path) in known]
     if same:
         count = f"{len(same)} photo{'s' * (len(same) != 1)}"
         say(f"zeroflaw: {count} left out, given as good ones, too: {same[0]} for example", quiet)

@@ -36,6 +36,6 @@ def fit_bar(quiet: bool) -> Iterator[Progress]:
             bar.close()
 
 
-def with_bar(*, total: int, title: str, quiet: bool) -> Any:
-    """Return a progress bar of images, drawn when stderr is a terminal."""
+def with_bar(*, total: int | None, title: str, quiet: bool) -> Any:
+    """Return a progress bar of images, drawn when stderr is a terminal; ``total`` None is unknown."""
     return tqdm(total=total, desc=title, unit="image", disable=not bars_shown(quiet), file=sys.stderr)

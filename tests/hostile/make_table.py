@@ -19,7 +19,7 @@ _HEAD = (
     "This page is written by `python tests/hostile/make_table.py`. The tests make every input below anew,\n"
     "hand it to its door in a process of its own, and fail where one gets something else, takes more than\n"
     f"{SECONDS} s of a processor, or more than {MEBIBYTES} MiB of memory.\n"
-    "[SECURITY.md](../SECURITY.md) says what is defended against.\n"
+    "`SECURITY.md` in the repository says what is defended against.\n"
 )
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 IMAGES ?=
 
-.PHONY: setup demo bench fuzz torture test test-portable lint model clean
+.PHONY: setup demo bench docs fuzz torture test test-portable lint model clean
 
 setup: $(VENV)/.ready
 
@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.ready-to-test: $(VENV)/.ready
-	$(PIP) -e '.[test,lint,train]'
+	$(PIP) -e '.[test,lint,train,docs]'
 	touch $@
 
 # Ranks sample products that zeroflaw renders itself, or the photos in IMAGES=folder; pictures go to demo/results.
@@ -47,6 +47,10 @@ test-portable: $(VENV)/.ready-to-test
 # ten thousand photos.
 bench: $(VENV)/.ready-to-test
 	$(BIN)/python benchmarks/bench.py $(if $(EARLIER),--earlier $(EARLIER)) $(if $(SIDE),--side $(SIDE)) $(if $(QUICK),--quick)
+
+# The site of docs/ in build/site, links checked; any web server can serve the folder.
+docs: $(VENV)/.ready-to-test
+	$(BIN)/python docs/make_site.py
 
 # Ten minutes of changed inputs at every door: an hour and a half.
 fuzz: $(VENV)/.ready-to-test

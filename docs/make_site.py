@@ -34,7 +34,7 @@ MODULES = ("zeroflaw.corruptions", "zeroflaw.lab.datasets", "zeroflaw.words")
 """Modules whose public names are part of the reference beside those of `zeroflaw`."""
 
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises):$")
-_ANNOTATED = re.compile(r"Annotated\[([^,]+), Field\(([^)]*)\)\]")
+_ANNOTATED = re.compile(r"Annotated\[((?:[^\[\]]|\[[^\[\]]*\])+?), Field\([^)]*\)\]")
 _BOUNDS = {"ge": "≥ ", "gt": "> ", "le": "≤ ", "lt": "< ", "min_length": "length ≥ "}
 
 
@@ -159,7 +159,7 @@ def _fields(value: type) -> Iterator[str]:
     """Yield a table of the parameters or attributes of a class; their texts may be those of its bases."""
     texts: dict[str, str] = {}
     kinds: dict[str, Any] = {}
-    for base in reversed(value.__mro__):
+    for base in (base for base in reversed(value.__mro__) if base.__module__.startswith("zeroflaw")):
         said = _split(inspect.cleandoc(base.__dict__.get("__doc__") or ""))
         texts |= dict(_items(said.get("Attributes", "")))
         kinds |= inspect.get_annotations(base)
@@ -187,7 +187,10 @@ def _short(value: object) -> str:
 def kind_of(annotation: str) -> str:
     """Return an annotation for a table: its bounds in words behind it."""
     bounds = [f"{_BOUNDS[k]}{v}" for k, v in re.findall(r"(\w+)=([\w.+-]+)", annotation) if k in _BOUNDS]
-    bare = _ANNOTATED.sub(r"\1", annotation).removeprefix("<class '").removesuffix("'>")
+    bare = annotation
+    while _ANNOTATED.search(bare):  # the inner one first, where one holds another
+        bare = _ANNOTATED.sub(r"\1", bare)
+    bare = bare.removeprefix("<class '").removesuffix("'>")
     said = f"`{cell(bare)}`" if bare else ""
     return f"{said} {', '.join(bounds)}".strip()
 

@@ -1,9 +1,9 @@
 """The code blocks of the documents: what they say is run as it is printed, in a folder of rendered photos.
 
-A block of ``python`` or ``bash`` is run, one of ``toml`` or ``json`` with ``title="NAME"`` is written to
-that file, one of ``text`` is no code. Any other block, and one that cannot run here, has a line before it
-that says why: ``<!-- not run: REASON -->``, or ``<!-- needs: PACKAGE -->`` where it runs if that package is
-installed.
+A block of ``python`` or ``bash`` is run, one of ``toml``, ``json`` or ``csv`` with ``title="NAME"`` is
+written to that file, one of ``text`` is no code. Any other block, and one that cannot run here, has a line
+before it that says why: ``<!-- not run: REASON -->``, or ``<!-- needs: PACKAGE -->`` where it runs if that
+package is installed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from zeroflaw.lab.samples import render
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-RUN, WRITTEN, NO_CODE = {"python", "bash"}, {"toml", "json"}, {"text"}
+RUN, WRITTEN, NO_CODE = {"python", "bash"}, {"toml", "json", "csv"}, {"text"}
 _INFO = re.compile(r"(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?[ \t]*\n")
 _MARK = re.compile(r"<!-- (?P<kind>not run|needs): (?P<said>[^>]+) -->\s*\Z")
 _SHORTER = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import tomllib
 from collections import Counter
@@ -60,6 +61,7 @@ def test_a_page_is_run(
 ) -> None:
     here = shutil.copytree(workbench, tmp_path / "here")
     monkeypatch.chdir(here)
+    monkeypatch.setenv("PATH", f"{here / 'bin'}{os.pathsep}{os.environ['PATH']}")
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page):
         with subtests.test(msg=f"{name(page)}, line {block.line}"):

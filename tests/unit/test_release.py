@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,3 +116,33 @@ def test_the_builder_takes_these_files() -> None:
     assert not {name for name in wanted() if (ROOT / name).is_file()} - taken - {"pyproject.toml"}
     assert "src/zeroflaw/py.typed" in taken
     assert not any(".venv" in name or "training/work" in name for name in taken)
+
+
+# Builds that can be repeated ---------------------------------------------------------------------------------
+
+
+def built(root: Path, folder: Path) -> dict[str, bytes]:
+    """Build wheel and source distribution of a tree, and return them."""
+    for kind in ("wheel", "sdist"):
+        module = pytest.importorskip(f"hatchling.builders.{kind}")
+        builder = getattr(module, f"{kind.capitalize()}Builder")(str(root))
+        list(builder.build(directory=str(folder), versions=["standard"]))
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_two_builds_are_equal_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one of a copy whose files are younger, at another place."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    copy = tmp_path / "elsewhere"
+    included = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    left_out = shutil.ignore_patterns("__pycache__", "node_modules", "work", "found", "graph")
+    for name in [*included, "pyproject.toml", ".gitignore"]:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=left_out, copy_function=shutil.copy)
+        elif (ROOT / name).exists():  # a source distribution has no .gitignore
+            shutil.copy(ROOT / name, copy / name)
+    one, two = (built(root, tmp_path / name) for root, name in ((ROOT, "one"), (copy, "two")))
+    assert sorted(one) == [
+        f"zeroflaw-{zeroflaw.__version__}{end}" for end in ("-py3-none-any.whl", ".tar.gz")
+    ]
+    assert one == two

@@ -118,7 +118,7 @@ def test_the_builder_takes_these_files() -> None:
     assert not any(".venv" in name or "training/work" in name for name in taken)
 
 
-# Builds that can be repeated ---------------------------------------------------------------------------------
+# Builds that can be repeated --------------------------------------------------------------------------------
 
 
 def built(root: Path, folder: Path) -> dict[str, bytes]:

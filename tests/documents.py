@@ -97,8 +97,8 @@ def indented(page: Path) -> list[int]:
 # The folder ------------------------------------------------------------------------------------------------
 
 
-def write_workbench(root: Path) -> Path:
-    """Write the photos, data set and detector that the documents speak of, all rendered and small."""
+def write_photos(root: Path) -> None:
+    """Write the photos and data sets that the documents speak of, all rendered and small."""
 
     def write(name: str, flaw: str | None, count: int, seed: int, product: str = "cloth") -> None:
         for index in range(count):
@@ -125,6 +125,11 @@ def write_workbench(root: Path) -> Path:
     for name, source in (("a", "photos/torn/0"), ("b", "photos/good/0")):
         shutil.copy(root / f"{source}.png", root / f"{name}.png")
     shutil.copytree(root / "good", root / "good-photos")
+
+
+def write_workbench(root: Path) -> Path:
+    """Write photos, a detector made of them, and the command as a program."""
+    write_photos(root)
     program = root / "bin" / "zeroflaw"  # for what no test can run in its own process
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m zeroflaw "$@"\n')

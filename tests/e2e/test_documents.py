@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tomllib
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -80,7 +81,10 @@ def run_block(
         Path(block.title).write_text(block.source, encoding="utf-8")
     if block.language == "python":
         lines = "\n" * block.line + block.source  # so that a traceback names the line of the page
-        exec(compile(lines, str(page), "exec"), namespace)  # noqa: S102  # our own page
+        with warnings.catch_warnings():
+            if block.needs:
+                warnings.simplefilter("ignore")  # what another package warns of is not ours
+            exec(compile(lines, str(page), "exec"), namespace)  # noqa: S102  # our own page
     elif block.language == "bash":
         for line in commands(block.source):
             shell(line, monkeypatch)

@@ -55,6 +55,12 @@ def test_the_citation_has_the_version() -> None:
     assert f"\nversion: {zeroflaw.__version__}\n" in citation
 
 
+def test_what_the_paper_cites_is_in_its_list() -> None:
+    cited = re.findall(r"@(\w+\d{4}\w+)", (ROOT / "paper" / "paper.md").read_text(encoding="utf-8"))
+    listed = re.findall(r"^@\w+\{(\w+),$", (ROOT / "paper" / "paper.bib").read_text(encoding="utf-8"), re.M)
+    assert sorted(set(cited)) == sorted(listed)
+
+
 @pytest.mark.parametrize(
     ("version", "changelog", "tag", "says"),
     [

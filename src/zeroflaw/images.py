@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -122,7 +122,19 @@ def shown(source: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
-def read_image(source: Source, *, limits: Limits | None = None, name: str | None = None) -> Pixels:
+def white_of_reading() -> float | None:
+    """Return the level of white that `reading` says, or None."""
+    return _reading.white
+
+
+def limits_of_reading() -> Limits:
+    """Return the limits that `reading` says, or the usual ones."""
+    return _reading.limits
+
+
+def read_image(
+    source: Source, *, limits: Limits | None = None, name: str | None = None, white: float | None = None
+) -> Pixels:
     """Return a picture as contiguous uint8 ``(H, W, 3)`` in RGB, upright.
 
     Args:
@@ -130,22 +142,30 @@ def read_image(source: Source, *, limits: Limits | None = None, name: str | None
             ``(H, W, 3)`` or ``(H, W, 4)``, in the order of RGBA. Links (URLs) are never fetched.
         limits: bounds on bytes, pixels and side; by default those of `reading`.
         name: what to call the picture in errors; by default its path or kind.
+        white: the value that is white in a picture of more than 8 bits; by default that of `reading`.
 
     Raises:
         ImageError: the picture cannot be used, whatever the cause.
     """
-    return read_picture(source, limits=limits, name=name).pixels
+    return read_picture(source, limits=limits, name=name, white=white).pixels
 
 
-def read_picture(source: Source, *, limits: Limits | None = None, name: str | None = None) -> Picture:
+def read_picture(
+    source: Source, *, limits: Limits | None = None, name: str | None = None, white: float | None = None
+) -> Picture:
     """Return what `read_image` does, with notes about how it was read; its arguments and errors."""
     label = shown(source) if name is None else name
     with refusing(label):
-        found = _upright_rgb(stored(source, limits))
-    if (on_note := _reading.on_note) is not None:
-        for note in found.notes:
-            on_note(label, note)
+        found = upright_rgb(stored(source, limits), white)
+    tell(label, found.notes)
     return found
+
+
+def tell(label: str, notes: Iterable[str]) -> None:
+    """Hand notes about a picture to whom `reading` names."""
+    if (on_note := _reading.on_note) is not None:
+        for note in notes:
+            on_note(label, note)
 
 
 @contextmanager
@@ -223,10 +243,11 @@ def upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     return turn(values) if turn else values
 
 
-def _upright_rgb(picture: Stored) -> Picture:
+def upright_rgb(picture: Stored, white: float | None = None) -> Picture:
+    """Return a stored picture as it is looked at; ``white`` as in `read_image`."""
     notes = picture.notes
     if picture.deep is not None:
-        pixels, more = to_rgb(picture.deep, _reading.white)
+        pixels, more = to_rgb(picture.deep, _reading.white if white is None else white)
         notes += more
     else:
         assert picture.image is not None

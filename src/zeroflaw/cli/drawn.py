@@ -12,11 +12,12 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from typing_extensions import override
 
+from zeroflaw.bands import read_overview
 from zeroflaw.cli.output import json_line
 from zeroflaw.cli.results import MAPS, MASKS, PAGE, TABLE, Gone, Results, Wanted
 from zeroflaw.errors import ImageError
 from zeroflaw.finding import RESULTS
-from zeroflaw.images import read_image, shown
+from zeroflaw.images import shown
 from zeroflaw.report.drawing import write_png
 from zeroflaw.report.exports import Exports
 from zeroflaw.report.heatmap import caption, panel
@@ -81,7 +82,7 @@ class DrawnResults(Results):
 
     def _draw(self, prediction: Prediction, title: str, name: str) -> Drawn:
         """Draw and write the pictures of a photo, in a thread."""
-        image, line = read_image(prediction.source, name=prediction.source), prediction.map_threshold
+        image, line = read_overview(prediction.source, name=prediction.source), prediction.map_threshold
         if prediction.map is None:
             return Drawn({}, pictures_of(image, prediction))
         found = {"heat_map": f"{MAPS}/{name}.png"}

@@ -50,6 +50,12 @@ class PatchDetector(BackboneDetector[P]):
     ignore: str = ""
 
     @override
+    def _check_tile(self) -> None:
+        super()._check_tile()
+        if self.roi or self.ignore:
+            raise UsageError("roi and ignore mark parts of whole photos; leave them out, or tile")
+
+    @override
     def _load_backbone(self) -> ImageTower:
         return self._load_tower()  # no text is embedded, unless words are to be fitted
 

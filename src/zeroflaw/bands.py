@@ -35,7 +35,7 @@ from zeroflaw.tiff import ORIENTATION, Page, pages
 
 MOST = 20
 LARGE = 25_000_000  # pixels from which on a picture is read in bands, where that can be
-_BAND = 8_000_000  # pixels of a band, about
+_BAND = 4_000_000  # pixels of a band, about
 _HEAD = 4096
 _SHORT = "the file is cut short or damaged; copy it again"
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -149,7 +149,9 @@ def verbs(work: Path) -> dict[str, Verb]:
 
 
 def run(arguments: Sequence[str], out: Path, work: Path) -> subprocess.Popen[bytes]:
-    """Start the command in a group of its own."""
+    """Start the command in a group of its own, with the signals that a terminal gives it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     program = [sys.executable, "-m", "zeroflaw", *(part.format(out=out) for part in arguments), "-q"]
     environment = {**os.environ, "ZEROFLAW_CACHE": str(work / "cache"), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
@@ -213,12 +215,12 @@ def prepare(work: Path) -> None:
 def torture(
     kills: int, seed: int, chosen: Sequence[str], say: Callable[[str], object] = print
 ) -> dict[str, int]:
-    """Kill ``kills`` processes; returns how many of each verb were hit while they ran.
+    """Kill ``kills`` processes; returns how many of each verb, and by each signal, were hit while they ran.
 
     Raises:
         TortureError: something was lost, half written or stuck.
     """
-    draw, hit = random.Random(seed), {}
+    draw, hit = random.Random(seed), dict[str, int]()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work)
@@ -241,7 +243,8 @@ def torture(
             share = draw.uniform(0.1, 1) if draw.random() < 0.5 else draw.uniform(0.66, 1.02)
             wait = share * seconds[name]
             killed = kill_once(todo[name], out, work, which, wait, wanted[name])
-            hit[name] = hit.get(name, 0) + killed
+            for what in (name, which.name):
+                hit[what] = hit.get(what, 0) + killed
             when = "while it ran" if killed else "too late"
             say(f"{number + 1}/{kills} {name}: {which.name} after {wait:.2f} s, {when}")
     return hit
@@ -255,7 +258,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     hit = torture(options.kills, options.seed, options.verbs)
-    running = sum(hit.values())
+    running = sum(hit.get(which.name, 0) for which in SIGNALS)
     print(f"{options.kills} kills, {running} while the command ran ({hit}): nothing lost, none stuck")
 
 

@@ -36,6 +36,7 @@ EXTRAS = {
     "elpv_dataset": "elpv",
     "pandas": "table",
     "pyarrow": "table",
+    "pydicom": "dicom",
 }
 """Packages that come with an extra, and which one."""
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from zeroflaw.corruptions import corrupt, parse_corruption
+from zeroflaw.corruptions import corrupt, moved_mask, parse_corruption
 from zeroflaw.detectors import Detector, Prediction
 from zeroflaw.errors import DetectorError, ImageError, InputError, UsageError, ZeroflawError, printable
 from zeroflaw.images import read_picture
@@ -212,7 +212,7 @@ class _Pass:
             try:
                 mask = open_mask(record.mask, size, image=record.image, ignore=self.category.ignore)
                 self._doubt(record, "mask", mask.notes)
-                return _Seen(record, size, mask.marked, mask.ignored)
+                return _Seen(record, size, self._moved(mask.marked), self._moved(mask.ignored))
             except InputError as error:
                 # Results are compared between machines, so that notes must not hold where the data lie.
                 reason = str(error)
@@ -220,6 +220,10 @@ class _Pass:
                     reason = reason.replace(printable(path), path.name)
         left_out.append(f"{writable(record.key)}: {reason}")
         return _Seen(record, size, None)
+
+    def _moved(self, mask: Any) -> Any:
+        """Return a mask as the corruption of its image moves it."""
+        return mask if mask is None or self.corruption is None else moved_mask(mask, *self.corruption)
 
     def _judge_batch(self, batch: list[tuple[Record, Pixels]]) -> None:
         images, seen = [image for _, image in batch], []

@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 
 import zeroflaw
-from zeroflaw.detectors.base import open_tower
+from zeroflaw.detectors.opening import open_tower
 from zeroflaw.export.tower import export_tower
 from zeroflaw.lab.samples import render_samples
 from zeroflaw.runtime.features import FeatureRequest

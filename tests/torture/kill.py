@@ -159,11 +159,21 @@ def run(arguments: Sequence[str], out: Path, work: Path) -> subprocess.Popen[byt
     )
 
 
+def patience() -> float:
+    """How many times longer than on a free machine a command may take, by what waits for a processor."""
+    return max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def finish(arguments: Sequence[str], out: Path, work: Path) -> float:
     """Run the command to its end; returns the seconds it took."""
     begin = time.monotonic()
     process = run(arguments, out, work)
-    _, said = process.communicate(timeout=300)
+    try:
+        _, said = process.communicate(timeout=300 * patience())
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        load = os.getloadavg()[0]
+        raise TortureError(f"{' '.join(arguments)} did not end in time, at a load of {load:.1f}") from None
     if process.returncode:
         raise TortureError(f"{' '.join(arguments)} ended with {process.returncode}: {said.decode()}")
     return time.monotonic() - begin
@@ -184,10 +194,11 @@ def kill_once(verb: Verb, out: Path, work: Path, number: signal.Signals, wait: f
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, number)
     try:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60 * patience())
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        raise TortureError(f"stuck for a minute after {number.name}") from None
+        load = os.getloadavg()[0]
+        raise TortureError(f"stuck for minutes after {number.name}, at a load of {load:.1f}") from None
     killed = process.returncode != 0
     if killed and process.returncode not in CODES[number]:
         raise TortureError(f"exit code {process.returncode} after {number.name}: {said.decode()}")

@@ -13,8 +13,9 @@ import click
 from zeroflaw.cli.output import PATH, repeated, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, parse_settings, read_words
-from zeroflaw.detectors.base import LEAST_TILE, limit_threads
+from zeroflaw.detectors.base import LEAST_TILE
 from zeroflaw.detectors.inputs import require
+from zeroflaw.detectors.opening import limit_threads
 from zeroflaw.errors import UsageError
 from zeroflaw.images import Limits, find_images, reading
 

@@ -6,11 +6,9 @@ and loaded, and knows nothing of how it came about.
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -22,9 +20,9 @@ from typing_extensions import override
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.detectors.identity import check_identity, require_readable
 from zeroflaw.detectors.inputs import FitInputs, digest
+from zeroflaw.detectors.opening import Device, Dtype, Engine, open_tower, shared_backbone
 from zeroflaw.detectors.tiled import TiledPhoto, predict_tiled
-from zeroflaw.errors import DetectorError, MissingExtraError, UsageError, needing
-from zeroflaw.files import local_folder
+from zeroflaw.errors import DetectorError, MissingExtraError, UsageError
 from zeroflaw.images import read_image, white_of_reading
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
@@ -32,83 +30,20 @@ from zeroflaw.runtime.calibration import Calibration, PhotoFacts, calibration_of
 from zeroflaw.runtime.drift import describe_photos, facts_of, measure
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.folder import Identity, SavedDetector, Seen, write_folder
-from zeroflaw.runtime.onnx_engine import BUNDLED, RECORD, shared_tower
 from zeroflaw.runtime.prediction import Prediction, peak
 from zeroflaw.runtime.preprocess import LARGE, Preprocess, Resized
 from zeroflaw.runtime.scorer import Judgement, Scorer, Size
 from zeroflaw.runtime.stream import Array, Loaded, OnError, Prepare, Progress, batches, named, read_ahead
-from zeroflaw.runtime.tower import ImageTower, embed, sized
+from zeroflaw.runtime.tower import embed, sized
 
 if TYPE_CHECKING:
     from zeroflaw.detectors.training import Checkpoint
     from zeroflaw.towers.backbone import Backbone
 
 S = TypeVar("S", bound=Scorer)
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["float32", "bfloat16"]
-Engine = Literal["auto", "onnx", "openvino", "torch"]
 TileSide = Annotated[int, Field(ge=0, le=65536)]
 LEAST_TILE = 32  # pixels
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
-_LOADING = threading.Lock()
-_threads: int | None = None
-
-
-def limit_threads(count: int | None) -> None:
-    """Let towers that are opened from now on use at most ``count`` threads of the processor; None is all."""
-    global _threads
-    _threads = count
-
-
-def shared_backbone(name: str, device: Device, dtype: Dtype) -> Backbone:
-    """Load a backbone once for all detectors and threads of a process that use it.
-
-    Raises:
-        UsageError: torch is not installed.
-        WeightsError: the weights cannot be had.
-    """
-    with _LOADING:
-        return _load(name, device, dtype)
-
-
-@lru_cache(maxsize=2)
-def _load(name: str, device: Device, dtype: Dtype) -> Backbone:
-    with needing(f"the text tower of '{name}', or its image tower on torch,"):
-        import torch
-
-        from zeroflaw.towers.weights import load_backbone
-    if _threads is not None:
-        torch.set_num_threads(_threads)
-    return load_backbone(name, device=device, dtype=dtype)
-
-
-def exported(name: str) -> Path | None:
-    """Return the folder of an exported image tower that goes by the name of a backbone, or None."""
-    folder = BUNDLED if name == "mini" else local_folder(name)
-    return folder if folder is not None and (folder / RECORD).is_file() else None
-
-
-def open_tower(name: str, engine: Engine, device: Device, dtype: Dtype) -> ImageTower:
-    """Open the image tower of a backbone: exported and without torch where that can be, else on torch.
-
-    Raises:
-        UsageError: the tower was not exported for the engine that was asked for, or torch is missing.
-        WeightsError: it cannot be had, or is damaged.
-    """
-    folder = exported(name)
-    if engine == "auto":
-        plain = device in ("auto", "cpu") and dtype == "float32"
-        engine = "onnx" if folder is not None and plain else "torch"
-    if engine == "torch":
-        return shared_backbone(name, device, dtype)
-    if folder is None:
-        raise UsageError(
-            f"the image tower of '{name}' was not exported, which the engine {engine} needs; make it with: "
-            f"zeroflaw export {name} -o DIR, and use local-dir:DIR"
-        )
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"the engine {engine} runs on processors, not on {device}; use the engine torch")
-    return shared_tower(folder, engine, dtype, _threads)
 
 
 @dataclass(frozen=True)

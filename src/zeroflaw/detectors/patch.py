@@ -10,8 +10,9 @@ import numpy.typing as npt
 from pydantic import Field
 from typing_extensions import override
 
-from zeroflaw.detectors.base import BackboneDetector, open_tower
+from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.opening import open_tower
 from zeroflaw.detectors.presets import open_fitted
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import parameters

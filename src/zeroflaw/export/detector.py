@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zeroflaw.detectors.base import BackboneDetector, shared_backbone
+from zeroflaw.detectors.base import BackboneDetector
+from zeroflaw.detectors.opening import shared_backbone
 from zeroflaw.errors import OutputError, UsageError, needing
 from zeroflaw.export.tower import graph
 from zeroflaw.files import whole_folder

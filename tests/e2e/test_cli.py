@@ -290,7 +290,7 @@ ARGUMENTS = {
     "calibrate": ("saved", "--good", "a.png"),
     "evaluate": ("root",),
     "benchmark": ("grid.toml",),
-    "reproduce": ("poster",),
+    "reproduce": ("poster", "--root", "root"),
     "export": ("rwda", "-o", "out"),
     "convert": ("weights", "out"),
     "corrupt": ("photos", "out", "--corruption", "brightness"),

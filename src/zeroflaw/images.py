@@ -11,6 +11,7 @@ more than 8 bits          divided by their white: what the user says (``white``)
                           declares (TIFF: tags SMaxSampleValue, WhiteLevel, MaxSampleValue, or 9 to 15
                           bits a sample; PNG: chunk sBIT), else the lowest of 255, 1023, 4095, 16383, 65535
                           that no value is above, with a note unless it is the full range of the type;
+                          DICOM: its window and rescale, else the highest value of its stored bits;
                           floating point up to 1 has a white of 1. NaN, infinity, values below 0 and,
                           where nothing says what is white, above 65535 are refused
 arrays                    (H, W), (H, W, 1), or (H, W, 3 or 4) in the order red, green, blue, alpha. OpenCV

@@ -72,6 +72,10 @@ def test_the_graph_says_what_the_detector_says(kind: str, tiny_backbone: Path, t
 
 
 def test_what_cannot_be_one_graph_is_refused(tmp_path: Path) -> None:
+    tiled = zeroflaw.load("rwda", tile=64)
+    assert isinstance(tiled, BackboneDetector)
+    with pytest.raises(UsageError, match="tiles of 64 pixels"):
+        export_detector(tiled, tmp_path / "out")
     with pytest.raises(UsageError, match="a mutual detector cannot be one graph"):
         export_detector(zeroflaw.Mutual().fit(), tmp_path / "graph")
     assert not (tmp_path / "graph").exists()

@@ -270,6 +270,11 @@ def export_detector(
             f"a {detector.name} detector cannot be one graph: export writes those of words (rwda, clip, "
             "shift-words, promptstyler) and of good photos (memory)"
         )
+    if detector.tile:
+        raise UsageError(
+            f"a graph judges whole pictures, and this detector judges tiles of {detector.tile} pixels, whose "
+            "threshold would not hold; export one that was made without tile"
+        )
     backbone = shared_backbone(detector.backbone, "cpu", "float32")
     module = DetectorGraph(backbone, scorer).eval()
     images = test_pictures()

@@ -44,9 +44,9 @@ import memory
 import metrics
 import text_embedding
 import zeroflaw
-from zeroflaw.detectors.base import open_tower
 from zeroflaw.detectors.heads import FNNTraining
 from zeroflaw.detectors.network import train_fnn
+from zeroflaw.detectors.opening import open_tower
 from zeroflaw.errors import reason
 from zeroflaw.export.tower import export_tower
 from zeroflaw.lab.metrics import PixelMetrics

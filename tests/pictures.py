@@ -154,3 +154,59 @@ def _directory(entries: Mapping[int, tuple[int, Sequence[int]]], at: int, order:
         listed += struct.pack(order + "HHI", tag, kind, len(numbers)) + data.ljust(4, b"\0")
     following = 0 if last else at + size + len(behind)
     return struct.pack(order + "H", len(entries)) + listed + struct.pack(order + "I", following) + behind
+
+
+def dicom_file(
+    values: np.ndarray,
+    *,
+    stored: int,
+    planes: bool = False,
+    rle: bool = False,
+    frames: bool = False,
+    packed: bytes | None = None,
+    syntax: str | None = None,
+    **change: object,
+) -> bytes:
+    """A DICOM file of (H, W), (H, W, 3) or, of several frames, (N, H, W), by pydicom.
+
+    ``packed`` stands in place of the run lengths; ``change`` sets elements at the end, as they are.
+    """
+    import pydicom
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
+
+    found = pydicom.Dataset()
+    found.file_meta = pydicom.dataset.FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    found.file_meta.MediaStorageSOPClassUID = found.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.7")
+    found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID = UID("1.2.3")
+    colour = values.ndim == 3 and not frames
+    found.Rows, found.Columns = values.shape[1:] if frames else values.shape[:2]
+    found.SamplesPerPixel = 3 if colour else 1
+    found.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
+    if colour:
+        found.PlanarConfiguration = int(planes)
+    found.BitsAllocated, found.BitsStored = 8 * values.dtype.itemsize, stored
+    found.HighBit, found.PixelRepresentation = stored - 1, int(values.dtype.kind == "i")
+    if frames:
+        found.NumberOfFrames = len(values)
+    data = (np.moveaxis(values, -1, 0) if colour and planes else values).tobytes()
+    found.PixelData = data + b"\0" * (len(data) % 2)
+    found["PixelData"].VR = "OW" if values.dtype.itemsize > 1 else "OB"
+    if rle:
+        found.compress(RLELossless, values if colour else None, generate_instance_uid=False)
+    if packed is not None:
+        found.PixelData = encapsulate([packed])
+        found["PixelData"].is_undefined_length = True
+        found.file_meta.TransferSyntaxUID = RLELossless
+    for name, value in change.items():
+        setattr(found, name, value)
+    stream = io.BytesIO()
+    found.save_as(stream, enforce_file_format=True)
+    data = stream.getvalue()
+    if syntax is not None:
+        before = str(found.file_meta.TransferSyntaxUID).encode()
+        before += b"\0" * (len(before) % 2)
+        after = syntax.encode() + b"\0" * (len(syntax) % 2)
+        data = data.replace(struct.pack("<H", len(before)) + before, struct.pack("<H", len(after)) + after, 1)
+    return data

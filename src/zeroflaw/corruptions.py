@@ -32,7 +32,7 @@ from scipy.fft import next_fast_len
 from scipy.ndimage import convolve1d
 
 from zeroflaw.errors import UsageError, closest, printable
-from zeroflaw.shifts import SHIFTS
+from zeroflaw.shifts import MOVING, SHIFTS
 
 __all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt", "noise_source", "parse_corruption"]
 
@@ -82,6 +82,18 @@ def corrupt(image: Pixels, name: str, severity: int, *, seed: int = 0, key: str 
     if name == "gaussian_noise":
         return _gaussian_noise(image, severity, noise_source(seed, key))
     return SHIFTS[name](image, severity) if name in SHIFTS else _FIXED[name](image, severity)
+
+
+def moves(name: str) -> bool:
+    """Whether a corruption moves what is seen, so that masks must be moved with their pictures."""
+    return name in MOVING
+
+
+def moved_mask(marked: NDArray[np.bool_], name: str, severity: int) -> NDArray[np.bool_]:
+    """Return what a mask, bool (H, W), marks in the corrupted copy of its picture."""
+    if name not in MOVING or not marked.size:
+        return marked
+    return MOVING[name](np.where(marked, 255, 0).astype(np.uint8), severity) > 0
 
 
 def parse_corruption(text: str) -> tuple[str, int]:

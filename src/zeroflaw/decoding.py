@@ -30,7 +30,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from zeroflaw.depth import FULL, Deep, Values
+from zeroflaw import dicom
+from zeroflaw.depth import FULL, Deep, Values, to_rgb
+from zeroflaw.dicom import DicomError
 from zeroflaw.errors import printable
 from zeroflaw.tiff import ORIENTATION, Page, TiffError, decode, pages
 
@@ -41,8 +43,8 @@ _PLUGINS = {
     "BMP": BmpImagePlugin,
     "TIFF": TiffImagePlugin,
 }
-FORMATS = tuple(_PLUGINS)
-_ALLOWED = ", ".join(FORMATS)
+FORMATS = tuple(_PLUGINS)  # that Pillow opens
+_ALLOWED = ", ".join((*FORMATS, "DICOM"))
 _HEAD = 4096  # bytes that say of what kind a file is
 _OTHER = "B" if sys.byteorder == "little" else "L"  # order of bytes that this machine does not have
 _LOWER = {  # how Pillow takes pixels of 16 bits, and what makes it take the lower byte of each value
@@ -121,7 +123,7 @@ def read_bytes(name: str, limits: Limits) -> bytes:
             raise RefusedError("it is not a regular file; give an image file")
         with path.open("rb") as stream:
             data = stream.read(_HEAD)
-            if _kind(data) in FORMATS:
+            if _kind(data) in (*FORMATS, "DICOM"):
                 check_bytes(status.st_size, limits)
                 data += stream.read(limits.bytes + 1 - len(data))
     except (OSError, ValueError) as error:
@@ -200,6 +202,8 @@ def open_stored(data: bytes, limits: Limits) -> Stored:
     check_bytes(len(data), limits)
     listed = pages(data) if data[:2] in (b"II", b"MM") else []
     try:
+        if data[128:132] == b"DICM":
+            return _dicom(data, limits)
         if data[:3] == b"\xff\xd8\xff":
             _check_jpeg(data, limits)
         if listed:
@@ -207,7 +211,7 @@ def open_stored(data: bytes, limits: Limits) -> Stored:
             _check_scans(data.count(b"\xff\xda") // listed[0].pieces, listed[0].size)
             return _tiff(data, listed, limits)
         return _by_pillow(data, limits, [])
-    except TiffError as error:
+    except (TiffError, DicomError) as error:
         raise RefusedError(str(error)) from error
     except (OSError, EOFError, SyntaxError) as error:  # what Pillow raises when data end early
         kind = _kind(data) or "image"
@@ -277,6 +281,16 @@ def _frames(image: Image.Image, listed: list[Page]) -> tuple[str, ...]:
 def _only_first(count: int, kind: str) -> tuple[str, ...]:
     several = f"only the first of its {count} {kind}s was looked at; save each as a picture of its own"
     return (several,) if count > 1 else ()
+
+
+def _dicom(data: bytes, limits: Limits) -> Stored:
+    with quiet():  # pydicom warns of each value that is not as the standard wants it
+        deep, notes = dicom.decode(data, lambda size: check_size(size, limits))
+    if deep.values.dtype != np.uint8:
+        return Stored(None, deep, notes=notes)
+    return Stored(
+        Image.fromarray(to_rgb(deep, None)[0]), None, notes=notes
+    )  # no white of deep pixels applies
 
 
 def _tiff(data: bytes, listed: list[Page], limits: Limits) -> Stored:
@@ -401,7 +415,8 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "a video"),
     (4, b"jP  ", "a JPEG 2000 picture"),
     (0, b"\xff\x0a", "a JPEG XL picture"),
-    (128, b"DICM", "a DICOM file"),
+    (0, b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (128, b"DICM", "DICOM"),
     (0, b"\x93NUMPY", "a NumPy array file"),
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"\x1f\x8b", "a gzip archive"),
@@ -415,7 +430,7 @@ def _kind(data: bytes) -> str | None:
 
 def _why_unidentified(data: bytes) -> str:
     kind = _kind(data)
-    if kind in FORMATS:
+    if kind in (*FORMATS, "DICOM"):
         return f"it starts like a {kind} file but is cut short or damaged; copy it again"
     return f"it is {kind or _text_or_data(data)}, not an allowed kind of picture; allowed are {_ALLOWED}"
 

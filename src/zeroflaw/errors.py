@@ -37,6 +37,7 @@ EXTRAS = {
     "elpv_dataset": "elpv",
     "pandas": "table",
     "pyarrow": "table",
+    "pydicom": "dicom",
 }
 """Packages that come with an extra, and which one."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from zeroflaw.errors import InputError, printable, reason
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".dcm"})
 MASK_ENDING = re.compile(
     r"[_.\- ](?:masks?|gt|ground[_-]?truth|labels?|seg|segm|segmentation|annotation)"
     r"(?:[_-]?(?P<number>\d{1,3}))?$",

@@ -11,6 +11,7 @@ more than 8 bits          divided by their white: what the user says (``white``)
                           declares (TIFF: tags SMaxSampleValue, WhiteLevel, MaxSampleValue, or 9 to 15
                           bits a sample; PNG: chunk sBIT), else the lowest of 255, 1023, 4095, 16383, 65535
                           that no value is above, with a note unless it is the full range of the type;
+                          DICOM: its window and rescale, else the highest value of its stored bits;
                           floating point up to 1 has a white of 1. NaN, infinity, values below 0 and,
                           where nothing says what is white, above 65535 are refused
 arrays                    (H, W), (H, W, 1), or (H, W, 3 or 4) in the order red, green, blue, alpha. OpenCV
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -130,7 +131,19 @@ def shown(source: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
-def read_image(source: Source, *, limits: Limits | None = None, name: str | None = None) -> Pixels:
+def white_of_reading() -> float | None:
+    """Return the level of white that `reading` says, or None."""
+    return _reading.white
+
+
+def limits_of_reading() -> Limits:
+    """Return the limits that `reading` says, or the usual ones."""
+    return _reading.limits
+
+
+def read_image(
+    source: Source, *, limits: Limits | None = None, name: str | None = None, white: float | None = None
+) -> Pixels:
     """Return a picture as contiguous uint8 ``(H, W, 3)`` in RGB, upright.
 
     Args:
@@ -138,24 +151,32 @@ def read_image(source: Source, *, limits: Limits | None = None, name: str | None
             ``(H, W, 3)`` or ``(H, W, 4)``, in the order of RGBA. Links (URLs) are never fetched.
         limits: bounds on bytes, pixels and side; by default those of `reading`.
         name: what to call the picture in errors; by default its path or kind.
+        white: the value that is white in a picture of more than 8 bits; by default that of `reading`.
 
     Raises:
         ImageError: the picture cannot be used, whatever the cause.
     """
-    return read_picture(source, limits=limits, name=name).pixels
+    return read_picture(source, limits=limits, name=name, white=white).pixels
 
 
-def read_picture(source: Source, *, limits: Limits | None = None, name: str | None = None) -> Picture:
+def read_picture(
+    source: Source, *, limits: Limits | None = None, name: str | None = None, white: float | None = None
+) -> Picture:
     """Return what `read_image` does, with notes about how it was read; its arguments and errors."""
     label = shown(source) if name is None else name
     with refusing(label):
-        found = _upright_rgb(stored(source, limits))
-    if (on_note := _reading.on_note) is not None:
-        for note in found.notes:
-            on_note(label, note)
+        found = upright_rgb(stored(source, limits), white)
+    tell(label, found.notes)
     if (on_picture := _reading.on_picture) is not None:
         on_picture(label, found.pixels)
     return found
+
+
+def tell(label: str, notes: Iterable[str]) -> None:
+    """Hand notes about a picture to whom `reading` names."""
+    if (on_note := _reading.on_note) is not None:
+        for note in notes:
+            on_note(label, note)
 
 
 @contextmanager
@@ -233,10 +254,11 @@ def upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     return turn(values) if turn else values
 
 
-def _upright_rgb(picture: Stored) -> Picture:
+def upright_rgb(picture: Stored, white: float | None = None) -> Picture:
+    """Return a stored picture as it is looked at; ``white`` as in `read_image`."""
     notes = picture.notes
     if picture.deep is not None:
-        pixels, more = to_rgb(picture.deep, _reading.white)
+        pixels, more = to_rgb(picture.deep, _reading.white if white is None else white)
         notes += more
     else:
         assert picture.image is not None

@@ -50,12 +50,12 @@ def _warmer(image: Pixels, severity: int, sign: int = 1) -> Pixels:
     return _back(image * np.array([1 + share, 1, 1 - share], np.float32))
 
 
-def _moved(image: Pixels, severity: int) -> Pixels:
+def _moved(image: Pixels, severity: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Pixels:
     """The part lies a little turned and shifted; what comes into view repeats the border."""
     degrees, height, width = _DEGREES[severity - 1], image.shape[0], image.shape[1]
     reach = max(height, width) // 4
-    wide = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    turned = Image.fromarray(wide).rotate(degrees, Image.Resampling.BICUBIC)
+    edges = ((reach, reach), (reach, reach), (0, 0))[: image.ndim]
+    turned = Image.fromarray(np.pad(image, edges, mode="edge")).rotate(degrees, resample)
     top, left = reach + round(height * degrees / 100), reach + round(width * degrees / 100)
     return np.asarray(turned)[top : top + height, left : left + width]
 
@@ -89,3 +89,8 @@ SHIFTS: Mapping[str, Callable[[Pixels, int], Pixels]] = {
     "greyer": _greyer,
 }
 """Every shift by its name."""
+
+MOVING: Mapping[str, Callable[[Pixels, int], Pixels]] = {
+    "moved": functools.partial(_moved, resample=Image.Resampling.NEAREST)
+}
+"""Those that move what is seen, as they move a mask, uint8 (H, W), of the same size."""

@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -157,6 +158,18 @@ class Page:
         packed = self.one(_COMPRESSION) in (1, 8, 32946) and self.one(_FILL) == 1
         return packed and deltas and self.one(_PHOTOMETRIC) in _GREY_OR_RGB
 
+    def rows_in_file(self) -> list[tuple[int, int]] | None:
+        """Return place and number of rows of each strip, of pages whose rows lie in the file as they are."""
+        plain = self.one(_COMPRESSION) == 1 and self.one(_PREDICTOR) == 1 and self.one(_FILL) == 1
+        whole = _TILES not in self.tags and (self.one(_PLANAR) == 1 or self.channels == 1)
+        known = self.bits in (8, 16) and self.one(_FORMAT) == 1 and self.one(_PHOTOMETRIC) in _GREY_OR_RGB
+        (width, height), each = self.size, self.one(_ROWS) or self.size[1]
+        places = self.tags.get(_STRIPS, ())
+        if not (plain and whole and known) or width < 1 or each < 1 or len(places) * each < height:
+            return None
+        tops = range(0, height, each)
+        return [(int(places[number]), min(each, height - y)) for number, y in enumerate(tops)]
+
     def white(self) -> float | None:
         """Return the level of white that the file declares, or None."""
         declared = self.tags.get(_WHITE_LEVEL) or self.tags.get(_HIGHEST_OF_FORMAT)
@@ -175,7 +188,7 @@ class Page:
         return f"{self.channels} channel{s} of {self.bits or 'several'} {kind}bits{planes}{compressed}"
 
 
-def pages(data: bytes) -> list[Page]:
+def pages(data: bytes | mmap) -> list[Page]:
     """List the full pages of a TIFF file, thumbnails and masks of pages left out; at most 100.
 
     What is damaged ends the list; it may be empty.
@@ -183,7 +196,7 @@ def pages(data: bytes) -> list[Page]:
     return list(_pages(data))
 
 
-def _pages(data: bytes) -> Iterator[Page]:
+def _pages(data: bytes | mmap) -> Iterator[Page]:
     order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
     try:
         big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
@@ -199,7 +212,9 @@ def _pages(data: bytes) -> Iterator[Page]:
         return
 
 
-def _tags(data: bytes, at: int, order: str, big: bool, *, first: bool) -> tuple[dict[int, Numbers], int]:
+def _tags(
+    data: bytes | mmap, at: int, order: str, big: bool, *, first: bool
+) -> tuple[dict[int, Numbers], int]:
     """Return the numbers in the directory at a place, and the place of the next one.
 
     Where the pieces of a page lie is read of the first one alone, which is the one that is decoded.

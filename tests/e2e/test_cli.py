@@ -284,3 +284,36 @@ def test_a_full_disk_is_named(
     assert run("detect", photos, *backbone, "-o", tmp_path / "out", "-q") == 74
     assert f"to {tmp_path / 'out'} (No space left on device)" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["photos"]
+
+
+ARGUMENTS = {
+    "detect": ("a.png",),
+    "fit": ("-o", "out"),
+    "calibrate": ("saved", "--good", "a.png"),
+    "evaluate": ("root",),
+    "benchmark": ("grid.toml",),
+    "reproduce": ("poster", "--root", "root"),
+    "export": ("rwda", "-o", "out"),
+    "convert": ("weights", "out"),
+    "corrupt": ("photos", "out", "--corruption", "brightness"),
+    "samples": ("out",),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_unforeseen_error_of_any_verb_is_a_fault_and_no_anomaly(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("saved", "root", "photos", "weights"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "grid.toml").touch()
+    command = getattr(importlib.import_module(f"zeroflaw.cli.{verb}"), verb)
+
+    def broken(**given: object) -> None:
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr(command, "callback", broken)
+    refused(
+        capsys, 70, "fault of the program (ZeroDivisionError: unforeseen)", verb, *ARGUMENTS.get(verb, ())
+    )

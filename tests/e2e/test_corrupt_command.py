@@ -12,9 +12,10 @@ from PIL import Image
 from command import files, picture, refused, run
 from zeroflaw.cli import corrupt as command
 from zeroflaw.cli.corrupt import list_source
-from zeroflaw.corruptions import CORRUPTIONS, corrupt
+from zeroflaw.corruptions import CORRUPTIONS, corrupt, moved_mask
 from zeroflaw.images import read_image
 from zeroflaw.lab.datasets import open_dataset, open_mvtec
+from zeroflaw.masks import open_mask
 
 NOISE = ("--corruption", "gaussian_noise")
 
@@ -190,3 +191,51 @@ def test_errors_are_one_sentence_and_nothing_is_written(
     filled = [argument.format(root=root, **places) for argument in arguments]
     refused(capsys, code, says, "corrupt", *filled)
     assert files(tmp_path) == before
+
+
+def flawed_set(root: Path, *, turned: bool = False) -> Path:
+    """A data set of one grey part with a white flaw, whose mask is drawn on the stored pixels."""
+    pixels, mask = np.full((60, 90, 3), 90, np.uint8), np.zeros((60, 90), np.uint8)
+    pixels[20:35, 50:70], mask[20:35, 50:70] = 255, 255
+    exif = Image.Exif()
+    if turned:
+        exif[0x0112] = 6
+    for name, array in (("test/scratch/000.png", pixels), ("test/good/000.png", pixels // 2)):
+        path = root / "nut" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path, exif=exif)
+    path = root / "nut/ground_truth/scratch/000_mask.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(mask).save(path)
+    picture(root / "nut/train/good/000.png")
+    return root
+
+
+@pytest.mark.parametrize(("kind", "turned"), [("moved", False), ("contrast", True), ("moved", True)])
+def test_masks_go_with_pictures_that_are_moved_or_turned(kind: str, turned: bool, tmp_path: Path) -> None:
+    root = flawed_set(tmp_path / "set", turned=turned)
+    assert run("corrupt", root, tmp_path / "out", "--corruption", kind, "--severity", 5) == 0
+    (category,) = open_mvtec(tmp_path / "out" / f"{kind}-5")
+    (record,) = [record for record in category.test if record.label]
+    copy = read_image(record.image)
+    assert copy.shape[:2] == ((90, 60) if turned else (60, 90))
+    assert record.mask is not None
+    marked = open_mask(record.mask, copy.shape[:2], image=record.image)
+    bright = copy[:, :, 0] > (copy.min() / 2 + copy.max() / 2)
+    assert (marked.marked & bright).sum() / (marked.marked | bright).sum() > 0.9
+    assert not marked.notes
+    before = np.asarray(Image.open(root / "nut/ground_truth/scratch/000_mask.png"))
+    assert not np.array_equal(np.asarray(Image.open(record.masks[0])), before)
+
+
+def test_an_evaluation_moves_masks_as_well(tmp_path: Path) -> None:
+    root = flawed_set(tmp_path / "set")
+    assert run("corrupt", root, tmp_path / "out", "--corruption", "moved", "--severity", 5) == 0
+    (there,), (here,) = (open_mvtec(folder) for folder in (tmp_path / "out/moved-5", root))
+    (saved,), (moved,) = ([r for r in c.test if r.label] for c in (there, here))
+    assert saved.mask is not None
+    assert moved.mask is not None
+    size = (60, 90)
+    np.testing.assert_array_equal(
+        moved_mask(open_mask(moved.mask, size).marked, "moved", 5), open_mask(saved.mask, size).marked
+    )

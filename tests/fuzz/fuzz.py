@@ -24,13 +24,15 @@ from collections.abc import Callable, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pictures import encoded, photo, png16, ramp, tiff
+from pictures import dicom_file, encoded, photo, png16, ramp, tiff
+from zeroflaw import bands
 from zeroflaw.detectors import read_words
 from zeroflaw.errors import ZeroflawError
 from zeroflaw.images import read_picture
@@ -95,7 +97,15 @@ def pictures() -> list[bytes]:
         tiff(ramp(4095).astype(np.uint16)),
     ]
     found.append(encoded(photo().convert("P"), "PNG", transparency=0))
+    shades = ramp(4095).astype(np.uint16)
+    found += [dicom_file(shades, stored=12), dicom_file(shades, stored=12, rle=True)]
     return found
+
+
+def read_bands(path: Path) -> object:
+    """Read a picture in bands, as if it were large."""
+    with mock.patch.multiple(bands, LARGE=1, _BAND=100):
+        return [part.shape for part in bands.open_bands(path)]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -121,6 +131,7 @@ def targets() -> dict[str, Target]:
     tower, weights = files_of(BUNDLED), Path(__file__).parents[2] / "src" / "zeroflaw" / "towers" / "mini"
     return {
         "images": Target([{"in": data} for data in pictures()], lambda folder: read_picture(folder / "in")),
+        "bands": Target([{"in": data} for data in pictures()], lambda folder: read_bands(folder / "in")),
         "masks": Target(
             [{"in.png": data} for data in pictures()], lambda folder: open_mask(folder / "in.png", (17, 23))
         ),

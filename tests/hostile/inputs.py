@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from pictures import (
+    dicom_file,
     encoded,
     jpeg_of_scans,
     photo,
@@ -95,6 +97,27 @@ def frames(kind: str) -> bytes:
     return encoded(photo(), kind, save_all=True, append_images=[Image.new("RGB", (23, 17))])
 
 
+def dicom(**change: Any) -> bytes:
+    return dicom_file(ramp(4095).astype(np.uint16), stored=12, **change)
+
+
+def two_frames() -> bytes:
+    return dicom_file(np.stack([ramp(4095)] * 2).astype(np.uint16), stored=12, frames=True)
+
+
+def dicom_bomb() -> bytes:
+    runs = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\x07" * 60
+    return dicom_file(np.zeros((8, 8), np.uint8), stored=8, packed=runs)
+
+
+def long_dicom(count: int) -> bytes:
+    whole = dicom()
+    start = whole.index(b"\x08\0")  # after the elements that say how it is written
+    return whole[:start] + (struct.pack("<HH2sH", 0x0010, 0x4000, b"LO", 2) + b"ab") * count
+
+
+NO_DICOM = bytes(128) + b"DICM" + bytes(40)
+MORE = "--max-megapixels"
 DEEP = ramp(1023).astype(np.uint16)
 FULL = ramp(65535).astype(np.uint16)
 COLOUR = np.dstack([FULL, FULL, FULL])
@@ -106,7 +129,15 @@ IMAGES = [
     image("text", file(b"scratch, dent\n"), refused="it is text"),
     image("web page", file(b"<!DOCTYPE html>"), refused="a web page"),
     image("GIF", file(b"GIF89a" + bytes(40)), refused="a GIF, not an allowed kind"),
-    image("DICOM", file(bytes(128) + b"DICM" + bytes(40)), refused="a DICOM file"),
+    image("JPEG XL", file(b"\xff\x0a" + bytes(40)), refused="a JPEG XL picture, not an allowed kind"),
+    image("JPEG XL in a box", file(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(40)), refused="a JPEG XL picture"),
+    image("DICOM that does not say how it is written", file(NO_DICOM), refused="transfer syntax"),
+    image("DICOM with a header of 20 MB", file(partial(long_dicom, 2_000_000)), refused="begin within"),
+    image("DICOM, deflated", file(partial(dicom, syntax="1.2.840.10008.1.2.1.99")), refused="compressed"),
+    image("DICOM of 2.5 gigapixels", file(partial(dicom, Rows=50_000, Columns=50_000)), refused=MORE),
+    image("DICOM by run lengths that unpack to more", file(dicom_bomb), refused="more than its size"),
+    image("DICOM of 12 bits", file(dicom)),
+    image("DICOM of two frames", file(two_frames), noted="first of its 2 frames"),
     image("PostScript", file(b"%!PS-Adobe-3.0 EPSF"), refused="PostScript"),
     image("pipe", fifo, refused="not a regular file"),
     image("link to an endless device", link, refused="not a regular file"),

@@ -149,7 +149,9 @@ def verbs(work: Path) -> dict[str, Verb]:
 
 
 def run(arguments: Sequence[str], out: Path, work: Path) -> subprocess.Popen[bytes]:
-    """Start the command in a group of its own."""
+    """Start the command in a group of its own, with the signals that a terminal gives it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     program = [sys.executable, "-m", "zeroflaw", *(part.format(out=out) for part in arguments), "-q"]
     environment = {**os.environ, "ZEROFLAW_CACHE": str(work / "cache"), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
@@ -157,11 +159,21 @@ def run(arguments: Sequence[str], out: Path, work: Path) -> subprocess.Popen[byt
     )
 
 
+def patience() -> float:
+    """How many times longer than on a free machine a command may take, by what waits for a processor."""
+    return max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def finish(arguments: Sequence[str], out: Path, work: Path) -> float:
     """Run the command to its end; returns the seconds it took."""
     begin = time.monotonic()
     process = run(arguments, out, work)
-    _, said = process.communicate(timeout=300)
+    try:
+        _, said = process.communicate(timeout=300 * patience())
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        load = os.getloadavg()[0]
+        raise TortureError(f"{' '.join(arguments)} did not end in time, at a load of {load:.1f}") from None
     if process.returncode:
         raise TortureError(f"{' '.join(arguments)} ended with {process.returncode}: {said.decode()}")
     return time.monotonic() - begin
@@ -182,10 +194,11 @@ def kill_once(verb: Verb, out: Path, work: Path, number: signal.Signals, wait: f
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, number)
     try:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60 * patience())
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        raise TortureError(f"stuck for a minute after {number.name}") from None
+        load = os.getloadavg()[0]
+        raise TortureError(f"stuck for minutes after {number.name}, at a load of {load:.1f}") from None
     killed = process.returncode != 0
     if killed and process.returncode not in CODES[number]:
         raise TortureError(f"exit code {process.returncode} after {number.name}: {said.decode()}")
@@ -213,12 +226,12 @@ def prepare(work: Path) -> None:
 def torture(
     kills: int, seed: int, chosen: Sequence[str], say: Callable[[str], object] = print
 ) -> dict[str, int]:
-    """Kill ``kills`` processes; returns how many of each verb were hit while they ran.
+    """Kill ``kills`` processes; returns how many of each verb, and by each signal, were hit while they ran.
 
     Raises:
         TortureError: something was lost, half written or stuck.
     """
-    draw, hit = random.Random(seed), {}
+    draw, hit = random.Random(seed), dict[str, int]()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work)
@@ -241,7 +254,8 @@ def torture(
             share = draw.uniform(0.1, 1) if draw.random() < 0.5 else draw.uniform(0.66, 1.02)
             wait = share * seconds[name]
             killed = kill_once(todo[name], out, work, which, wait, wanted[name])
-            hit[name] = hit.get(name, 0) + killed
+            for what in (name, which.name):
+                hit[what] = hit.get(what, 0) + killed
             when = "while it ran" if killed else "too late"
             say(f"{number + 1}/{kills} {name}: {which.name} after {wait:.2f} s, {when}")
     return hit
@@ -255,7 +269,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     hit = torture(options.kills, options.seed, options.verbs)
-    running = sum(hit.values())
+    running = sum(hit.get(which.name, 0) for which in SIGNALS)
     print(f"{options.kills} kills, {running} while the command ran ({hit}): nothing lost, none stuck")
 
 

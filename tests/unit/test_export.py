@@ -158,6 +158,10 @@ def test_eight_bits_must_keep_peaks_maps_and_ranks(changes: dict[str, float], en
 
 
 def test_what_cannot_be_one_graph_is_refused(tmp_path: Path) -> None:
+    tiled = zeroflaw.load("rwda", tile=64)
+    assert isinstance(tiled, BackboneDetector)
+    with pytest.raises(UsageError, match="tiles of 64 pixels"):
+        export_detector(tiled, tmp_path / "out")
     with pytest.raises(UsageError, match="a mutual detector cannot be one graph"):
         export_detector(zeroflaw.Mutual().fit(), tmp_path / "graph")
     assert not (tmp_path / "graph").exists()

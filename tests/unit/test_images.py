@@ -70,7 +70,7 @@ BAD = {
     "heic": (b"\0\0\0\x18ftypheic" + bytes(40), "a HEIC picture"),
     "avif": (b"\0\0\0\x18ftypavif" + bytes(40), "an AVIF picture"),
     "video": (b"\0\0\0\x18ftypisom" + bytes(40), "a video"),
-    "dicom": (bytes(128) + b"DICM" + bytes(40), "a DICOM file"),
+    "dicom": (bytes(128) + b"DICM" + bytes(40), "transfer syntax"),
     "array": (b"\x93NUMPY\x01\0" + bytes(40), "a NumPy array"),
     "zip": (b"PK\x03\x04" + bytes(40), "a ZIP archive"),
     "ppm": (encoded(photo(), "PPM"), "allowed are PNG, JPEG, WebP, BMP, TIFF"),

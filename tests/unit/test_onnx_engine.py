@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import zeroflaw
-from zeroflaw.detectors.base import exported, open_tower
+from zeroflaw.detectors.opening import exported, open_tower
 from zeroflaw.errors import UsageError, WeightsError
 from zeroflaw.export.tower import export_tower
 from zeroflaw.runtime import onnx_engine

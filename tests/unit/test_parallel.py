@@ -13,7 +13,7 @@ from PIL import Image
 
 import zeroflaw
 from zeroflaw.cli.main import main
-from zeroflaw.detectors import base
+from zeroflaw.detectors import opening
 from zeroflaw.detectors.contract import Detector
 from zeroflaw.runtime import onnx_engine
 
@@ -47,11 +47,11 @@ def test_threads_share_a_detector(engine: str, wanted: list[float]) -> None:
 
 
 def test_many_loads_at_once_load_one_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    base._load.cache_clear()
+    opening._load.cache_clear()
     with ThreadPoolExecutor(32) as pool:
         loaded = list(pool.map(lambda _: zeroflaw.load("rwda", engine="torch"), range(32)))
     assert len({id(detector.backbone_) for detector in loaded}) == 1  # type: ignore[attr-defined]
-    assert base._load.cache_info().misses == 1
+    assert opening._load.cache_info().misses == 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of any fork beside threads
@@ -93,6 +93,6 @@ def test_threads_can_be_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         with pytest.raises(SystemExit) as left:
             main(["detect", str(tmp_path / "photo.png"), "--threads", "3", "-q"])
     finally:
-        base.limit_threads(None)
+        opening.limit_threads(None)
     assert left.value.code == 0
     assert set(seen) == {3}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
-from zeroflaw.cli.options import reading_options
+from zeroflaw.cli.options import reading_options, tile_option
 from zeroflaw.cli.output import put, quiet_option, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import load
@@ -15,7 +15,7 @@ from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.errors import UsageError
 from zeroflaw.images import find_images
 from zeroflaw.lab.datasets import open_dataset
-from zeroflaw.runtime.folder import write_calibration
+from zeroflaw.runtime.folder import read_folder, write_calibration
 
 
 @click.command()
@@ -59,6 +59,7 @@ from zeroflaw.runtime.folder import write_calibration
     metavar="SHARE",
     help="For the rule recall: share of flawed parts to be found.",
 )
+@tile_option
 @quiet_option
 @reading_options
 def calibrate(
@@ -69,6 +70,7 @@ def calibrate(
     rule: Literal["auto", "f1", "youden", "cost", "recall"],
     cost: tuple[float, float],
     recall: float,
+    tile: int | None,
     quiet: bool,
 ) -> None:
     """Set the threshold of the saved DETECTOR; it is kept beside it, and can be set again at any time.
@@ -80,7 +82,7 @@ def calibrate(
         raise UsageError("calibrate wants photos, either --good PATH or --labelled ROOT; give one of them")
     if rule != "auto" and labelled is None:
         raise UsageError(f"--rule {rule} needs photos of both kinds; give them with --labelled ROOT")
-    loaded = load(detector, calibrated=False)
+    loaded = load(detector, calibrated=False, **({} if tile is None else {"tile": tile}))
     if not isinstance(loaded, BackboneDetector):
         raise UsageError(f"a detector of kind {loaded.name} cannot be calibrated here; use --threshold")
     if good:
@@ -102,6 +104,15 @@ def calibrate(
             progress=progress,
         )
     assert loaded.calibration_ is not None
-    write_calibration(detector, loaded.calibration_)
+    if _reads_as_saved(detector, loaded):
+        write_calibration(detector, loaded.calibration_)
+    else:  # the threshold is that of photos read so, and the detector has to remember it
+        loaded.save(detector)
     put(loaded.calibration_.sentence())
     say(f"threshold {loaded.calibration_.threshold:.4f} (log-odds) kept in {detector}", quiet)
+
+
+def _reads_as_saved(folder: Path, loaded: BackboneDetector[Any]) -> bool:
+    """Whether a detector cuts and reads photos as its folder says."""
+    saved = read_folder(folder, calibrated=False).parameters
+    return (saved.get("tile", 0), saved.get("white")) == (loaded.tile, loaded.white)

@@ -10,21 +10,23 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import click
+import numpy as np
 
 from zeroflaw._version import __version__
 from zeroflaw.cli.folders import fresh_folder
 from zeroflaw.cli.options import reading_options
 from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, repeated, say, tell_skipped
 from zeroflaw.cli.progress import with_bar
-from zeroflaw.corruptions import CORRUPTIONS, parse_corruption
+from zeroflaw.corruptions import CORRUPTIONS, moved_mask, moves, parse_corruption
 from zeroflaw.corruptions import corrupt as corrupted
 from zeroflaw.errors import DatasetError, ImageError, InputError, UsageError, printable
 from zeroflaw.files import read_json, write_json
-from zeroflaw.images import ImageList, find_images, read_image, shown
+from zeroflaw.images import ImageList, find_images, read_image, read_orientation, shown
 from zeroflaw.lab.datasets import open_dataset
+from zeroflaw.masks import open_mask
 from zeroflaw.records import Dataset
 from zeroflaw.report.drawing import write_png
-from zeroflaw.shifts import SHIFTS
+from zeroflaw.shifts import SHIFTS, Pixels
 
 RECORD = "corruption.json"
 SCHEMA = 1
@@ -38,12 +40,16 @@ class Item(NamedTuple):
     Attributes:
         path: where it is.
         target: where its copy goes, below the folder of one corruption.
-        key: the name that noise is drawn for; None where the file is copied unchanged.
+        key: the name that noise is drawn for; None where the file is no picture to corrupt.
+        masks: the picture whose flaws it marks, where it is a mask of a corrupted one.
+        ignore: the value of pixels in it of which nothing is known, or None.
     """
 
     path: Path
     target: PurePosixPath
     key: str | None
+    masks: Path | None = None
+    ignore: int | None = None
 
 
 @click.command()
@@ -73,8 +79,9 @@ def corrupt(
     """Write corrupted copies of the images in SOURCE as PNG files, below DEST/NAME-SEVERITY/.
 
     SOURCE is an image, a folder of images, or a data set in a layout that 'zeroflaw datasets' lists. Of a
-    data set, only the test images are corrupted; everything else, masks above all, is copied unchanged.
-    Images that cannot be read are reported, the others go on, and the exit code is 3.
+    data set, only the test images are corrupted; everything else is copied unchanged, but for masks: they go
+    with their pictures where these are moved, or turned upright. Images that cannot be read are reported, the
+    others go on, and the exit code is 3.
     """
     pairs = [parse_corruption(f"{name}:{severity}") for name in names for severity in severities]
     places = {(name, severity): dest / f"{name}-{severity}" for name, severity in pairs}
@@ -154,6 +161,12 @@ def _items(source: Path, dataset: Dataset, found: ImageList, train: bool) -> lis
         for category in dataset
         for record in (*category.test, *(category.train if train else ()))
     }
+    masks = {
+        mask.absolute(): (record.image, category.ignore)
+        for category in dataset
+        for record in (*category.test, *(category.train if train else ()))
+        for mask in record.masks
+    }
     files = [path for path in (*found.paths, *found.masks, *found.skipped) if path.is_file()]
     # A table names images as they are; they keep their names then, though all are PNG.
     renamed = not any(path.suffix.lower() == ".csv" for path in files)
@@ -162,7 +175,8 @@ def _items(source: Path, dataset: Dataset, found: ImageList, train: bool) -> lis
     for path in files:
         key = keys.get(path.absolute())
         place = PurePosixPath(prefix, path.relative_to(source).as_posix())
-        items.append(Item(path, place.with_suffix(".png") if key and renamed else place, key))
+        target = place.with_suffix(".png") if key and renamed else place
+        items.append(Item(path, target, key, *masks.get(path.absolute(), (None, None))))
     return items
 
 
@@ -204,12 +218,26 @@ def _write_all(items: Sequence[Item], folders: Folders, seed: int, quiet: bool) 
 
 def _write(item: Item, folders: Folders, seed: int) -> None:
     image = None if item.key is None else read_image(item.path)
+    turned = item.masks is not None and read_orientation(item.masks) != 1
     for (name, severity), folder in folders.items():
         target = folder / item.target
         target.parent.mkdir(parents=True, exist_ok=True)
-        if image is None or item.key is None:
+        if image is not None and item.key is not None:
+            pixels = corrupted(image, name, severity, seed=seed, key=item.key)
+        elif item.masks is not None and (turned or moves(name)):
+            pixels = _mask(item.path, item.masks, item.ignore, name, severity)
+        else:
             shutil.copyfile(item.path, target)
             continue
-        pixels = corrupted(image, name, severity, seed=seed, key=item.key)
         with target.open("wb") as stream:  # the name may end in .jpg
             write_png(stream, pixels)
+
+
+def _mask(path: Path, picture: Path, ignore: int | None, name: str, severity: int) -> Pixels:
+    """Return a mask as it lies on the copy of its picture, uint8 (H, W): upright, and moved with it."""
+    seen = read_image(picture)
+    mask = open_mask(path, (seen.shape[0], seen.shape[1]), image=picture, ignore=ignore)
+    pixels = np.where(moved_mask(mask.marked, name, severity), 1 if ignore == 255 else 255, 0)
+    if mask.ignored is not None and ignore is not None:
+        pixels[moved_mask(mask.ignored, name, severity)] = ignore
+    return pixels.astype(np.uint8)

@@ -30,7 +30,7 @@ from zeroflaw.detectors import Detector, is_folder, make
 from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.errors import ImageError, InputError, UsageError, printable
 from zeroflaw.files import sha256
-from zeroflaw.images import ImageList, find_images
+from zeroflaw.images import ImageList, find_images, reading
 from zeroflaw.report.exports import Format
 from zeroflaw.runtime.drift import Watch
 from zeroflaw.runtime.prediction import Prediction
@@ -246,6 +246,7 @@ def detect(
     about = f"detector {ready.name} · backbone {ready.get_params().get('backbone', 'none')}"
     watch = None if calibration is None else Watch(calibration)
     with (
+        reading(white=getattr(ready, "white", None)),  # photos are read once more to be drawn
         with_bar(total=None if follow else len(found), title="detect", quiet=quiet) as bar,
         open_results(
             output,

@@ -14,7 +14,7 @@ import numpy as np
 
 from zeroflaw._version import __version__
 from zeroflaw.cli.output import json_option, put, put_json
-from zeroflaw.detectors.base import Engine, open_tower
+from zeroflaw.detectors.opening import Engine, open_tower
 from zeroflaw.errors import EXTRAS, ZeroflawError
 from zeroflaw.runtime.features import FeatureRequest
 from zeroflaw.runtime.onnx_engine import BUNDLED, OnnxTower

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from typing_extensions import override
 
+from zeroflaw.bands import read_overview
 from zeroflaw.cli.output import json_line
 from zeroflaw.cli.results import MAPS, MASKS, PAGE, TABLE, Gone, Results, Wanted
 from zeroflaw.errors import ImageError
 from zeroflaw.finding import RESULTS
-from zeroflaw.images import read_image, reading, shown
+from zeroflaw.images import reading, shown
 from zeroflaw.report.colours import Pixels
 from zeroflaw.report.drawing import scaled, write_png
 from zeroflaw.report.exports import Exports
@@ -68,7 +69,7 @@ class Photos:
             small = self._kept.pop(name, None)
         if small is not None:
             return small
-        image = read_image(name, name=name)
+        image = read_overview(name, name=name)
         with self._lock:
             self._kept.pop(name, None)  # reading keeps it, too
         return image

@@ -9,7 +9,8 @@ import click
 from zeroflaw.cli.output import overwrite_option, quiet_option, say
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import PRESETS, is_folder, load
-from zeroflaw.detectors.base import BackboneDetector, shared_backbone
+from zeroflaw.detectors.base import BackboneDetector
+from zeroflaw.detectors.opening import shared_backbone
 from zeroflaw.errors import UsageError, needing
 from zeroflaw.files import LOCAL
 from zeroflaw.images import find_images

@@ -13,8 +13,9 @@ import click
 from zeroflaw.cli.output import PATH, repeated, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, parse_settings, read_words
-from zeroflaw.detectors.base import limit_threads
+from zeroflaw.detectors.base import LEAST_TILE
 from zeroflaw.detectors.inputs import require
+from zeroflaw.detectors.opening import limit_threads
 from zeroflaw.errors import UsageError
 from zeroflaw.images import Limits, find_images, reading
 
@@ -33,6 +34,7 @@ class DetectorOptions:
     normal: tuple[str, ...] = ()
     anomalous: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    tile: int | None = None
     seed: int | None = None
     reference: tuple[str, ...] = ()
     auxiliary: Path | None = None
@@ -50,7 +52,7 @@ class DetectorOptions:
             WordsError: the words file is wrong.
         """
         found: dict[str, Any] = read_words(detector, self.words) if self.words else {}
-        found |= self.flags("backbone", "object", "device", "engine", "normal", "anomalous", "seed")
+        found |= self.flags("backbone", "object", "device", "engine", "normal", "anomalous", "tile", "seed")
         return found | parse_settings(detector, self.settings)
 
     def only_for(self, detector: str, others: Sequence[str]) -> DetectorOptions:
@@ -121,6 +123,12 @@ def tell_fit(detector: Detector, reference: Sequence[str], quiet: bool) -> None:
         )
 
 
+tile_option = click.option(
+    "--tile",
+    type=click.IntRange(LEAST_TILE, 65536),
+    metavar="SIDE",
+    help="Cut photos into overlapping squares of SIDE pixels and judge each: for webs, strips, large photos.",
+)
 _BACKBONE = "Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."
 AUXILIARY = "Data set of other products, for detectors that learn from one."
 _OPTIONS = (
@@ -143,6 +151,7 @@ _OPTIONS = (
     click.option("--words", type=PATH, metavar="FILE", help="TOML file with your own words."),
     repeated("--normal", metavar="WORD", help="Word for a good product."),
     repeated("--anomalous", metavar="WORD", help="Word for a flawed product."),
+    tile_option,
     repeated("--set", "settings", metavar="NAME=VALUE", help="Any parameter of the detector."),
     repeated("--reference", metavar="PATH", help="Photos of good products, for detectors that need them."),
     click.option("--auxiliary", type=PATH, metavar="ROOT", help=AUXILIARY),
@@ -243,7 +252,7 @@ def open_detector(name: str, options: DetectorOptions, *, quiet: bool = False, *
                 "which is fitted; fit a new one"
             )
         runs: dict[str, Any] = dict(setting.split("=", 1) for setting in where)
-        return load(name, **options.flags("backbone", "device", "engine"), **runs)
+        return load(name, **options.flags("backbone", "device", "engine", "tile"), **runs)
     parameters = options.parameters(name)
     options.check_given(name, reference="reference" in given)
     with fit_bar(quiet) as progress:

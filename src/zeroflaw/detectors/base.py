@@ -6,104 +6,44 @@ and loaded, and knows nothing of how it came about.
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from typing_extensions import override
 
 from zeroflaw.detectors.contract import Detector
+from zeroflaw.detectors.identity import check_identity, require_readable
 from zeroflaw.detectors.inputs import FitInputs, digest
-from zeroflaw.errors import DetectorError, MissingExtraError, UsageError, needing
-from zeroflaw.files import local_folder
-from zeroflaw.images import read_image
+from zeroflaw.detectors.opening import Device, Dtype, Engine, open_tower, shared_backbone
+from zeroflaw.detectors.tiled import TiledPhoto, predict_tiled
+from zeroflaw.errors import DetectorError, MissingExtraError, UsageError
+from zeroflaw.images import read_image, white_of_reading
 from zeroflaw.parameters import Seed, parameters
 from zeroflaw.records import Dataset
-from zeroflaw.runtime.calibration import Calibration, calibration_of
-from zeroflaw.runtime.drift import describe_photos, measure
+from zeroflaw.runtime.calibration import Calibration, PhotoFacts, calibration_of
+from zeroflaw.runtime.drift import describe_photos, facts_of, measure
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.folder import Identity, SavedDetector, Seen, write_folder
-from zeroflaw.runtime.onnx_engine import BUNDLED, RECORD, shared_tower
 from zeroflaw.runtime.prediction import Prediction, peak
 from zeroflaw.runtime.preprocess import LARGE, Preprocess, Resized
-from zeroflaw.runtime.scorer import Scorer, Size
+from zeroflaw.runtime.scorer import Judgement, Scorer, Size
 from zeroflaw.runtime.stream import Array, Loaded, OnError, Prepare, Progress, batches, named, read_ahead
-from zeroflaw.runtime.tower import ImageTower, embed, sized
+from zeroflaw.runtime.tower import embed, sized
 
 if TYPE_CHECKING:
     from zeroflaw.detectors.training import Checkpoint
     from zeroflaw.towers.backbone import Backbone
 
 S = TypeVar("S", bound=Scorer)
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["float32", "bfloat16"]
-Engine = Literal["auto", "onnx", "openvino", "torch"]
+TileSide = Annotated[int, Field(ge=0, le=65536)]
+LEAST_TILE = 32  # pixels
 _EXTRA = "learned."  # prefix of arrays that the scorer does not need
-_LOADING = threading.Lock()
-_threads: int | None = None
-
-
-def limit_threads(count: int | None) -> None:
-    """Let towers that are opened from now on use at most ``count`` threads of the processor; None is all."""
-    global _threads
-    _threads = count
-
-
-def shared_backbone(name: str, device: Device, dtype: Dtype) -> Backbone:
-    """Load a backbone once for all detectors and threads of a process that use it.
-
-    Raises:
-        UsageError: torch is not installed.
-        WeightsError: the weights cannot be had.
-    """
-    with _LOADING:
-        return _load(name, device, dtype)
-
-
-@lru_cache(maxsize=2)
-def _load(name: str, device: Device, dtype: Dtype) -> Backbone:
-    with needing(f"the text tower of '{name}', or its image tower on torch,"):
-        import torch
-
-        from zeroflaw.towers.weights import load_backbone
-    if _threads is not None:
-        torch.set_num_threads(_threads)
-    return load_backbone(name, device=device, dtype=dtype)
-
-
-def exported(name: str) -> Path | None:
-    """Return the folder of an exported image tower that goes by the name of a backbone, or None."""
-    folder = BUNDLED if name == "mini" else local_folder(name)
-    return folder if folder is not None and (folder / RECORD).is_file() else None
-
-
-def open_tower(name: str, engine: Engine, device: Device, dtype: Dtype) -> ImageTower:
-    """Open the image tower of a backbone: exported and without torch where that can be, else on torch.
-
-    Raises:
-        UsageError: the tower was not exported for the engine that was asked for, or torch is missing.
-        WeightsError: it cannot be had, or is damaged.
-    """
-    folder = exported(name)
-    if engine == "auto":
-        plain = device in ("auto", "cpu") and dtype == "float32"
-        engine = "onnx" if folder is not None and plain else "torch"
-    if engine == "torch":
-        return shared_backbone(name, device, dtype)
-    if folder is None:
-        raise UsageError(
-            f"the image tower of '{name}' was not exported, which the engine {engine} needs; make it with: "
-            f"zeroflaw export {name} -o DIR, and use local-dir:DIR"
-        )
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"the engine {engine} runs on processors, not on {device}; use the engine torch")
-    return shared_tower(folder, engine, dtype, _threads)
 
 
 @dataclass(frozen=True)
@@ -134,19 +74,30 @@ class BackboneDetector(Detector, Generic[S]):
         dtype: "float32" or "bfloat16".
         engine: of the image tower: "onnx", "openvino" or "torch"; "auto" is onnx where the tower was exported
             (the bundled one is), on processors in float32, and torch elsewhere.
+        tile: side in pixels of the overlapping squares that large photos are cut into, each judged by itself
+            (`zeroflaw.runtime.tiling`); 0 judges photos as they are.
+        white: the value that is white in photos of more than 8 bits; by default that of
+            `zeroflaw.images.reading`, if any, when the detector is made.
     """
 
     scorer_class: ClassVar[type[Scorer]]
     needs_torch: ClassVar[bool] = False  # judging runs torch modules, not exported graphs
+    tiles_references: ClassVar[bool] = False  # it can learn from tiles of good photos
 
     backbone: str = "mini"
     seed: Seed = 0
     device: Device = "auto"
     dtype: Dtype = "float32"
     engine: Engine = "auto"
+    tile: TileSide = 0
+    white: Annotated[float, Field(gt=0)] | None = None
 
     def __post_init__(self) -> None:
         """Nothing is learned yet; subclasses check here what concerns several parameters."""
+        if self.white is None:
+            self.white = white_of_reading()
+        if self.tile:
+            self._check_tile()
         if self.needs_torch and self.engine not in ("auto", "torch"):
             raise UsageError(f"{self.name} runs on torch alone, not on {self.engine}; leave the engine out")
         self.backbone_: Any = None
@@ -155,6 +106,18 @@ class BackboneDetector(Detector, Generic[S]):
         self.card_ = ""
         self.calibration_: Calibration | None = None
         self.notes_: list[str] = []
+
+    def _check_tile(self) -> None:
+        """Refuse tiles where they cannot do."""
+        if self.needs.whole_batch:
+            raise UsageError(
+                f"{self.name} compares whole photos with one another and cannot judge tiles; give good "
+                "photos to memory (--good), which can"
+            )
+        if self.tile < LEAST_TILE:
+            raise UsageError(f"tile wants a side from {LEAST_TILE} pixels, or 0 for none, got {self.tile}")
+        if self.needs.reference_images and not self.tiles_references:
+            raise UsageError(f"{self.name} cannot remember tiles of good photos; memory can")
 
     @abstractmethod
     def _fit(self, backbone: Any, inputs: FitInputs) -> Fitted[S]:
@@ -210,7 +173,7 @@ class BackboneDetector(Detector, Generic[S]):
     def feature_key(self) -> tuple[str, ...]:
         """What detectors have in common when they can share features of images."""
         tiles = ["tiles"] if self.request(False).tile else []
-        return ("clip", self.backbone, self.device, self.dtype, self.engine, *tiles)
+        return ("clip", self.backbone, self.device, self.dtype, self.engine, str(self.tile), *tiles)
 
     @override
     def fit(
@@ -221,8 +184,17 @@ class BackboneDetector(Detector, Generic[S]):
         checkpoint: str | Path | None = None,
         progress: Progress | None = None,
     ) -> Self:
+        if self.white is None:
+            self.white = white_of_reading()
         inputs = FitInputs.from_arguments(
-            self.name, self.needs, reference, auxiliary, checkpoint=checkpoint, progress=progress
+            self.name,
+            self.needs,
+            reference,
+            auxiliary,
+            checkpoint=checkpoint,
+            progress=progress,
+            tile=self.tile,
+            white=self.white,
         )
         if checkpoint is not None and not self.resumable:
             raise UsageError(f"{self.name} is fitted in one go and keeps no checkpoint; leave it out")
@@ -313,18 +285,53 @@ class BackboneDetector(Detector, Generic[S]):
         peaks = [peak(prediction) for prediction in found[0]]
         self.calibration_ = calibration_of(
             logits, peaks, rule=rule, false_alarms=false_alarms, cost=cost, recall=recall, seed=self.seed
-        ).model_copy(update={"photos": describe_photos(sides[0])})
+        ).model_copy(update={"photos": self._facts(sides[0], found[0])})
         return self
+
+    def _facts(self, photos: Sequence[Any], judged: Sequence[Prediction]) -> PhotoFacts:
+        """Return what good photos look like; of tiled ones, it was measured while they were judged."""
+        if self.tile:
+            return facts_of([one.size for one in judged], [one.photo or {} for one in judged])
+        return describe_photos(read_image(photo, white=self.white) for photo in photos)
 
     def _refuse_seen(self, good: Sequence[Any]) -> None:
         """Refuse to calibrate with photos that the detector was made from: their scores are too low."""
         seen = set() if self.seen_.reference is None else set(self.seen_.reference.sha256_of_pixels)
-        known = [photo for photo in good if seen and digest(read_image(photo)) in seen]
+        known = [photo for photo in good if seen and self._digest(photo) in seen]
         if known:
             raise UsageError(
                 f"{len(known)} of the {len(good)} good photos are those that the detector was made from, and "
                 "their scores are too low; give others, or leave the threshold as the fit set it"
             )
+
+    def _digest(self, photo: Any) -> str:
+        if self.tile:
+            return TiledPhoto.of(photo, self.tile, self.white).sha256
+        return digest(read_image(photo, white=self.white))
+
+    @override
+    def predict(
+        self,
+        images: Iterable[Any],
+        *,
+        maps: bool = False,
+        batch_size: int = 8,
+        on_error: OnError | None = None,
+    ) -> Iterator[Prediction]:
+        self._check_white()
+        return super().predict(images, maps=maps, batch_size=batch_size, on_error=on_error)
+
+    def _check_white(self) -> None:
+        """Refuse to judge photos that are read otherwise than those that the detector was made from."""
+        given = white_of_reading()
+        free = self.white is None and self.calibration_ is None and self.seen_.reference is None
+        if free or given is None or given == self.white:
+            return
+        made = "none" if self.white is None else f"{self.white:g}"
+        raise UsageError(
+            f"the detector was made with white {made}, and photos are to be read with white {given:g}; leave "
+            "--white out, or make the detector anew with it"
+        )
 
     @override
     def _predict_batch(self, images: list[Array], maps: bool) -> list[Prediction]:
@@ -360,6 +367,9 @@ class BackboneDetector(Detector, Generic[S]):
     def _predict_all(
         self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
     ) -> Iterator[Prediction]:
+        if self.tile:
+            yield from self._predict_tiled(images, maps, batch_size, on_error)
+            return
         if not self.needs.whole_batch:
             yield from super()._predict_all(images, maps, batch_size, on_error)
             return
@@ -367,12 +377,27 @@ class BackboneDetector(Detector, Generic[S]):
         parts: list[ImageFeatures] = []
         loaded: list[Loaded] = []
         sizes: list[Size] = []
-        for batch in batches(read_ahead(images, on_error, self._preparing(maps)), batch_size):
+        ahead = read_ahead(images, on_error, self._preparing(maps), white=self.white)
+        for batch in batches(ahead, batch_size):
             parts.append(self.embed([one.image for one in batch], request))
             loaded += [replace(one, image=None) for one in batch]
             sizes += [sized(one.image) for one in batch]
         if loaded:
             yield from named(self.judge(ImageFeatures.join(parts), sizes, maps=maps), loaded)
+
+    def _predict_tiled(
+        self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
+    ) -> Iterator[Prediction]:
+        request, prepare = self.request(maps), self._preparing(maps)
+
+        def judge(tiles: Sequence[Array]) -> Judgement:
+            pictures = [prepare(tile) for tile in tiles]
+            return self.scorer_.judge(self.embed(pictures, request), list(map(sized, tiles)), maps=maps)
+
+        for found in predict_tiled(
+            images, judge, side=self.tile, white=self.white, batch_size=batch_size, on_error=on_error
+        ):
+            yield found if self.calibration_ is None else self.calibration_.judged(found)
 
     @override
     def save(self, folder: str | Path) -> None:
@@ -405,8 +430,15 @@ class BackboneDetector(Detector, Generic[S]):
         Raises:
             DetectorError: parameters, scorer and backbone do not fit together.
         """
+        require_readable(saved, overrides)
         try:
-            detector = cls(**{**saved.parameters, **overrides})
+            cls(**saved.parameters)
+        except UsageError as error:
+            raise DetectorError(
+                f"the saved parameters of detector '{saved.detector}' are wrong: {error}"
+            ) from error
+        detector = cls(**{**saved.parameters, **overrides})
+        try:
             backbone = detector._load_tower()
             check_identity(saved.backbone, detector.backbone, backbone)
             detector._check_backbone(backbone)
@@ -434,21 +466,3 @@ class BackboneDetector(Detector, Generic[S]):
         detector.fitted_ = Fitted(scorer, saved.words, extra, saved.calibration)
         detector.calibration_ = saved.calibration
         return detector
-
-
-def check_identity(wanted: Identity, name: str, backbone: Any) -> None:
-    """Compare the backbone ``name`` with the one that a detector was fitted on.
-
-    Raises:
-        DetectorError: it has other weights, or another configuration, preprocessing or tokenizer.
-    """
-    if backbone.sha256 != wanted.sha256:
-        raise DetectorError(
-            f"the detector was fitted on backbone '{wanted.name}' with sha256 {wanted.sha256}, but '{name}' "
-            f"has {backbone.sha256}; use the weights it was fitted on, or fit it again"
-        )
-    if backbone.fingerprint != wanted.fingerprint:
-        raise DetectorError(
-            f"backbone '{name}' has the weights the detector was fitted on, but not its configuration, "
-            "preprocessing and tokenizer; restore its folder, or fit the detector again"
-        )

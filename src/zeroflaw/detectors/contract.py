@@ -157,7 +157,8 @@ class Detector(ABC):
     def _predict_all(
         self, images: Iterable[Any], maps: bool, batch_size: int, on_error: OnError | None
     ) -> Iterator[Prediction]:
-        for batch in batches(read_ahead(images, on_error, self._preparing(maps)), batch_size):
+        ahead = read_ahead(images, on_error, self._preparing(maps), white=getattr(self, "white", None))
+        for batch in batches(ahead, batch_size):
             yield from named(self._predict_batch([one.image for one in batch], maps), batch)
 
     def _preparing(self, maps: bool) -> Prepare | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from zeroflaw.detectors.contract import Needs
+from zeroflaw.detectors.tiled import TiledPhoto
 from zeroflaw.errors import UsageError
 from zeroflaw.images import read_image
 from zeroflaw.records import Dataset
@@ -57,13 +58,15 @@ class FitInputs:
     """Inputs of a fit, checked against what the detector needs.
 
     Attributes:
-        reference: pictures of good products, uint8 (H, W, 3).
+        reference: pictures of good products, uint8 (H, W, 3); none where they are cut into tiles.
+        tiled: pictures of good products that are cut into tiles.
         auxiliary: data set of other products; one without categories where none is needed.
         checkpoint: file that keeps the state of the fit, or None.
         progress: see `Detector.fit`.
     """
 
     reference: tuple[Array, ...] = ()
+    tiled: tuple[TiledPhoto, ...] = ()
     auxiliary: Dataset = _NO_SET
     checkpoint: Path | None = None
     progress: Progress | None = None
@@ -77,6 +80,8 @@ class FitInputs:
         auxiliary: object = None,
         checkpoint: str | Path | None = None,
         progress: Progress | None = None,
+        tile: int = 0,
+        white: float | None = None,
     ) -> FitInputs:
         """Check what was given against what is needed, and read the reference images.
 
@@ -96,7 +101,8 @@ class FitInputs:
         images = [] if reference is None else list(reference)
         require(detector, needs, reference=bool(images), auxiliary=auxiliary is not None)
         return cls(
-            tuple(read_image(image) for image in images),
+            () if tile else tuple(read_image(image, white=white) for image in images),
+            tuple(TiledPhoto.of(image, tile, white) for image in images) if tile else (),
             _NO_SET if auxiliary is None else auxiliary,
             None if checkpoint is None else Path(checkpoint),
             progress,
@@ -108,7 +114,7 @@ class FitInputs:
 
     def seen(self) -> Seen:
         """Return what was seen, for the saved folder."""
-        digests = tuple(digest(picture) for picture in self.reference)
+        digests = (*map(digest, self.reference), *(photo.sha256 for photo in self.tiled))
         reference = ReferenceSeen(images=len(digests), sha256_of_pixels=digests) if digests else None
         counts = {c.name: {"train": len(c.train), "test": len(c.test)} for c in self.auxiliary}
         auxiliary = AuxiliarySeen(dataset=self.auxiliary.name, categories=counts) if counts else None

@@ -20,16 +20,19 @@ from zeroflaw.detectors.base import Fitted
 from zeroflaw.detectors.contract import Needs
 from zeroflaw.detectors.inputs import FitInputs, Step, digest
 from zeroflaw.detectors.patch import BATCH, PatchDetector, Share
+from zeroflaw.detectors.tiled import TiledPhoto
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good
-from zeroflaw.runtime.drift import describe_photos
+from zeroflaw.runtime.drift import describe_photos, facts_of
 from zeroflaw.runtime.features import Floats, ImageFeatures
 from zeroflaw.runtime.memory import SPREAD, MemoryScorer, coreset, top_mean
-from zeroflaw.runtime.scorer import Scorer
+from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.scores import Doubles
 from zeroflaw.runtime.stream import Array, batches
 from zeroflaw.runtime.tower import ImageTower, embed, sized
 
+Photo = Array | TiledPhoto
+MOST_TILES = 200  # that are remembered, of all good photos together
 ODD = 6.0  # robust standard deviations above the others at which a good photo looks like no good one
 USUAL = 0.15  # distance of a patch from the nearest one of another good photo, where there is no other
 Copy = Literal["mirrored", "turned", "brightened"]
@@ -67,6 +70,7 @@ class Memory(PatchDetector[MemoryScorer]):
     needs: ClassVar[Needs] = Needs(words=True, reference_images=True)
     source: ClassVar[str] = "after PatchCore (Roth et al., CVPR 2022)"
     scorer_class: ClassVar[type[Scorer]] = MemoryScorer
+    tiles_references: ClassVar[bool] = True
 
     rows: Annotated[int, Field(ge=16, le=200_000)] = 20_000
     copies: tuple[Copy, ...] = ()
@@ -89,19 +93,20 @@ class Memory(PatchDetector[MemoryScorer]):
     def _fit(self, backbone: ImageTower, inputs: FitInputs) -> Fitted[MemoryScorer]:
         self.notes_, self.outliers_ = [], []
         words, said = self._word_scorer(inputs)
-        empty = MemoryScorer(self._spec(backbone), words, self._inside(backbone, sized(inputs.reference[0])))
+        given: Sequence[Photo] = inputs.tiled or inputs.reference
+        empty = MemoryScorer(self._spec(backbone), words, self._inside(backbone, _size(given[0])))
         places: dict[str, int] = {}  # of the first of equal photos, by what tells it from others
-        for place, photo in enumerate(inputs.reference):
-            places.setdefault(digest(photo), place)
-        photos = {key: inputs.reference[place] for key, place in places.items()}
-        if twice := len(inputs.reference) - len(photos):
+        for place, photo in enumerate(given):
+            places.setdefault(photo.sha256 if isinstance(photo, TiledPhoto) else digest(photo), place)
+        photos = {key: given[place] for key, place in places.items()}
+        if twice := len(given) - len(photos):
             self.notes_.append(f"{twice} of the good photos are the same as others and count once")
         step = inputs.stage("good photos")
         rows: dict[int, list[Floats]] = {}
         owners: list[int] = []
         conditions: list[str] = []
         shown: list[ImageFeatures] = []  # features of the photos and their shifted copies
-        for batch in batches(self._pictures(photos), BATCH):
+        for batch in batches(self._pictures(photos, max(1, MOST_TILES // len(photos))), BATCH):
             features = embed(backbone, [picture for _, picture, _ in batch], empty.request(False))
             for size, part in features.patch_features.items():
                 rows.setdefault(size, []).append(part)
@@ -115,28 +120,75 @@ class Memory(PatchDetector[MemoryScorer]):
         scorer, logits, peaks = self._centred(scorer, ImageFeatures.join(shown), owner, condition == "clean")
         if len(photos) < FEWEST:
             return Fitted(scorer, said)
+        if inputs.tiled:
+            highest = self._judge_tiled(backbone, scorer, photos, inputs.stage("thresholds"))
+            condition = np.array([shown for _, shown in highest])
+            logits, peaks = np.array(list(highest.values())).T
         firsts = list(places.values())
         self.outliers_ = [firsts[number] for number in odd_ones(logits[condition == "clean"])]
-        facts = {"photos": describe_photos(photos.values())}
+        tiled = [photo for photo in photos.values() if isinstance(photo, TiledPhoto)]
+        whole = [photo for photo in photos.values() if not isinstance(photo, TiledPhoto)]
+        facts = {
+            "photos": facts_of([one.size for one in tiled], [one.photo for one in tiled])
+            if tiled
+            else describe_photos(whole)
+        }
         calibration = self._threshold(logits, peaks, condition).model_copy(update=facts)
         return Fitted(scorer, said, calibration=calibration)
 
-    def _pictures(self, photos: Mapping[str, Array]) -> Iterator[tuple[int, Array, str]]:
+    def _pictures(
+        self, photos: Mapping[str, Photo], most: int | None = None
+    ) -> Iterator[tuple[int, Array, str]]:
         """Yield the photos and their copies: number of the photo, pixels, and the condition that is shown.
 
-        The condition "" is only remembered. Noise differs from photo to photo, by what they are named.
+        The condition "" is only remembered. Noise differs from photo to photo, by what they are named. Of a
+        photo in tiles, its tiles, at most ``most``, drawn by the seed.
         """
+        random = np.random.default_rng(self.seed)
         for number, (key, photo) in enumerate(photos.items()):
-            yield number, photo, "clean"
-            copies = [photo[:, ::-1]] if "mirrored" in self.copies else []
-            if "turned" in self.copies:
-                copies += [np.rot90(photo, turns) for turns in (1, 2, 3)]
-            if "brightened" in self.copies:
-                copies += [_brighter(photo, factor) for factor in (0.9, 1.1)]
-            yield from ((number, np.ascontiguousarray(copy), "") for copy in copies)
-            for name in self.shift_names:
-                kind, severity = parse_corruption(name)
-                yield number, corrupt(photo, kind, severity, key=key), name
+            if not isinstance(photo, TiledPhoto):
+                yield from ((number, *shown) for shown in self._copies(photo, key))
+                continue
+            count = len(photo.tiling)
+            drawn = set(range(count) if most is None else random.permutation(count)[:most].tolist())
+            for place, tile in enumerate(photo.tiles()):
+                if place in drawn:
+                    yield from ((number, *shown) for shown in self._copies(tile, f"{key} {place}"))
+
+    def _copies(self, photo: Array, key: str) -> Iterator[tuple[Array, str]]:
+        """Yield a picture and its copies, each with its condition."""
+        yield photo, "clean"
+        copies = [photo[:, ::-1]] if "mirrored" in self.copies else []
+        if "turned" in self.copies:
+            copies += [np.rot90(photo, turns) for turns in (1, 2, 3)]
+        if "brightened" in self.copies:
+            copies += [_brighter(photo, factor) for factor in (0.9, 1.1)]
+        yield from ((np.ascontiguousarray(copy), "") for copy in copies)
+        for name in self.shift_names:
+            kind, severity = parse_corruption(name)
+            yield corrupt(photo, kind, severity, key=key), name
+
+    def _judge_tiled(
+        self, backbone: ImageTower, scorer: MemoryScorer, photos: Mapping[str, Photo], step: Step
+    ) -> dict[tuple[int, str], tuple[float, float]]:
+        """Judge every tile of the good photos by what the other photos left in the memory.
+
+        Returns:
+            By photo and condition: highest log-odds of a tile, and of a place of a map.
+        """
+        best: dict[tuple[int, str], tuple[float, float]] = {}
+        shown = (one for one in self._pictures(photos) if one[2])
+        for batch in batches(shown, BATCH):
+            tiles = [tile for _, tile, _ in batch]
+            features = embed(backbone, tiles, scorer.request(False))
+            distances = scorer.leave_one_out(features, [number for number, _, _ in batch])
+            said = scorer.judge_distances(distances, features, list(map(sized, tiles)), maps=True)
+            assert said.maps is not None
+            for (number, _, condition), logit, drawn in zip(batch, said.logits, said.maps, strict=True):
+                before = best.get((number, condition), (-np.inf, -np.inf))
+                best[number, condition] = max(before[0], float(logit)), max(before[1], float(drawn.max()))
+            step(batch[-1][0] + 1, len(photos))
+        return best
 
     def _remember(
         self,
@@ -211,6 +263,10 @@ def odd_ones(logits: Doubles) -> list[int]:
     middle = float(np.median(logits))
     spread = float(np.median(np.abs(logits - middle))) / 0.6745  # of a normal distribution
     return np.flatnonzero(logits > middle + ODD * max(spread, 0.3)).tolist()
+
+
+def _size(photo: Photo) -> Size:
+    return photo.size if isinstance(photo, TiledPhoto) else sized(photo)
 
 
 def _brighter(photo: Array, factor: float) -> Array:

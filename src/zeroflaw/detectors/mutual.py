@@ -97,7 +97,8 @@ class Mutual(PatchDetector[MutualScorer]):
         scorer, calibration = self._among(*self._partners(listed))
         held: list[Prediction] = []
         wholes: list[Floats] = []
-        for batch in batches(read_ahead(listed, on_error, self._preparing(maps)), batch_size):
+        ahead = read_ahead(listed, on_error, self._preparing(maps), white=self.white)
+        for batch in batches(ahead, batch_size):
             numbers, pixels = tuple(one.number for one in batch), [one.image for one in batch]
             sizes = [sized(picture) for picture in pixels]
             features = embed(self.backbone_, pixels, scorer.request(maps))
@@ -136,7 +137,7 @@ class Mutual(PatchDetector[MutualScorer]):
         prepare = self._preparing(False)
         for number in np.random.default_rng(self.seed).permutation(len(listed)).tolist():
             try:
-                yield number, prepare(read_image(listed[number]))
+                yield number, prepare(read_image(listed[number], white=self.white))
             except ImageError:  # it is reported when its turn comes
                 continue
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from pydantic import Field
 from typing_extensions import override
 
-from zeroflaw.detectors.base import BackboneDetector, open_tower
+from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.detectors.inputs import FitInputs
+from zeroflaw.detectors.opening import open_tower
 from zeroflaw.detectors.presets import open_fitted
 from zeroflaw.errors import UsageError
 from zeroflaw.parameters import parameters
@@ -48,6 +49,12 @@ class PatchDetector(BackboneDetector[P]):
     top: Annotated[int, Field(ge=1, le=1000)] = 5
     roi: str = ""
     ignore: str = ""
+
+    @override
+    def _check_tile(self) -> None:
+        super()._check_tile()
+        if self.roi or self.ignore:
+            raise UsageError("roi and ignore mark parts of whole photos; leave them out, or tile")
 
     @override
     def _load_backbone(self) -> ImageTower:

@@ -157,8 +157,9 @@ def open_fitted(
     """
     detector = make(name, **parameters)
     bundled = BUNDLED / name
-    place = {key: parameters[key] for key in ("device", "engine") if key in parameters}
-    same = {**detector.get_params(), **dict.fromkeys(place, "auto")} == make(name).get_params()
+    place = {key: parameters[key] for key in ("device", "engine", "tile", "white") if key in parameters}
+    usual = make(name).get_params()
+    same = {**detector.get_params(), **{key: usual[key] for key in place}} == usual
     if bundled.is_dir() and not given and same:
         return load(bundled, **place)
     return detector.fit(progress=progress, **given)
@@ -170,7 +171,8 @@ def load(folder: str | Path, *, calibrated: bool = True, **overrides: Any) -> De
     Args:
         folder: what `Detector.save` wrote, or the name of a bundled detector such as ``"rwda"``.
         calibrated: take its threshold, too, where there is one; not where another is to be set.
-        overrides: ``backbone`` (the same weights elsewhere), ``device``, ``dtype``, ``engine``.
+        overrides: ``backbone`` (the same weights elsewhere), ``device``, ``dtype``, ``engine``; of a detector
+            that has seen no photos, ``tile`` and ``white``, too.
 
     Raises:
         DetectorError: the folder is missing, damaged, or does not fit the backbone.
@@ -178,10 +180,10 @@ def load(folder: str | Path, *, calibrated: bool = True, **overrides: Any) -> De
         WeightsError: the backbone cannot be had.
     """
     for name in overrides:
-        if name not in ("backbone", "device", "dtype", "engine"):
+        if name not in ("backbone", "device", "dtype", "engine", "tile", "white"):
             raise UsageError(
-                f"a saved detector can take another backbone, device, dtype or engine, not '{name}'; fit a "
-                "new one"
+                "a saved detector can take another backbone, device, dtype, engine, tile or white, not "
+                f"'{name}'; fit a new one"
             )
     root = Path(folder)
     if isinstance(folder, str) and folder in PRESETS:

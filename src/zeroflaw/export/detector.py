@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zeroflaw.detectors.base import BackboneDetector, shared_backbone
+from zeroflaw.detectors.base import BackboneDetector
+from zeroflaw.detectors.opening import shared_backbone
 from zeroflaw.errors import OutputError, UsageError
 from zeroflaw.export.graphs import DetectorGraph
 from zeroflaw.export.int8 import checked_int8, require_enough
@@ -67,6 +68,11 @@ def export_detector(
         raise UsageError(
             f"a {detector.name} detector cannot be one graph: export writes those of words (rwda, clip, "
             "shift-words, promptstyler) and of good photos (memory)"
+        )
+    if detector.tile:
+        raise UsageError(
+            f"a graph judges whole pictures, and this detector judges tiles of {detector.tile} pixels, whose "
+            "threshold would not hold; export one that was made without tile"
         )
     step = progress or (lambda *_: None)
     backbone = shared_backbone(detector.backbone, "cpu", "float32")

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation, gaussian_filter
 
+from zeroflaw.bands import read_overview
 from zeroflaw.errors import ImageError, UsageError
-from zeroflaw.images import read_image, shown
+from zeroflaw.images import shown
 from zeroflaw.report import colours, drawing
 from zeroflaw.report.colours import Pixels
 from zeroflaw.runtime.prediction import Prediction
@@ -163,7 +164,7 @@ def draw_heatmap(
 def prediction_png(prediction: Prediction) -> bytes:
     """Return the photo of a prediction under its map as PNG; a grey area where the photo cannot be read."""
     try:
-        photo = read_image(prediction.source)
+        photo = read_overview(prediction.source)
     except ImageError:
         photo = np.full((*prediction.size, 3), 150, np.uint8)
     drawn, stream = drawing.scaled(photo, min(max(photo.shape), LONGEST)), io.BytesIO()

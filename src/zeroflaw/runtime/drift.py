@@ -53,11 +53,18 @@ def describe_photos(images: Iterable[Any]) -> PhotoFacts:
     Raises:
         ImageError: one cannot be read.
     """
-    pictures = [read_image(image) for image in images]
-    found = [measure(picture) for picture in pictures]
-    sizes = Counter((int(p.shape[0]), int(p.shape[1])) for p in pictures).most_common(5)
+    sizes, found = [], []
+    for image in images:
+        picture = read_image(image)
+        sizes.append((int(picture.shape[0]), int(picture.shape[1])))
+        found.append(measure(picture))
+    return facts_of(sizes, found)
+
+
+def facts_of(sizes: Iterable[tuple[int, int]], found: Sequence[Mapping[str, float]]) -> PhotoFacts:
+    """Return the facts of photos whose heights and widths, and what `measure` says of them, are known."""
     return PhotoFacts(
-        sizes=tuple(size for size, _ in sizes),
+        sizes=tuple(size for size, _ in Counter(sizes).most_common(5)),
         **{
             name: (float(np.mean([f[name] for f in found])), float(np.std([f[name] for f in found])))
             for name in NAMES

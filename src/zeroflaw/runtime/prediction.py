@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,9 @@ import numpy.typing as npt
 
 from zeroflaw.errors import UsageError
 from zeroflaw.runtime.regions import Mask, Region, confined, find_regions
-from zeroflaw.runtime.scores import expit, logit, upsample
+from zeroflaw.runtime.scores import expit, logit, upsample, upsampled_rows
+
+LARGE = 1 << 25  # pixels of an image whose map is looked at pixel by pixel
 
 
 def peak(prediction: Prediction) -> float:
@@ -88,15 +91,28 @@ class Prediction:
         Raises:
             UsageError: the prediction was made without a map, or no threshold of the map is known.
         """
-        return self.resized_map() >= self.require_map_threshold()
+        line = self.require_map_threshold()
+        if self.map is None:
+            self.resized_map()  # says what is missing
+        assert self.map is not None
+        rows = upsampled_rows(self.map, self.size, max(1, LARGE // self.size[1]))
+        return np.concatenate([part >= line for part in rows])
 
     def regions(self) -> list[Region]:
         """Return the regions that pass the map's threshold, the most anomalous first.
 
+        In images of more than 32 megapixels borders of regions are found to some pixels only, so that memory
+        does not grow with the image; the map does not know them better.
+
         Raises:
             UsageError: see `mask`.
         """
-        return find_regions(self.resized_map(), self.require_map_threshold())
+        line, (height, width) = self.require_map_threshold(), self.size
+        step = max(1, min(math.ceil(math.sqrt(height * width / LARGE)), height, width))
+        if step == 1 or self.map is None:
+            return find_regions(self.resized_map(), line)
+        coarse = -(-height // step), -(-width // step)
+        return [region.scaled(coarse, self.size) for region in find_regions(upsample(self.map, coarse), line)]
 
     def require_map_threshold(self) -> float:
         """Return the threshold of the map.

@@ -38,6 +38,18 @@ class Region:
     peak: float
     peak_at: tuple[int, int]
 
+    def scaled(self, found: tuple[int, int], size: tuple[int, int]) -> Region:
+        """Return a region that was found at one (height, width) as it lies in another."""
+        down, across = size[0] / found[0], size[1] / found[1]
+        left, top, width, height = self.box
+        x, y = round(left * across), round(top * down)
+        right, low = round((left + width) * across), round((top + height) * down)
+        column, row = (
+            int((place + 0.5) * by) for place, by in zip(self.peak_at, (across, down), strict=True)
+        )
+        area = round(self.area * down * across)
+        return Region((x, y, right - x, low - y), area, self.share, self.peak, (column, row))
+
     def to_dict(self) -> dict[str, object]:
         """Return everything as JSON values."""
         return {

@@ -7,7 +7,7 @@ not, and a double keeps what differs between processors far below anything that 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,6 +30,7 @@ __all__ = [
     "logit",
     "make_windows",
     "upsample",
+    "upsampled_rows",
 ]
 
 
@@ -169,18 +170,25 @@ def upsample(values: ArrayLike, size: tuple[int, int]) -> npt.NDArray[np.float32
     Raises:
         UsageError: the map is not a grid or the size is not two positive numbers.
     """
+    return np.concatenate(list(upsampled_rows(values, size, size[0] if len(size) == 2 else 0)))
+
+
+def upsampled_rows(values: ArrayLike, size: tuple[int, int], rows: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield what `upsample` returns, at most so many rows at a time; its arguments and errors."""
     grid = np.asarray(values, dtype=np.float32)
     if grid.ndim != 2 or not grid.size or len(size) != 2 or min(size) < 1:
         raise UsageError(
             f"a map (h, w) and a size (H, W) are wanted, not {grid.shape} and {size}; check both"
         )
-    return np.ascontiguousarray(_stretch(_stretch(grid, size[1]).T, size[0]).T)
+    wide = _stretch(grid, size[1], 0, size[1]).T
+    for top in range(0, size[0], rows):
+        yield np.ascontiguousarray(_stretch(wide, size[0], top, min(top + rows, size[0])).T)
 
 
-def _stretch(grid: npt.NDArray[np.float32], length: int) -> npt.NDArray[np.float32]:
-    """Resample the last axis to ``length``."""
+def _stretch(grid: npt.NDArray[np.float32], length: int, start: int, stop: int) -> npt.NDArray[np.float32]:
+    """Resample the last axis to ``length``, of which places from ``start`` to ``stop`` are returned."""
     old = grid.shape[1]
-    centre = np.clip((np.arange(length) + 0.5) * (old / length) - 0.5, 0, old - 1)
+    centre = np.clip((np.arange(start, stop) + 0.5) * (old / length) - 0.5, 0, old - 1)
     left = centre.astype(np.intp)
     right = np.minimum(left + 1, old - 1)
     share = (centre - left).astype(np.float32)

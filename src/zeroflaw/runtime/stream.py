@@ -66,7 +66,11 @@ def is_one_picture(images: object) -> bool:
 
 
 def read_ahead(
-    images: Iterable[Any], on_error: OnError | None, prepare: Prepare | None = None
+    images: Iterable[Any],
+    on_error: OnError | None,
+    prepare: Prepare | None = None,
+    *,
+    white: float | None = None,
 ) -> Iterator[Loaded]:
     """Decode one image ahead of the network, in a thread.
 
@@ -74,13 +78,14 @@ def read_ahead(
         images: paths, bytes, PIL images or arrays.
         on_error: takes the error of each image that cannot be read; without it the first one is raised.
         prepare: is given the pixels, in the same thread, so that large pictures need not wait as they are.
+        white: see `zeroflaw.images.read_image`.
     """
 
     def read(numbered: tuple[int, Any]) -> Loaded | ImageError:
         number, source = numbered
         name = str(source) if isinstance(source, (str, Path)) else f"image {number}"
         try:
-            picture = read_picture(source, name=name)
+            picture = read_picture(source, name=name, white=white)
         except ImageError as error:
             return error
         return Loaded(

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from zeroflaw.corruptions import corrupt, parse_corruption
+from zeroflaw.corruptions import corrupt, moved_mask, parse_corruption
 from zeroflaw.detectors import Detector, Prediction
-from zeroflaw.errors import DetectorError, ImageError, InputError, ZeroflawError, printable
+from zeroflaw.errors import DetectorError, ImageError, InputError, UsageError, ZeroflawError, printable
 from zeroflaw.images import read_picture
 from zeroflaw.lab.metrics import (
     Metric,
@@ -120,6 +120,20 @@ class Accumulator:
         self.failed, self.judged, self.pixels, self.waiting = reason, [], None, []
 
 
+def white_of(detectors: Iterable[object]) -> float | None:
+    """Return the level of white with which detectors were made, as all of them read the same pixels.
+
+    Raises:
+        UsageError: they differ.
+    """
+    found = (getattr(detector, "white", None) for detector in detectors)
+    levels: set[float] = {level for level in found if level is not None}
+    if len(levels) > 1:
+        said = " and ".join(f"{level:g}" for level in sorted(levels))
+        raise UsageError(f"the detectors were made with white {said}; evaluate them one by one")
+    return next(iter(levels), None)
+
+
 @dataclass
 class _Pass:
     """One pass over images of a category."""
@@ -146,6 +160,7 @@ class _Pass:
             with self._catch(mine):
                 groups.setdefault(getattr(mine.named.detector, "feature_key", number), []).append(mine)
         self._groups = list(groups.values())
+        self._white = white_of([mine.named.detector for mine in self.accumulators])
         self._unused = frozenset.intersection(*(named.left_out for named in self.detectors))
 
     def run(self, records: Iterable[Record]) -> None:
@@ -179,7 +194,7 @@ class _Pass:
                 self.on_image()
 
     def _pixels(self, record: Record) -> Pixels:
-        picture = read_picture(record.image)
+        picture = read_picture(record.image, white=self._white)
         self._doubt(record, "image", picture.notes)
         pixels = picture.pixels
         return pixels if self.corruption is None else corrupt(pixels, *self.corruption, key=record.key)
@@ -197,7 +212,7 @@ class _Pass:
             try:
                 mask = open_mask(record.mask, size, image=record.image, ignore=self.category.ignore)
                 self._doubt(record, "mask", mask.notes)
-                return _Seen(record, size, mask.marked, mask.ignored)
+                return _Seen(record, size, self._moved(mask.marked), self._moved(mask.ignored))
             except InputError as error:
                 # Results are compared between machines, so that notes must not hold where the data lie.
                 reason = str(error)
@@ -205,6 +220,10 @@ class _Pass:
                     reason = reason.replace(printable(path), path.name)
         left_out.append(f"{writable(record.key)}: {reason}")
         return _Seen(record, size, None)
+
+    def _moved(self, mask: Any) -> Any:
+        """Return a mask as the corruption of its image moves it."""
+        return mask if mask is None or self.corruption is None else moved_mask(mask, *self.corruption)
 
     def _judge_batch(self, batch: list[tuple[Record, Pixels]]) -> None:
         images, seen = [image for _, image in batch], []
@@ -231,7 +250,8 @@ class _Pass:
         nothing was counted before it.
         """
         detectors: list[Any] = [mine.named.detector for mine in members]
-        shares = bool(detectors) and hasattr(detectors[0], "feature_key")
+        # Who judges tiles reads them himself; the key keeps him apart from others.
+        shares = bool(detectors) and hasattr(detectors[0], "feature_key") and not detectors[0].tile
         if shares:
             requests = [detector.request(self.maps) for detector in detectors]
             features = detectors[0].embed(images, functools.reduce(operator.or_, requests))

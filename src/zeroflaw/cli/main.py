@@ -55,6 +55,8 @@ VERBS = {
     "reproduce": "Measure a published table and print both side by side.",
     "datasets": "List the data sets and the layouts that can be read.",
     "detectors": "List the detectors, what they need, and published numbers.",
+    "serve": "Serve detectors: a page for people, HTTP for machines, a history.",
+    "history": "Export what a service or a watched folder has judged.",
     "models": "List the weights that can be used as a backbone.",
     "export": "Write a detector or a backbone as ONNX graphs, shown to agree.",
     "doctor": "Say what runs on this machine, how fast, and what is missing.",

@@ -76,6 +76,11 @@ class History:
         url = where if "://" in where else f"sqlite:///{Path(where).absolute() / FILE}"
         return cls(Database(url), keep_days=keep_days, keep_bytes=keep_bytes)
 
+    @property
+    def name(self) -> str:
+        """Where it is, in words and without a password."""
+        return self._database.name
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()
@@ -176,6 +181,16 @@ class History:
         more = len(rows) > wanted.limit
         rows = rows[: wanted.limit]
         return Page(rows, cursor_after(rows[-1], wanted.order) if more else None, total or 0)
+
+    def newest(self) -> int:
+        """Return the number of the row that was added last, or 0."""
+        with self._database.reading() as connection:
+            return int(connection.scalar(sa.select(sa.func.max(verdicts.c.id))) or 0)
+
+    def after(self, id: int, limit: int) -> list[Row]:
+        """Return the rows that were added next after a row."""
+        with self._database.reading() as connection:
+            return _rows(connection, verdicts.c.id > id, limit=limit)
 
     def known(self, source: str, keys: Iterable[str]) -> set[str]:
         """Return those of the keys of a source that are in the history."""
@@ -302,7 +317,8 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
     if wanted.text:
         named = verdicts.alias()  # an index of names is smaller than the table
         alike = named.c.name.icontains(wanted.text, autoescape=True)
-        found.append(table.id.in_(sa.select(named.c.id).where(alike)))
+        noted = named.c.note.icontains(wanted.text, autoescape=True)
+        found.append(table.id.in_(sa.select(named.c.id).where(alike | noted)))
     return found
 
 

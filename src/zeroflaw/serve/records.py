@@ -164,7 +164,7 @@ class Filter:
         detector: name of a detector.
         verdict: "none" is without verdict; "corrected" has a correction, whatever the verdict.
         since, until: ISO 8601, a date or a time; UTC where no zone is said. ``until`` is not included.
-        text: part of the name, large or small letters alike.
+        text: part of the name or note, large or small letters alike.
         order: "highest" has the highest log-odds first.
         limit: rows of a page.
         cursor: what the page before gave as ``next``.

@@ -42,7 +42,7 @@ def upgrade() -> None:
     # Each order and the filters that leave few rows; text is looked for row by row.
     op.create_index("verdicts_time", "verdicts", ["time"])
     op.create_index("verdicts_digest", "verdicts", ["digest"])
-    op.create_index("verdicts_name", "verdicts", ["name"])
+    op.create_index("verdicts_name", "verdicts", ["name", "note"])
     op.create_index("verdicts_rank", "verdicts", ["rank", "id"])
     for first, other in (("detector", "anomalous"), ("anomalous", "detector")):
         op.create_index(f"verdicts_{first}", "verdicts", [first, "id"])

@@ -91,9 +91,8 @@ def serve(
         )
     tokens = None if token_file is None else Tokens.read(token_file)
     named = names_of(detectors)
-    place: dict[str, Any] = {
-        name: value for name, value in (("engine", engine), ("device", device)) if value is not None
-    }
+    said = {"engine": engine, "device": device}
+    place: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     loaded = Detectors(named, lambda path: _judging(load(path, **place), path))
     kept = None if keep_gb is None else round(keep_gb * 1e9)
     history = History.open(database or folder, keep_days=keep_days, keep_bytes=kept)

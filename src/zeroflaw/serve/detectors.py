@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
+
 from zeroflaw.errors import DetectorError, InputError, UsageError, ZeroflawError, closest, printable, reason
 from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.drift import Watch
@@ -20,6 +22,7 @@ from zeroflaw.runtime.stream import OnError
 
 WINDOW = 50  # photos that are compared with the good ones
 _CONFIG = "config.json"
+_GREY = np.full((64, 64, 3), 128, np.uint8)
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -193,7 +196,11 @@ class Detectors:
 
     def _load(self, name: str, folder: Path) -> Entry:
         stamp, mark = _stamp(folder), fingerprint(folder)
-        return Entry(name, folder, self._opener(folder), mark, stamp)
+        fitted = self._opener(folder)
+        # The engine opens its graphs now, rather than while somebody waits for a first verdict.
+        for _ in fitted.predict([_GREY], maps=True):
+            pass
+        return Entry(name, folder, fitted, mark, stamp)
 
 
 def fingerprint(folder: Path) -> str:

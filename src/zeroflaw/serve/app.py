@@ -46,6 +46,8 @@ from zeroflaw.serve.views import (
 )
 
 PAGE = Path(__file__).parent / "page"
+# Nothing is told to anybody but those who ask, whatever the environment says to the framework.
+_SILENT: Any = dict.fromkeys(("auto_configure", "tracing", "metrics", "logs", "operation_spans"), False)
 _HEARTBEAT = 15  # seconds
 _GUESS = 0.5  # seconds that a wrong token takes
 _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}  # a digest's picture never changes
@@ -138,6 +140,7 @@ def make_app(service: Service, rules: Rules) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         lifespan=alive,
+        telemetry=_SILENT,
         description="Finds flaws in photos of products. Errors are application/problem+json.",
     )
     _add_errors(app)
@@ -373,4 +376,5 @@ def _add_page(app: FastAPI, service: Service) -> None:
             raise InputError("this service has no page; its routes are described in /openapi.json")
         return FileResponse(index, headers={"Cache-Control": "no-cache"})
 
-    app.mount("/static", StaticFiles(directory=PAGE, check_dir=False), name="static")
+    if PAGE.is_dir():
+        app.mount("/static", StaticFiles(directory=PAGE), name="static")

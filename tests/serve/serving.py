@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -22,6 +23,7 @@ from zeroflaw.runtime.folder import Identity, SavedDetector, Seen, read_folder, 
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scores import expit
 from zeroflaw.runtime.stream import OnError, batches, read_ahead
+from zeroflaw.serve import running
 from zeroflaw.serve.app import make_app
 from zeroflaw.serve.detectors import Detectors
 from zeroflaw.serve.history import History
@@ -176,6 +178,25 @@ def serving(
         finally:
             for entry in service.detectors:
                 entry.fitted.pause.set()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def on_socket(folder: Path, settings: Settings | None = None) -> Iterator[int]:
+    """Run a service on a real socket, in a thread, and yield its port."""
+    save_redness(folder / "red", GOOD)
+    history = History.open(folder / "history")
+    detectors = Detectors({"red": folder / "red"}, open_redness)
+    service = Service(detectors, history, PictureStore(folder / "pictures"), settings)
+    app = make_app(service, Rules.at("127.0.0.1", largest=service.settings.largest))
+    with running.listening("127.0.0.1", 0) as listener:
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", http="h11")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        wait_for(lambda: server.started)
+        yield int(listener.getsockname()[1])
+        server.should_exit = True
+        thread.join()
 
 
 def red(service: Service, name: str = "red") -> Redness:

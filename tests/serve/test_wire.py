@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-import uvicorn
-from serving import GOOD, open_redness, photo, save_redness, wait_for
+from serving import on_socket, photo, wait_for
 
-from zeroflaw.serve import running, security
-from zeroflaw.serve.app import make_app
-from zeroflaw.serve.detectors import Detectors
-from zeroflaw.serve.history import History
-from zeroflaw.serve.pictures import PictureStore
-from zeroflaw.serve.security import Rules
-from zeroflaw.serve.service import Service, Settings
+from zeroflaw.serve import security
+from zeroflaw.serve.service import Settings
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A service on a real socket, in a thread, whose patience is short."""
-    folder = tmp_path_factory.mktemp("wire")
-    save_redness(folder / "red", GOOD)
-    history = History.open(folder / "history")
-    settings = Settings(places=8, largest=1_000_000)
-    service = Service(
-        Detectors({"red": folder / "red"}, open_redness), history, PictureStore(folder / "pictures"), settings
-    )
-    app = make_app(service, Rules.at("127.0.0.1", largest=settings.largest))
     patience = pytest.MonkeyPatch()
     patience.setattr(security, "GRACE", 1.0)
-    with running.listening("127.0.0.1", 0) as listener:
-        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", http="h11")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        wait_for(lambda: server.started)
-        yield int(listener.getsockname()[1])
-        server.should_exit = True
-        thread.join()
+    with on_socket(tmp_path_factory.mktemp("wire"), Settings(places=8, largest=1_000_000)) as found:
+        yield found
     patience.undo()
 
 
@@ -120,7 +98,7 @@ def test_a_body_that_is_longer_than_it_may_be(port: int) -> None:
 
 def test_a_length_that_lies(port: int) -> None:
     data = photo()
-    status, _ = ask(port, head(f"Content-Length: {len(data) - 9}\r\n"), data)  # the rest is another request
+    status, _ = ask(port, head(f"Content-Length: {len(data) // 2}\r\n"), data)  # the rest is another request
     assert status == 415
     status, _ = ask(port, head("Content-Length: 5\r\nContent-Length: 6\r\n"), b"12345")
     assert status == 400
@@ -153,7 +131,7 @@ def test_hosts_that_are_missing_or_many(port: int) -> None:
     ids=["TLS", "version", "no line", "long header", "long path", "chunks"],
 )
 def test_junk_is_a_bad_request(port: int, junk: bytes) -> None:
-    assert ask(port, junk)[0] in (0, 400, 404, 415, 431)
+    assert ask(port, junk)[0] in (0, 400, 404, 415, 421, 431, 505)
     assert still_serves(port)
 
 

@@ -26,7 +26,7 @@ from zeroflaw.serve import kserve
 from zeroflaw.serve.batcher import ClosedError
 from zeroflaw.serve.metrics import Measured
 from zeroflaw.serve.pictures import heat, media_type
-from zeroflaw.serve.problems import MEDIA, RefusedError, answer, of_error
+from zeroflaw.serve.problems import RefusedError, answer, of_error
 from zeroflaw.serve.records import LONGEST_NAME, Filter, Order, Source, Verdicts, clean, read_map
 from zeroflaw.serve.security import COOKIE, SESSION, Guard, Rules, Tokens
 from zeroflaw.serve.service import Service
@@ -36,12 +36,12 @@ from zeroflaw.serve.views import (
     DetectView,
     Feedback,
     HistoryView,
-    Problem,
     Recalibrate,
     RecalibrationView,
     RowView,
     Session,
     StatusView,
+    refusals,
     row_view,
 )
 
@@ -52,30 +52,6 @@ _HEARTBEAT = 15  # seconds
 _GUESS = 0.5  # seconds that a wrong token takes
 _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}  # a digest's picture never changes
 _log = logging.getLogger("zeroflaw.serve")
-
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {MEDIA: {}}, "description": said}
-    for status, said in {
-        400: "The request cannot be read.",
-        401: "A token is wanted.",
-        403: "Another web page may not change anything.",
-        404: "There is no such thing.",
-        408: "The body came too slowly.",
-        409: "It does not go with what is there.",
-        413: "The body is too large.",
-        415: "This is no picture.",
-        421: "The service does not go by this name.",
-        422: "A value is wrong.",
-        429: "There is no place; Retry-After says when there may be.",
-        503: "The history cannot be used, or the service is about to end.",
-        504: "It took too long.",
-    }.items()
-}
-
-
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: _REFUSALS[status] for status in (400, 401, 403, 408, 413, 421, 422, *statuses)}
-
 
 _PICTURES: dict[str, Any] = {
     "requestBody": {
@@ -196,7 +172,7 @@ def _add_judging(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/detect",
         response_model=DetectView,
-        responses=_refusals(404, 409, 415, 429, 503, 504),
+        responses=refusals(404, 409, 415, 429, 503, 504),
         openapi_extra=_PICTURES,
     )
     async def detect(request: Request, detector: Name = None) -> Any:
@@ -226,7 +202,7 @@ def _add_judging(app: FastAPI, service: Service) -> None:
 def _add_history(app: FastAPI, service: Service) -> None:
     history, store = service.history, service.store
 
-    @app.get("/v1/history", response_model=HistoryView, responses=_refusals(503))
+    @app.get("/v1/history", response_model=HistoryView, responses=refusals(503))
     def find(
         wanted: Annotated[Filter, Depends(wanted_rows)],
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -239,7 +215,7 @@ def _add_history(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/history.csv",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/csv": {}}}, **_refusals(503)},
+        responses={200: {"content": {"text/csv": {}}}, **refusals(503)},
     )
     def csv(wanted: Annotated[Filter, Depends(wanted_rows)]) -> Any:
         """Return all that was judged as CSV."""
@@ -254,12 +230,12 @@ def _add_history(app: FastAPI, service: Service) -> None:
         named = {"Content-Disposition": 'attachment; filename="history.csv"'}
         return StreamingResponse(all_lines(), media_type="text/csv; charset=utf-8", headers=named)
 
-    @app.get("/v1/history/{id}", response_model=RowView, responses=_refusals(404, 503))
+    @app.get("/v1/history/{id}", response_model=RowView, responses=refusals(404, 503))
     def row(id: Id) -> Any:
         """Return what was said about a picture."""
         return row_view(history.get(id))
 
-    @app.get("/v1/history/{id}/map.png", response_class=Response, responses=_PNG | _refusals(404, 503))
+    @app.get("/v1/history/{id}/map.png", response_class=Response, responses=_PNG | refusals(404, 503))
     def drawn(id: Id) -> Response:
         """Return the map of a picture in colours, transparent where it is low, to be laid over it."""
         hot, png = history.get(id).record.get("map_threshold"), history.map(id)
@@ -267,7 +243,7 @@ def _add_history(app: FastAPI, service: Service) -> None:
             raise InputError("the map of this picture is not kept any more")
         return Response(heat(read_map(png), hot), media_type="image/png", headers=_KEPT)
 
-    @app.get("/v1/pictures/{digest}", response_class=Response, responses=_ANY_PICTURE | _refusals(404))
+    @app.get("/v1/pictures/{digest}", response_class=Response, responses=_ANY_PICTURE | refusals(404))
     def picture(digest: Digest) -> Response:
         """Return a picture as it was sent."""
         data = store.get(digest)
@@ -275,9 +251,7 @@ def _add_history(app: FastAPI, service: Service) -> None:
             raise InputError("this picture is not kept any more")
         return Response(data, media_type=media_type(data), headers=_KEPT)
 
-    @app.get(
-        "/v1/pictures/{digest}/thumbnail", response_class=Response, responses=_JPEG | _refusals(404, 415)
-    )
+    @app.get("/v1/pictures/{digest}/thumbnail", response_class=Response, responses=_JPEG | refusals(404, 415))
     def thumbnail(digest: Digest) -> Response:
         """Return a picture as JPEG, upright, its longest side at most 320 pixels."""
         data = store.thumbnail(digest)
@@ -285,7 +259,7 @@ def _add_history(app: FastAPI, service: Service) -> None:
             raise InputError("this picture is not kept any more")
         return Response(data, media_type="image/jpeg", headers=_KEPT)
 
-    @app.post("/v1/feedback", response_model=RowView, responses=_refusals(404, 503))
+    @app.post("/v1/feedback", response_model=RowView, responses=refusals(404, 503))
     def feedback(said: Annotated[Feedback, JsonBody()]) -> Any:
         """Keep what a person says about a picture; a label of null takes it back."""
         return service.correct(said.id, said.label, said.note)
@@ -297,28 +271,28 @@ def _asked(wanted: Filter) -> dict[str, Any]:
 
 
 def _add_detectors(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/detectors", response_model=list[DetectorView], responses=_refusals())
+    @app.get("/v1/detectors", response_model=list[DetectorView], responses=refusals())
     def detectors() -> Any:
         """List the detectors."""
         return [entry.to_dict() for entry in service.detectors]
 
-    @app.get("/v1/recalibration", response_model=RecalibrationView, responses=_refusals(404, 503))
+    @app.get("/v1/recalibration", response_model=RecalibrationView, responses=refusals(404, 503))
     def proposal(detector: Which) -> Any:
         """Say what labelled photos would make of a detector's threshold; nothing changes."""
         return service.proposal(detector).to_dict()
 
-    @app.post("/v1/recalibration", response_model=DetectorView, responses=_refusals(404, 409, 503))
+    @app.post("/v1/recalibration", response_model=DetectorView, responses=refusals(404, 409, 503))
     def accept(said: Annotated[Recalibrate, JsonBody()]) -> Any:
         """Accept that proposal."""
         return service.recalibrate(said.detector).to_dict()
 
-    @app.get("/v1/status", response_model=StatusView, responses=_refusals(503))
+    @app.get("/v1/status", response_model=StatusView, responses=refusals(503))
     def status() -> Any:
         """Say how the service is."""
         return service.status()
 
     @app.get(
-        "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **_refusals()}
+        "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **refusals()}
     )
     def metrics() -> Response:
         """Return figures for Prometheus."""
@@ -329,7 +303,7 @@ def _add_events(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v1/events",
         response_class=EventSourceResponse,
-        responses={200: {"content": {"text/event-stream": {}}}, **_refusals(429, 503)},
+        responses={200: {"content": {"text/event-stream": {}}}, **refusals(429, 503)},
     )
     async def events() -> Any:
         """Tell what happens, as server-sent events: verdict, feedback, detector, warning."""
@@ -345,7 +319,7 @@ def _add_events(app: FastAPI, service: Service) -> None:
 
 
 def _add_session(app: FastAPI, tokens: Tokens | None) -> None:
-    @app.post("/v1/session", status_code=204, response_class=Response, responses=_refusals())
+    @app.post("/v1/session", status_code=204, response_class=Response, responses=refusals())
     async def enter(said: Annotated[Session, JsonBody()], request: Request) -> Response:
         """Take a token and set a cookie for the page, which can send no headers with pictures and events."""
         response = Response(status_code=204)
@@ -360,7 +334,7 @@ def _add_session(app: FastAPI, tokens: Tokens | None) -> None:
         )
         return response
 
-    @app.delete("/v1/session", status_code=204, response_class=Response, responses=_refusals())
+    @app.delete("/v1/session", status_code=204, response_class=Response, responses=refusals())
     async def leave() -> Response:
         """Take the cookie back."""
         response = Response(status_code=204)

@@ -20,6 +20,7 @@ from zeroflaw.serve.problems import RefusedError
 from zeroflaw.serve.records import Row
 from zeroflaw.serve.service import Service
 from zeroflaw.serve.uploads import Upload
+from zeroflaw.serve.views import refusals
 
 _OUTPUTS: tuple[tuple[str, str], ...] = (
     ("logit", "FP64"),
@@ -27,6 +28,8 @@ _OUTPUTS: tuple[tuple[str, str], ...] = (
     ("anomalous", "INT8"),
     ("id", "INT64"),
 )
+
+_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Pictures would not be judged or kept."}}
 
 
 class Tensor(BaseModel):
@@ -52,7 +55,7 @@ class Inference(BaseModel):
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the protocol's routes."""
 
-    @app.get("/v2", tags=["kserve"])
+    @app.get("/v2", tags=["kserve"], responses=refusals())
     def server() -> Any:
         """Say what this is."""
         return {"name": "zeroflaw", "version": __version__, "extensions": []}
@@ -62,12 +65,12 @@ def add_routes(app: FastAPI, service: Service) -> None:
         """Answer, which shows that the service lives."""
         return {"live": True}
 
-    @app.get("/v2/health/ready", tags=["kserve"])
+    @app.get("/v2/health/ready", tags=["kserve"], responses=_READY)
     def ready(response: Response) -> Any:
         """Say whether pictures would be judged and kept."""
         return _readiness(service, response)
 
-    @app.get("/v2/models/{name}", tags=["kserve"])
+    @app.get("/v2/models/{name}", tags=["kserve"], responses=refusals(404))
     def model(name: str) -> Any:
         """Say what a model takes and gives."""
         entry = service.detectors.get(name)
@@ -79,13 +82,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
             "outputs": [{"name": out, "datatype": kind, "shape": [-1]} for out, kind in _OUTPUTS],
         }
 
-    @app.get("/v2/models/{name}/ready", tags=["kserve"])
+    @app.get("/v2/models/{name}/ready", tags=["kserve"], responses=_READY | refusals(404))
     def model_ready(name: str, response: Response) -> Any:
         """Say whether a model would judge pictures."""
         found = _readiness(service, response)
         return {"name": service.detectors.get(name).name, **found}
 
-    @app.post("/v2/models/{name}/infer", tags=["kserve"])
+    @app.post("/v2/models/{name}/infer", tags=["kserve"], responses=refusals(404, 409, 415, 429, 503, 504))
     async def infer(name: str, said: Annotated[Inference, JsonBody()]) -> Any:
         """Judge pictures; all must be ones."""
         service.detectors.get(name)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from zeroflaw.serve.problems import MEDIA
 from zeroflaw.serve.records import LONGEST_NOTE, Label, Row, Source
 
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
@@ -176,6 +177,31 @@ class Recalibrate(Body):
     """The detector whose proposal is accepted."""
 
     detector: Annotated[str, Field(max_length=60)]
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {MEDIA: {}}, "description": said}
+    for status, said in {
+        400: "The request cannot be read.",
+        401: "A token is wanted.",
+        403: "Another web page may not change anything.",
+        404: "There is no such thing.",
+        408: "The body came too slowly.",
+        409: "It does not go with what is there.",
+        413: "The body is too large.",
+        415: "This is no picture.",
+        421: "The service does not go by this name.",
+        422: "A value is wrong.",
+        429: "There is no place; Retry-After says when there may be.",
+        503: "The history cannot be used, or the service is about to end.",
+        504: "It took too long.",
+    }.items()
+}
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the refusals of a route: those of every route, and some of its own."""
+    return {status: _REFUSALS[status] for status in (400, 401, 403, 408, 413, 421, 422, *statuses)}
 
 
 def row_view(row: Row) -> dict[str, Any]:

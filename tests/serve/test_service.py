@@ -315,7 +315,7 @@ def test_a_history_that_cannot_be_written_is_a_503(running: Running, tmp_path: P
     moved = tmp_path / "away"
     (tmp_path / "history").rename(moved)
     answer = client.post("/v1/detect", files=files(photo(2)))
-    assert "has gone" in refusal(answer, 503)
+    assert "the history 'history.sqlite' has gone" in refusal(answer, 503)  # and not where it was
     assert answer.headers["retry-after"]
     refusal(client.get("/v1/history"), 503)
     refusal(client.get("/v1/history.csv"), 503)
@@ -329,7 +329,9 @@ def test_a_history_that_cannot_be_written_is_a_503(running: Running, tmp_path: P
 def test_a_full_disk_for_pictures_is_a_503(running: Running, tmp_path: Path) -> None:
     client, _ = running
     (tmp_path / "pictures").write_bytes(b"in the way")
-    assert "pictures cannot be kept" in refusal(client.post("/v1/detect", files=files(photo(2))), 503)
+    assert "pictures cannot be kept in 'pictures'" in refusal(
+        client.post("/v1/detect", files=files(photo(2))), 503
+    )
     assert client.get("/v1/history").json()["total"] == 0
 
 

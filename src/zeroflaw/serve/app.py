@@ -133,7 +133,10 @@ def make_app(service: Service, rules: Rules) -> ASGIApp:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ZeroflawError)
     async def ours(request: Request, error: ZeroflawError) -> Response:
-        return answer(error)
+        response = answer(error)
+        if response.status_code >= 500:
+            _log.warning("request %s: %s", _number(request), error)
+        return response
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -159,8 +162,12 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
-        _log.error("request %s failed", request.scope.get("state", {}).get("request_id"), exc_info=error)
+        _log.error("request %s failed", _number(request), exc_info=error)
         return answer(error)
+
+
+def _number(request: Request) -> object:
+    return request.scope.get("state", {}).get("request_id")
 
 
 def source_of(request: Request) -> Source:

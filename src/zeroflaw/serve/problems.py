@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,6 +13,7 @@ from zeroflaw.errors import HistoryError, ImageError, InputError, OutputError, U
 from zeroflaw.serve.batcher import ClosedError, FullError
 
 MEDIA = "application/problem+json"
+_PATH = re.compile(r"'[^']*[/\\]([^'/\\]+)'")
 
 
 class RefusedError(ZeroflawError):
@@ -55,8 +57,13 @@ def of_error(error: Exception) -> tuple[dict[str, Any], dict[str, str]]:
     if isinstance(error, ZeroflawError):
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         wait = {429: str(error.seconds) if isinstance(error, FullError) else "1", 503: "5"}.get(status)
-        return problem(status, str(error)), {"Retry-After": wait} if wait else {}
+        return problem(status, _without_paths(str(error))), {"Retry-After": wait} if wait else {}
     return problem(500, "this is a fault of the service; its log says more"), {}
+
+
+def _without_paths(text: str) -> str:
+    """Return a sentence in which files of this machine go by their last name alone."""
+    return _PATH.sub(r"'\1'", text)
 
 
 def answer(error: Exception) -> JSONResponse:

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -275,8 +274,3 @@ def _tickets(uploads: Sequence[Upload], detector: str, source: Source, key: str 
         name = clean(upload.name, LONGEST_NAME)
         found.append(Ticket(detector, name, data, digest, source, f"{prefix} {number}"))
     return found
-
-
-def folder_store(folder: Path) -> PictureStore:
-    """Return the store of pictures in the folder of a history."""
-    return PictureStore(folder / "pictures")

@@ -23,7 +23,7 @@ from zeroflaw.errors import UsageError
 from zeroflaw.images import read_image
 from zeroflaw.runtime.calibration import calibration_of
 from zeroflaw.runtime.folder import ReferenceSeen, Seen, read_folder, write_calibration
-from zeroflaw.serve.batcher import FullError
+from zeroflaw.serve.batcher import FullError, Ticket
 from zeroflaw.serve.detectors import names_of
 from zeroflaw.serve.service import Service, Settings
 
@@ -486,6 +486,21 @@ def test_a_service_that_ends_answers_what_it_has_begun(tmp_path: Path) -> None:
         sender.join()
         closer.join()
         assert found[0].status_code == 200
+
+
+def test_a_place_that_was_taken_before_the_end_is_served(running: Running) -> None:
+    _, service = running
+    service.line.reserve([1, len(photo())])
+    closer = threading.Thread(target=service.line.close)
+    closer.start()
+    time.sleep(0.05)
+    assert closer.is_alive()  # it waits for what may still come
+    ticket = Ticket("red", "late.png", photo(2), "0" * 64, "http", "late")
+    service.line.put([ticket])
+    assert ticket.answer.result(timeout=10).logit == 2
+    service.line.cancel([1])
+    closer.join(timeout=10)
+    assert not closer.is_alive()
 
 
 def test_a_detector_without_threshold_ranks(tmp_path: Path) -> None:

@@ -161,6 +161,8 @@ class Line:
         with self._change:
             self._inside -= len(sizes)
             self._bytes -= sum(sizes)
+            if self._closed:
+                self._change.notify_all()
 
     def put(self, tickets: Sequence[Ticket]) -> None:
         """Let pictures wait in the places that were reserved for them."""
@@ -184,7 +186,7 @@ class Line:
         """Return the detector of the picture that has waited longest; None when the line has ended."""
         with self._change:
             while not self._waiting:
-                if self._closed:
+                if self._closed and not self._inside:  # whoever took a place will still put something there
                     return None
                 self._change.wait()
             return self._waiting[0].detector

@@ -227,9 +227,7 @@ def _locked(target: Path) -> Iterator[None]:
     try:
         handle = _lock(path, f"another run is writing '{where}'; wait for it or give another folder")
     except OSError as error:
-        raise UsageError(
-            f"nothing can be written at '{where}' ({reason(error)}); choose another"
-        ) from error
+        raise UsageError(f"nothing can be written at '{where}' ({reason(error)}); choose another") from error
     try:
         yield
     finally:

@@ -48,6 +48,7 @@ _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS
 
 VERBS = {
     "detect": "Judge images: scores, verdicts, regions; with -o, a report.",
+    "watch": "Judge photos as a camera writes them into a folder.",
     "fit": "Make a detector from good photos, or from words, and save it.",
     "calibrate": "Give a saved detector a threshold, from good or labelled photos.",
     "evaluate": "Measure detectors on a data set or on your own sorted photos.",

@@ -26,7 +26,9 @@ IN_TURN = 2000  # complete files whose facts are asked for in one look
 _CHUNK = 1 << 20  # bytes
 _NEVER = float("inf")
 _POSIX = sys.platform != "win32"  # elsewhere an entry does not know its file's number, and names no parent
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = (
+    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)
 
 Tell = Callable[[str], object]
 
@@ -122,6 +124,10 @@ class Arrivals:
         if (file := self._files.get(name)) is not None:
             # Never earlier than is said: it may have been seen to change in the meantime.
             file.due = max(self._clock() + seconds, 0.0 if file.due == _NEVER else file.due)
+
+    def names(self) -> list[str]:
+        """Return the photos that are in the folder."""
+        return [name for name, file in self._files.items() if file.wanted]
 
     def dropped(self) -> list[str]:
         """Return the photos that are not there any more, each once."""

@@ -23,7 +23,7 @@ from zeroflaw.errors import HistoryError, UsageError, needing, printable, reason
 from zeroflaw.files import file_size
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0001"
+HEAD = "0002"
 """The migration that this version needs; databases with later ones are refused."""
 FILE = "history.sqlite"
 PATIENCE = 5.0  # seconds that a writer waits for another
@@ -83,6 +83,15 @@ outbox = sa.Table(
     metadata,
     sa.Column("channel", sa.String(64), primary_key=True),
     sa.Column("verdict", Id, primary_key=True, autoincrement=False),
+    sa.Column("parked", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+watched = sa.Table(
+    "watched",
+    metadata,
+    sa.Column("place", sa.String(32), primary_key=True),
+    sa.Column("file", sa.String(64), primary_key=True),
+    sa.Column("facts", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
 )
 
 

@@ -81,6 +81,11 @@ class History:
         """Where it is, in words and without a password."""
         return self._database.name
 
+    @property
+    def database(self) -> Database:
+        """Where the rows are."""
+        return self._database
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()
@@ -203,6 +208,16 @@ class History:
                 )
         return found
 
+    def of_keys(self, source: str, keys: Iterable[str]) -> dict[str, Row]:
+        """Return the rows of those keys of a source that are in the history, by their keys."""
+        asked = list(keys)
+        found: list[Row] = []
+        with self._database.reading() as connection:
+            for start in range(0, len(asked), _MOST):
+                part = verdicts.c.key.in_(asked[start : start + _MOST])
+                found += _rows(connection, verdicts.c.source == source, part)
+        return {row.key: row for row in found}
+
     def has_picture(self, digest: str) -> bool:
         """Whether a picture is said to be in the store."""
         with self._database.reading() as connection:
@@ -228,19 +243,31 @@ class History:
     # The outbox
 
     def unsent(self, channel: str, limit: int = 100) -> list[Row]:
-        """Return rows that were not acknowledged on a channel yet, the oldest first."""
-        waiting = sa.select(outbox.c.verdict).where(outbox.c.channel == channel)
+        """Return rows that were not acknowledged on a channel yet and are not parked, the oldest first."""
+        waiting = sa.select(outbox.c.verdict).where(outbox.c.channel == channel, ~outbox.c.parked)
         first = waiting.order_by(outbox.c.verdict).limit(limit)
         with self._database.reading() as connection:
             return _rows(connection, verdicts.c.id.in_(list(connection.scalars(first))))
 
     def mark_sent(self, channel: str, ids: Iterable[int]) -> None:
         """Take rows off a channel: its other end has acknowledged them."""
-        sent = list(ids)
+        self._at(channel, ids, sa.delete(outbox))
+
+    def park(self, channel: str, ids: Iterable[int]) -> None:
+        """Set rows of a channel aside: its other end does not want them; they stay until `unpark`."""
+        self._at(channel, ids, sa.update(outbox).values(parked=True))
+
+    def unpark(self, channel: str) -> None:
+        """Let the parked rows of a channel be sent once more."""
         with self._database.writing() as connection:
-            for start in range(0, len(sent), _MOST):
-                part = outbox.c.verdict.in_(sent[start : start + _MOST])
-                connection.execute(sa.delete(outbox).where(outbox.c.channel == channel, part))
+            connection.execute(sa.update(outbox).where(outbox.c.channel == channel).values(parked=False))
+
+    def _at(self, channel: str, ids: Iterable[int], what: sa.Delete | sa.Update) -> None:
+        numbers = list(ids)
+        with self._database.writing() as connection:
+            for start in range(0, len(numbers), _MOST):
+                part = outbox.c.verdict.in_(numbers[start : start + _MOST])
+                connection.execute(what.where(outbox.c.channel == channel, part))
 
     # Retention
 

@@ -33,22 +33,23 @@ class Mover:
         target: where the three folders are made.
 
     Raises:
-        UsageError: the target is the watched folder, or cannot be made.
+        UsageError: one of the three is the watched folder, or cannot be made.
     """
 
     def __init__(self, folder: Path, target: Path) -> None:
-        self._folder, self.target = folder, target
+        self._folder, self._target = folder, target
+        self.places = [target / place for place in PLACES]
         try:
-            for place in PLACES:
-                (target / place).mkdir(parents=True, exist_ok=True)
+            for path in self.places:
+                path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            name = printable(target)
             raise UsageError(
-                f"no folders for judged photos can be made at '{printable(target)}' ({reason(error)}); choose "
-                "another place"
+                f"no folder for judged photos can be made at '{name}' ({reason(error)}); choose another place"
             ) from error
-        if any(os.path.samefile(folder, path) for path in (target, *(target / p for p in PLACES))):
+        if any(path.samefile(folder) for path in self.places):
             raise UsageError(
-                f"'{printable(target)}' is the folder that is watched; move judged photos to another one"
+                f"'{printable(folder)}' is where judged photos would go; move them to another folder"
             )
 
     def move(self, arrival: Arrival, digest: str, place: Place) -> Path | None:
@@ -68,7 +69,7 @@ class Mover:
             OutputError: it cannot be moved; it is where it was.
         """
         source = self._folder / arrival.name
-        wanted = self.target / place / arrival.name
+        wanted = self._target / place / arrival.name
         try:
             if not _is_still(source, arrival.facts):
                 return None

@@ -103,9 +103,7 @@ class Sender(ABC):
 
     kind = "receiver"
 
-    def __init__(
-        self, history: History, channel: str, tell: Tell, backoff: Backoff | None = None
-    ) -> None:
+    def __init__(self, history: History, channel: str, tell: Tell, backoff: Backoff | None = None) -> None:
         self.channel = channel
         self._history = history
         self._tell = tell
@@ -356,7 +354,9 @@ class Webhook(Sender):
         super().stop(seconds)
         if self._parked:
             verdicts = f"{self._parked} verdict{'s' * (self._parked != 1)}"
-            self._tell(f"webhook: {verdicts} refused by the receiver; kept, and tried again at the next start")
+            self._tell(
+                f"webhook: {verdicts} refused by the receiver; kept, and tried again at the next start"
+            )
 
 
 def _signing_key(secret: str) -> bytes:

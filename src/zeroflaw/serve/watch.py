@@ -1,9 +1,9 @@
 """A folder into which a camera writes: each file is judged once, and its verdict is kept before it is told.
 
-The order of things, of which any step may be the last before the power goes: a file is complete; it is read
-once, and these bytes are judged; the verdict is on the disk, under a key of content, folder and name; receivers
-are woken; the file is moved; the line is written. What was not done is done at the next start, because a key
-that is in the history is not judged again.
+The order of things, of which any may be the last before the power goes: a file is complete; it is read once,
+and these bytes are judged; the verdict is on the disk, under a key of content, folder and name; receivers are
+woken; the file is moved; the line is written. What was not done is done at the next start, because a key that
+is in the history is not judged again.
 """
 
 from __future__ import annotations
@@ -21,17 +21,15 @@ from zeroflaw._version import __version__
 from zeroflaw.errors import HistoryError, ImageError, OutputError, printable, reason
 from zeroflaw.images import shown
 from zeroflaw.runtime.calibration import Calibration
-from zeroflaw.runtime.drift import Watch as Drift
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.serve.arrivals import Arrival, Arrivals, ChangedError, Content, FolderGoneError, read_whole
+from zeroflaw.serve.changes import Changes
 from zeroflaw.serve.history import History
 from zeroflaw.serve.moving import Mover, Place
 from zeroflaw.serve.records import SCHEMA, Row, Verdict, clean
 from zeroflaw.serve.watched import Known, Watched
 
 IN_MEMORY = 1 << 26  # bytes of encoded files that are judged together, unless one has more
-RECENT = 48  # photos that a change of light or lens is told from
-EVERY = 8  # photos, after which that is looked at again
 LONGEST = 60.0  # seconds between attempts of anything
 
 Tell = Callable[[str], object]
@@ -66,7 +64,6 @@ class Plan:
         batch_size: files that are judged together.
         largest: bytes of a file that is read.
         maps: compute maps, and from them regions.
-        threshold: log-odds given by the user in place of the detector's, or None.
         channels: of the history, to which verdicts are sent.
         once: end when all files that are there are judged.
         deadline: with ``once``, seconds after which files that still change are left for the next time.
@@ -81,7 +78,6 @@ class Plan:
     batch_size: int = 8
     largest: int
     maps: bool = True
-    threshold: float | None = None
     channels: tuple[str, ...] = ()
     once: bool = False
     deadline: float = 60.0
@@ -106,7 +102,17 @@ class Result(NamedTuple):
 
 @dataclass
 class Tally:
-    """How many files were judged, called anomalous, could not be judged or not read, and were known before."""
+    """What a run did.
+
+    Attributes:
+        judged: files that got a verdict, or a score where there is no threshold.
+        anomalous: how many of them are.
+        unreadable: files that are no pictures.
+        known: files that had been judged before.
+        denied: names of files that could not be read.
+        unmoved: names of files that could not be moved.
+        unsettled: how many files were not complete at the end.
+    """
 
     judged: int = 0
     anomalous: int = 0
@@ -162,7 +168,7 @@ class Watcher:
         self._changes = None if calibration is None else Changes(calibration)
         self._queue: deque[Arrival] = deque()
         self._waits: dict[str, float] = {}  # seconds that a file waits before it is tried again
-        self._gone = False
+        self._gone, self._first = False, True
         self._stopped: Callable[[], bool] = lambda: False
         self.tally = Tally()
 
@@ -208,6 +214,9 @@ class Watcher:
             self._gone = False
         self._queue.extend(found)
         gone = self._arrivals.dropped()
+        if self._first and len(self._arrivals):
+            self._patiently(lambda: self._watched.forget_others(self._arrivals.names()))
+            self._first = False
         for name in gone:
             self._waits.pop(name, None)
             self.tally.denied.discard(name)
@@ -216,7 +225,8 @@ class Watcher:
 
     def _judge_some(self) -> None:
         """Judge the files at the head of the queue, as many as go together."""
-        batch, size = [], 0
+        batch: list[_Read] = []
+        size = 0
         while self._queue and len(batch) < self._plan.batch_size and size < IN_MEMORY:
             read = self._read(self._queue.popleft())
             if read is not None:
@@ -289,7 +299,8 @@ class Watcher:
         predictions = {_number(prediction.source): prediction for prediction in judged}
         for number, read in enumerate(whole):
             if number in predictions:
-                yield read, *self._judged(read, predictions[number])
+                prediction = predictions[number]
+                yield read, Verdict.of(prediction, **self._named(read)), replace(prediction, map=None)
             elif (left := self._plan.patience - read.arrival.age) > 0:
                 self._arrivals.again(read.arrival.name, left)
             else:
@@ -299,15 +310,6 @@ class Watcher:
                 size, most = read.arrival.facts.size, self._plan.largest
                 why = f"the file has {size:,} bytes, and at most {most:,} are read; make it smaller"
                 yield read, self._refused(read, why), None
-
-    def _judged(self, read: _Read, prediction: Prediction) -> tuple[Verdict, Prediction]:
-        threshold = self._plan.threshold
-        if threshold is not None:
-            prediction = prediction.with_threshold(
-                threshold, "given by hand", p_value=prediction.p_value, map_threshold=prediction.map_threshold
-            )
-        verdict = Verdict.of(prediction, **self._named(read))
-        return verdict, replace(prediction, map=None)
 
     def _refused(self, read: _Read, why: str) -> Verdict:
         record = {"schema": SCHEMA, "zeroflaw": __version__, "source": clean(read.arrival.name), "error": why}
@@ -400,44 +402,3 @@ def pause(seconds: float, stopped: Callable[[], bool]) -> None:
     end = time.monotonic() + seconds
     while not stopped() and (left := end - time.monotonic()) > 0:
         time.sleep(min(left, 0.1))
-
-
-class Changes:
-    """Notices that recent photos are unlike the good ones of a calibration, and says so when that begins.
-
-    Args:
-        calibration: of the detector.
-    """
-
-    def __init__(self, calibration: Calibration) -> None:
-        self._calibration = calibration
-        self._recent: deque[Prediction] = deque(maxlen=RECENT)
-        self._new = 0
-        self._state: tuple[bool, tuple[str, ...]] = (False, ())
-
-    def add(self, prediction: Prediction) -> None:
-        """Take in what is said about one more photo."""
-        self._recent.append(prediction)
-        self._new += 1
-
-    def said(self) -> str | None:
-        """Return what is to be said now, if anything."""
-        if self._new < EVERY:
-            return None
-        self._new = 0
-        drift = Drift(self._calibration)
-        for prediction in self._recent:
-            drift.add(prediction)
-        alarm, changes = drift.alarm(), tuple(drift.changes())
-        state = alarm is not None, changes
-        if state == self._state:
-            return None
-        was, self._state = any(self._state), state
-        if alarm is not None:
-            return alarm
-        if changes:
-            return (
-                f"these photos differ from the good ones ({', '.join(changes)}); the same camera and settings "
-                "give the best results"
-            )
-        return "the photos are like the good ones again" if was else None

@@ -182,9 +182,10 @@ class Watcher:
         self._stopped = stopped
         begin = look_at = time.monotonic()
         while not stopped():
-            if time.monotonic() >= look_at:
+            if (now := time.monotonic()) >= look_at:
                 self._look()
-                look_at = time.monotonic() + self._plan.interval
+                took = time.monotonic() - now  # a look may last, on a slow share: a tenth of the time at most
+                look_at = now + took + max(self._plan.interval, 9 * took)
             if self._queue:
                 self._judge_some()
             elif self._plan.once and self._is_done(time.monotonic() - begin):

@@ -35,6 +35,7 @@ from zeroflaw.serve.history import History
 from zeroflaw.serve.records import Row
 
 AT_ONCE = 50  # rows that are taken from the history
+TOGETHER = 10  # acknowledged rows that are taken off the list together; after a kill they are sent again
 IDLE = 30.0  # seconds after which the history is asked again, in case another process has added to it
 LARGEST_SECRET = 4096  # bytes
 _LARGEST_ANSWER = 1 << 16
@@ -258,28 +259,40 @@ class Webhook(Sender):
 
     @override
     def _send(self, rows: Sequence[Row]) -> float:
-        for row in sorted(rows, key=lambda row: (self._tries[row.id], row.id)):
-            if self._stopped:
-                break
-            outcome, why, least = self._post(row)
-            if outcome in ("busy", "away"):
-                self._failures += 1
-                self._tries[row.id] += outcome == "busy"
-                self._close()
-                self._say(f"{why}; verdicts are kept and sent again")
-                return max(least, self._backoff.seconds(self._failures))
-            self._failures = 0
-            self._tries.pop(row.id, None)
-            if outcome == "sent":
-                self._history.mark_sent(self.channel, [row.id])
+        sent: list[int] = []
+        try:
+            for row in sorted(rows, key=lambda row: (self._tries[row.id], row.id)):
+                if self._stopped:
+                    break
+                outcome, why, least = self._post(row)
+                if outcome in ("busy", "away"):
+                    return self._failed(row, outcome, why, least)
+                self._failures = 0
+                self._tries.pop(row.id, None)
+                if outcome == "refused":
+                    self._parked += 1
+                    self._history.park(self.channel, [row.id])
+                    self._say(f"{why}; what is refused is kept, and tried again at the next start")
+                    continue
                 self._say_well()
-            else:
-                self._history.park(self.channel, [row.id])
-                self._parked += 1
-                self._say(f"{why}; what is refused is kept, and tried again at the next start")
+                sent.append(row.id)
+                if len(sent) == TOGETHER:
+                    self._history.mark_sent(self.channel, sent)
+                    sent = []
+        finally:
+            if sent:
+                self._history.mark_sent(self.channel, sent)
         if len(rows) < AT_ONCE:
             self._close()
         return 0.0
+
+    def _failed(self, row: Row, outcome: Outcome, why: str, least: float) -> float:
+        """Return how long to wait after a failure; a row that an answer of 5xx was for comes last."""
+        self._failures += 1
+        self._tries[row.id] += outcome == "busy"
+        self._close()
+        self._say(f"{why}; verdicts are kept and sent again")
+        return max(least, self._backoff.seconds(self._failures))
 
     def _post(self, row: Row) -> tuple[Outcome, str, float]:
         """Post a verdict; returns what became of it, why in words, and seconds to wait at least."""

@@ -18,18 +18,21 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from zeroflaw._version import __version__
-from zeroflaw.errors import HistoryError, ImageError, OutputError, printable, reason
+from zeroflaw.errors import ImageError, OutputError, printable, reason
 from zeroflaw.images import shown
 from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.stream import OnError
 from zeroflaw.serve.arrivals import Arrival, Arrivals, ChangedError, Content, FolderGoneError, read_whole
 from zeroflaw.serve.changes import Changes
 from zeroflaw.serve.history import History
 from zeroflaw.serve.moving import Mover, Place
+from zeroflaw.serve.pictures import PictureStore
 from zeroflaw.serve.records import SCHEMA, Row, Verdict, clean
 from zeroflaw.serve.watched import Known, Watched
 
 IN_MEMORY = 1 << 26  # bytes of encoded files that are judged together, unless one has more
+PRUNE = 3600.0  # seconds between two times that what is too old is removed
 LONGEST = 60.0  # seconds between attempts of anything
 
 Tell = Callable[[str], object]
@@ -45,7 +48,7 @@ class Judge(Protocol):
         *,
         maps: bool = ...,
         batch_size: int = ...,
-        on_error: Callable[[ImageError], None] | None = ...,
+        on_error: OnError | None = ...,
     ) -> Iterator[Prediction]:
         """Judge encoded pictures; each is called by its number in ``Prediction.source``."""
 
@@ -142,6 +145,7 @@ class Watcher:
         arrivals: finds complete files.
         watched: what is known of files from earlier runs.
         mover: moves judged files, or None.
+        store: keeps copies of the files, or None.
         report: takes each verdict once it is kept.
         tell: takes sentences for people.
         wake: called when there are new rows to be sent.
@@ -157,18 +161,20 @@ class Watcher:
         arrivals: Arrivals,
         watched: Watched,
         mover: Mover | None = None,
+        store: PictureStore | None = None,
         report: Callable[[Result], object],
         tell: Tell,
         wake: Callable[[], object] = lambda: None,
         calibration: Calibration | None = None,
     ) -> None:
         self._judge, self._history, self._plan = judge, history, plan
-        self._arrivals, self._watched, self._mover = arrivals, watched, mover
+        self._arrivals, self._watched, self._mover, self._store = arrivals, watched, mover, store
         self._report, self._tell, self._wake = report, tell, wake
         self._changes = None if calibration is None else Changes(calibration)
         self._queue: deque[Arrival] = deque()
         self._waits: dict[str, float] = {}  # seconds that a file waits before it is tried again
         self._gone, self._first = False, True
+        self._prune_at = 0.0
         self._stopped: Callable[[], bool] = lambda: False
         self.tally = Tally()
 
@@ -176,7 +182,7 @@ class Watcher:
         """Watch until ``stopped`` says so, or, with ``once``, until all is judged.
 
         Raises:
-            HistoryError: with ``once``, or stopped: verdicts cannot be kept.
+            OutputError: with ``once``, or stopped: verdicts cannot be kept.
             FolderGoneError: with ``once``: the folder cannot be listed.
         """
         self._stopped = stopped
@@ -184,6 +190,7 @@ class Watcher:
         while not stopped():
             if (now := time.monotonic()) >= look_at:
                 self._look()
+                self._prune(now)
                 took = time.monotonic() - now  # a look may last, on a slow share: a tenth of the time at most
                 look_at = now + took + max(self._plan.interval, 9 * took)
             if self._queue:
@@ -195,9 +202,17 @@ class Watcher:
         self.tally.unsettled = self._arrivals.unsettled
         return self.tally
 
+    def _prune(self, now: float) -> None:
+        """Remove what is too old, if somebody said what that is."""
+        if self._history.keep_days is None or now < self._prune_at:
+            return
+        self._prune_at = now + PRUNE
+        remove = (lambda digest: None) if self._store is None else self._store.remove
+        self._patiently(lambda: self._history.prune(remove))
+
     def _is_done(self, seconds: float) -> bool:
-        waiting = self._arrivals.unsettled - len(self.tally.denied) - len(self.tally.unmoved)
-        return waiting <= 0 or seconds > self._plan.deadline
+        tried = len(self.tally.denied) + len(self.tally.unmoved)
+        return self._arrivals.unsettled <= tried or seconds > self._plan.deadline
 
     def _look(self) -> None:
         """Put files that are complete into the queue."""
@@ -244,6 +259,8 @@ class Watcher:
             if (row := rows.get(read.key)) is not None:
                 self._finish_known(read.arrival, row)
         verdicts = list(self._verdicts([read for read in batch if read.key not in rows]))
+        if self._store is not None:
+            verdicts = [self._copied(self._store, *one) for one in verdicts]
         found, channels = [verdict for _, verdict, _ in verdicts], self._plan.channels
         kept = self._patiently(lambda: self._history.add(found, channels=channels)) if found else []
         self._wake()
@@ -312,6 +329,16 @@ class Watcher:
                 why = f"the file has {size:,} bytes, and at most {most:,} are read; make it smaller"
                 yield read, self._refused(read, why), None
 
+    def _copied(
+        self, store: PictureStore, read: _Read, verdict: Verdict, prediction: Prediction | None
+    ) -> tuple[_Read, Verdict, Prediction | None]:
+        """Keep a copy of a file that is a picture, before its row says that there is one."""
+        data = read.content.data
+        if prediction is None or data is None:
+            return read, verdict, prediction
+        size = self._patiently(lambda: store.put(read.content.digest, data))
+        return read, replace(verdict, picture_bytes=size), prediction
+
     def _refused(self, read: _Read, why: str) -> Verdict:
         record = {"schema": SCHEMA, "zeroflaw": __version__, "source": clean(read.arrival.name), "error": why}
         return Verdict(**self._named(read), record=record, error=why)
@@ -328,12 +355,12 @@ class Watcher:
         }
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """Ask the history; while its disk is full or it is away, verdicts wait here."""
+        """Ask the history or the store; while their disk is full or away, verdicts wait here."""
         wait = 1.0
         while True:
             try:
                 return call()
-            except HistoryError as error:
+            except OutputError as error:
                 if self._plan.once or self._stopped():
                     raise
                 self._tell(f"{error}; judging waits, and tries again in {wait:.0f} s")
@@ -345,9 +372,8 @@ class Watcher:
         self.tally.judged += row.error is None
         self.tally.unreadable += row.error is not None
         self.tally.anomalous += bool(row.anomalous)
-        moved = self._settle(read.arrival, row)
         more: dict[str, Any] = {"source": shown(self._plan.folder / read.arrival.name), "id": row.id}
-        if moved is not None:
+        if (moved := self._settle(read.arrival, row)) is not None:
             more["moved_to"] = shown(moved)
         regions = {} if row.error is not None else {"regions": row.regions}
         self._report(Result(row, {**row.record, **regions, **more, "time": row.time}))
@@ -391,14 +417,14 @@ def _place(row: Row) -> Place:
 
 
 def _number(source: str) -> int:
-    """Return the place of a picture in its list, from the name that `predict` gives it."""
+    """Return the place of a picture in its list, from the name that a judge gives it."""
     return int(source.rpartition(" ")[2])
 
 
 def pause(seconds: float, stopped: Callable[[], bool]) -> None:
     """Wait, in short steps, so that what a signal says is heard.
 
-    Not on an event: to set one in the handler of a signal could wait for ever for a lock that is held here.
+    Not on an event: the handler of a signal that sets one could wait for ever for a lock that is held here.
     """
     end = time.monotonic() + seconds
     while not stopped() and (left := end - time.monotonic()) > 0:

@@ -200,6 +200,7 @@ def test_links_pipes_and_devices_are_left_alone(tmp_path: Path) -> None:
 def test_results_of_detect_are_no_photos(tmp_path: Path) -> None:
     write(tmp_path / "run/predictions.jsonl", b'{"schema": 1}\n')
     write(tmp_path / "run/maps/a.png")
+    write(tmp_path / "run/contact-sheet-1.png")
     write(tmp_path / "run/own.png")
     looking = Looking(tmp_path, recursive=True)
     looking.after(0)

@@ -227,7 +227,9 @@ class Arrivals:
         if RESULTS not in names or not is_results(self.folder / prefix):
             return entries
         self._say_once(f"{prefix}{RESULTS}", "results of an earlier run, left out with their pictures")
-        kept = {name for some in without_results(names, names) for name in some}
+        below = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+        folders, photos = without_results(below, [name for name in names if name not in below])
+        kept = {*folders, *photos}
         return [entry for entry in entries if entry.name in kept]
 
     def _is_looked_into(self, entry: os.DirEntry[str]) -> bool:

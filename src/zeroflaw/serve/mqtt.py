@@ -98,7 +98,8 @@ class Mqtt(Sender):
         # The same at each start, so that a broker ends what is left of a killed run.
         mine = hashlib.sha256(f"{socket.gethostname()}\n{channel}\n{broker.topic}".encode()).hexdigest()
         client = Client(CallbackAPIVersion.VERSION2, client_id=f"zeroflaw-{mine[:14]}")
-        client.username_pw_set(broker.user, password) if broker.user is not None else None
+        if broker.user is not None:
+            client.username_pw_set(broker.user, password)
         if broker.secure:
             client.tls_set_context(tls or ssl.create_default_context())
         client.will_set(self._availability, "offline", qos=1, retain=True)

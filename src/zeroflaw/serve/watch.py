@@ -94,9 +94,7 @@ class Plan:
 class Result(NamedTuple):
     """A verdict that is in the history.
 
-    Attributes:
-        row: of the history.
-        record: the row of ``zeroflaw detect``, with ``id``, ``time`` and, where it was moved, ``moved_to``.
+    ``record`` is the row of ``zeroflaw detect`` with ``id``, ``time`` and, where it was moved, ``moved_to``.
     """
 
     row: Row
@@ -227,7 +225,7 @@ class Watcher:
             return
         if self._gone:
             self._tell(f"{printable(self._plan.folder)} is back")
-            self._gone = False
+        self._gone = False
         self._queue.extend(found)
         gone = self._arrivals.dropped()
         if self._first and len(self._arrivals):
@@ -382,7 +380,7 @@ class Watcher:
 
     def _finish_known(self, arrival: Arrival, row: Row) -> None:
         """Do what an earlier run did not come to."""
-        self.tally.known += 1
+        self.tally.known += arrival.name not in self.tally.unmoved  # which is tried again and again
         self._settle(arrival, row)
 
     def _settle(self, arrival: Arrival, row: Row) -> Path | None:

@@ -32,7 +32,7 @@ from zeroflaw.serve.watched import Watched, digest
 
 ANOMALOUS = 1
 LOCK = ".zeroflaw-watch.lock"
-DRAIN = 30.0  # seconds that --once waits for receivers
+DRAIN = 30.0  # seconds that --once waits for a receiver that acknowledges nothing
 PATIENCE = 10.0  # seconds, at least, until a file that is no picture is said to be none
 _WORDS = {True: "flawed", False: "good", None: "-"}
 
@@ -194,10 +194,11 @@ def _wake(senders: Sequence[Sender]) -> None:
 
 def _drain(senders: Sequence[Sender], stop: Stop, quiet: bool) -> None:
     """Wait for receivers a while; what they do not take is sent by the next run."""
-    end = time.monotonic() + DRAIN
     for sender in senders:
+        end, count = time.monotonic() + DRAIN, sender.acknowledged
         while not stop() and not (empty := sender.drain(0.2)) and time.monotonic() < end:
-            continue
+            if sender.acknowledged != count:
+                end, count = time.monotonic() + DRAIN, sender.acknowledged
         if not stop() and not empty:
             say(f"zeroflaw: {sender.kind}: verdicts are left to be sent; the next run does", quiet)
 

@@ -134,7 +134,7 @@ class Mqtt(Sender):
                 done = self._acknowledged & waiting.keys()
                 self._acknowledged -= done
             if done:
-                self._history.mark_sent(self.channel, [waiting.pop(mid) for mid in done])
+                self._sent([waiting.pop(mid) for mid in done])
                 self._say_well()
                 since = time.monotonic()
             elif self._client.is_connected() and time.monotonic() - since > SLOW:

@@ -106,6 +106,7 @@ class Sender(ABC):
 
     def __init__(self, history: History, channel: str, tell: Tell, backoff: Backoff | None = None) -> None:
         self.channel = channel
+        self.acknowledged = 0  # verdicts, since the start
         self._history = history
         self._tell = tell
         self._backoff = backoff or Backoff()
@@ -158,6 +159,11 @@ class Sender(ABC):
                 self._say(f"nothing can be sent just now ({said}); tried again")
             if not self._stopped and wait:
                 self._pause(wait, interruptible=not rows)
+
+    def _sent(self, ids: list[int]) -> None:
+        """Take what was acknowledged off the list."""
+        self._history.mark_sent(self.channel, ids)
+        self.acknowledged += len(ids)
 
     def _pause(self, seconds: float, *, interruptible: bool) -> None:
         """Wait; new rows end it only where no failure is waited for."""
@@ -277,11 +283,11 @@ class Webhook(Sender):
                 self._say_well()
                 sent.append(row.id)
                 if len(sent) == TOGETHER:
-                    self._history.mark_sent(self.channel, sent)
+                    self._sent(sent)
                     sent = []
         finally:
             if sent:
-                self._history.mark_sent(self.channel, sent)
+                self._sent(sent)
         if len(rows) < AT_ONCE:
             self._close()
         return 0.0

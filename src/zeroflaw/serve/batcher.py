@@ -21,10 +21,9 @@ from typing import NamedTuple
 
 from zeroflaw.errors import ImageError, ZeroflawError
 from zeroflaw.runtime.prediction import Prediction
-from zeroflaw.serve.detectors import Detectors, Entry
+from zeroflaw.serve.detectors import BATCH, Detectors, Entry
 from zeroflaw.serve.records import Row, Source
 
-BATCH = 8  # pictures that go through the network together
 STILL = 0.005  # seconds that a batch waits for more pictures
 PLACES = 64
 LARGEST = 256 * 2**20  # bytes of all pictures that wait

@@ -20,6 +20,7 @@ from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scores import expit
 from zeroflaw.runtime.stream import OnError
 
+BATCH = 8  # pictures that go through the network together
 WINDOW = 50  # photos that are compared with the good ones
 _CONFIG = "config.json"
 _GREY = np.full((64, 64, 3), 128, np.uint8)
@@ -197,8 +198,8 @@ class Detectors:
     def _load(self, name: str, folder: Path) -> Entry:
         stamp, mark = _stamp(folder), fingerprint(folder)
         fitted = self._opener(folder)
-        # The engine opens its graphs now, rather than while somebody waits for a first verdict.
-        for _ in fitted.predict([_GREY], maps=True):
+        # The engine opens its graphs and takes its memory now, not while somebody waits for a first verdict.
+        for _ in fitted.predict([_GREY] * BATCH, maps=True, batch_size=BATCH):
             pass
         return Entry(name, folder, fitted, mark, stamp)
 

@@ -1,0 +1,94 @@
+// Corrections that ask for another threshold: the figures of both, side by side; a person decides.
+
+import { api, Problem } from "./api.js";
+import { $, icon, make, settled } from "./dom.js";
+import { onCorrection } from "./corrections.js";
+import { thumbnail } from "./picture.js";
+import { toast } from "./notices.js";
+import { store } from "./store.js";
+import { expit, isNumber, nameOf, percent, plural, short, shortScore, WORDS } from "./words.js";
+
+const panel = $("#corrections"), dialog = $("#proposal");
+const FIGURES = [
+  ["Threshold", one => isNumber(one.threshold) ? `${shortScore(expit(one.threshold))} (log-odds ${short(one.threshold)})` : "none"],
+  ["Good parts called flawed", one => share(one.false_alarms)],
+  ["Flawed parts found", one => share(one.recall)],
+];
+let found = null;
+
+const share = value => isNumber(value) ? percent(value) : value === null || value === undefined ? "–" : String(value);
+
+/** Ask the service what the corrections so far would give. */
+async function look() {
+  const name = store.detector;
+  if (!name) return;
+  try {
+    found = await api.recalibration(name);
+  } catch (error) {
+    if (!(error instanceof Problem) || error.status === 401) return; // told elsewhere, asked again later
+    found = { labelled: { good: 0, flawed: 0 }, possible: false, why_not: error.message };
+  }
+  if (name === store.detector) show();
+}
+
+function show() {
+  const { good, flawed } = found.labelled;
+  panel.hidden = !(good + flawed);
+  $(".labelled", panel).textContent = `${plural(good + flawed, "photo")} corrected: ${good} said to be good, ${flawed} flawed.`;
+  $(".why", panel).textContent = found.possible ? "" : found.why_not ?? "";
+  $(".why", panel).hidden = found.possible;
+  $("#propose").hidden = !found.possible;
+}
+
+/** Number of changed verdicts and the first of their ids. */
+function changesOf({ changes }) {
+  const ids = Array.isArray(changes) ? changes : changes?.ids ?? changes?.first ?? [];
+  return { count: Array.isArray(changes) ? changes.length : changes?.count ?? ids.length, ids };
+}
+
+async function propose() {
+  await look();
+  if (!found?.possible) return;
+  const { now, proposed, labelled } = found, { count, ids } = changesOf(found);
+  $(".basis", dialog).textContent = `From ${plural(labelled.good, "photo")} said to be good and ${labelled.flawed} said to be flawed.`;
+  $("tbody", dialog).replaceChildren(...FIGURES.map(([word, text]) => make(
+    "tr", {}, make("th", { scope: "row", textContent: word }),
+    make("td", { textContent: text(now ?? {}) }), make("td", { textContent: text(proposed) }),
+  )));
+  $(".promise", dialog).textContent = proposed.promise ?? "";
+  $(".effect", dialog).textContent = count ? `${plural(count, "stored verdict")} would be another one:` : "No stored verdict would be another one.";
+  const rows = await Promise.all(ids.map(id => store.byId.get(id) ?? api.row(id)));
+  $(".changed", dialog).replaceChildren(...rows.map(row => {
+    const verdict = row.logit >= proposed.threshold ? "flawed" : "good";
+    return make(
+      "li", {}, thumbnail(row), make("span", { class: `call v-${verdict}` }, icon(verdict), `becomes ${WORDS[verdict].toLowerCase()}`),
+      make("span", { class: "name", textContent: nameOf(row), title: nameOf(row), dir: "auto" }),
+    );
+  }));
+  dialog.showModal();
+}
+
+async function accept() {
+  const button = $("#accept");
+  button.disabled = true;
+  try {
+    await api.recalibrate(store.detector);
+    dialog.close();
+    toast("The new threshold holds for photos from now on.");
+    dialog.dispatchEvent(new Event("accepted"));
+    await look();
+  } catch (error) {
+    toast(`The threshold was not changed: ${error.message}`);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+/** Call `does` after a proposal was accepted here. */
+export const onAccepted = does => dialog.addEventListener("accepted", does);
+
+export const lookSoon = settled(look, 800);
+$("#propose").addEventListener("click", () => propose().catch(error => toast(error.message)));
+$("#accept").addEventListener("click", accept);
+onCorrection(lookSoon);
+store.addEventListener("detectors", lookSoon);

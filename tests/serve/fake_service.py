@@ -18,7 +18,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,17 @@ class Fake:
     batches: list[int] = dataclasses.field(default_factory=list)
     detectors: list[Row] = dataclasses.field(default_factory=list)
     listeners: list[asyncio.Queue[str]] = dataclasses.field(default_factory=list)
+    loop: asyncio.AbstractEventLoop | None = None
 
     def __post_init__(self) -> None:
         calibrated = {"threshold": THRESHOLD, "promise": PROMISE, "map_threshold": 0.8, "good_logits": GOOD}
         nothing = {"threshold": None, "promise": None, "map_threshold": None, "good_logits": []}
-        about = {"method": "memory", "summary": "compares with good photos", "fingerprint": "f0", "photos": 19}
+        about = {
+            "method": "memory",
+            "summary": "compares with good photos",
+            "fingerprint": "f0",
+            "photos": 19,
+        }
         self.detectors = [
             {"name": "gears", **about, **calibrated},
             {"name": "words", **about, **nothing, "method": "rwda"},
@@ -115,7 +121,7 @@ class Fake:
         logit = found["logit"]
         row: Row = {
             "id": number,
-            "time": (datetime.now(timezone.utc) - timedelta(seconds=ago)).isoformat(),
+            "time": (datetime.now(UTC) - timedelta(seconds=ago)).isoformat(),
             "detector": detector,
             "fingerprint": "f0",
             "source": "page",
@@ -293,7 +299,9 @@ class Fake:
             image.thumbnail((320, 320))
             stream = io.BytesIO()
             image.save(stream, "JPEG", quality=88)
-            return Response(stream.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+            return Response(
+                stream.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"}
+            )
 
         @app.post("/v1/feedback")
         async def feedback(request: Request) -> Any:
@@ -302,7 +310,7 @@ class Fake:
             if said["note"] == "refuse":
                 return problem(422, "Unprocessable", "This note is refused.")
             row |= {"label": said["label"], "note": said["note"]}
-            row["corrected_at"] = datetime.now(timezone.utc).isoformat() if said["label"] else None
+            row["corrected_at"] = datetime.now(UTC).isoformat() if said["label"] else None
             self.tell("feedback", row)
             return row
 
@@ -318,7 +326,11 @@ class Fake:
         async def accept(request: Request) -> Any:
             name = (await request.json())["detector"]
             proposed = self.recalibration(name)["proposed"]
-            changed = {"threshold": proposed["threshold"], "promise": proposed["promise"], "fingerprint": "f1"}
+            changed = {
+                "threshold": proposed["threshold"],
+                "promise": proposed["promise"],
+                "fingerprint": "f1",
+            }
             self.detector(name).update(changed)
             self.tell("detector", self.detector(name))
             return self.detector(name)
@@ -327,15 +339,13 @@ class Fake:
         async def events() -> Response:
             queue: asyncio.Queue[str] = asyncio.Queue()
             self.listeners.append(queue)
+            self.loop = asyncio.get_running_loop()
 
             async def lines() -> AsyncIterator[str]:
                 yield ": here\n\n"
                 try:
-                    while True:
-                        try:
-                            yield await asyncio.wait_for(queue.get(), 15)
-                        except asyncio.TimeoutError:
-                            yield ": still here\n\n"
+                    while text := await queue.get():
+                        yield text
                 finally:
                     self.listeners.remove(queue)
 
@@ -371,9 +381,7 @@ class Running:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        config = uvicorn.Config(
-            self.fake.app(), port=self.port, log_level="error", ws="none", timeout_graceful_shutdown=0
-        )
+        config = uvicorn.Config(self.fake.app(), port=self.port, log_level="error", ws="none", lifespan="off")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
@@ -382,7 +390,10 @@ class Running:
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
 
     def stop(self) -> None:
-        self.server.should_exit = self.server.force_exit = True
+        self.server.should_exit = True
+        for queue in list(self.fake.listeners):
+            assert self.fake.loop is not None
+            self.fake.loop.call_soon_threadsafe(queue.put_nowait, "")
         self.thread.join()
 
 

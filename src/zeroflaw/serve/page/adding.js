@@ -95,6 +95,7 @@ export function listen({ judged }) {
       event.target.value = "";
     });
   }
+  $("#latest .invite").addEventListener("click", () => $("#files").click());
   $(".cancel", progress).addEventListener("click", () => uploads.cancel());
   $("button", failures).addEventListener("click", () => {
     $("ul", failures).replaceChildren();

@@ -25,7 +25,9 @@ export function open(wanted) {
   else history.pushState({ photo: true }, "", address);
   row = wanted;
   show();
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) return;
+  dialog.showModal();
+  dialog.focus(); // not its first button: Enter and space are nobody's yet
 }
 
 /** Close; the back button of a phone does the same. */

@@ -77,6 +77,7 @@ const soon = settled(() => form.dispatchEvent(new Event("filtered")), 200);
 form.addEventListener("input", event => {
   if (event.target.type === "search") soon();
 });
+$("#order").addEventListener("change", () => form.dispatchEvent(new Event("filtered")));
 form.addEventListener("change", event => {
   if (event.target.type !== "search") form.dispatchEvent(new Event("filtered"));
 });

@@ -20,7 +20,10 @@ class Line extends EventTarget {
 
   start() {
     signals.addEventListener("locked", () => this.#lock());
-    signals.addEventListener("unreachable", () => this.#lost());
+    signals.addEventListener("unreachable", () => {
+      this.#answers = false;
+      this.#lost();
+    });
     setInterval(() => {
       if (this.state === "live" && !document.hidden) this.look();
     }, LOOK);

@@ -111,6 +111,7 @@ const reload = () => {
 function blank(seen, trouble = "") {
   const node = $("#none"), button = $("button", node);
   node.hidden = seen > 0 || (!trouble && $("#cards").hasAttribute("aria-busy"));
+  $("#photos").classList.toggle("bare", !seen && !trouble && !filters.filtered());
   if (node.hidden) return;
   node.dataset.level = trouble ? "alarm" : "note";
   if (trouble) {
@@ -131,7 +132,7 @@ function warn(warnings) {
     const key = `warning ${from} ${text}`;
     if (warned.has(key)) continue;
     warned.add(key);
-    notice(key, { title: from ? `${from}:` : "Look at this:", text, closes: true });
+    notice(key, { level: "warning", title: from ? `${from}:` : "Look at this:", text, closes: true });
   }
 }
 const warned = new Set();

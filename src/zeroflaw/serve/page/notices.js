@@ -1,17 +1,18 @@
 // What the page has to say: notices that stay, a toast that goes, and what is read aloud.
 
-import { $, make, settled } from "./dom.js";
+import { $, icon, make, settled } from "./dom.js";
 
 const shown = new Map();
 
 /**
  * Show a notice until it is withdrawn; one of the same key takes its place.
  *
- * level is "alarm" (read aloud at once) or "note"; action, if any, has `word` and `does`; a notice with
+ * level is "alarm" (read aloud at once), "warning" or "note"; action, if any, has `word` and `does`; a notice with
  * `closes` can be put away.
  */
 export function notice(key, { level = "note", title, text, action = null, closes = false }) {
   const node = make("div", { class: "notice" }, make("p", {}, make("strong", { textContent: title }), " ", text));
+  if (level !== "note") node.prepend(icon("flawed"));
   node.dataset.level = level;
   node.dataset.key = key;
   node.setAttribute("role", level === "alarm" ? "alert" : "status");

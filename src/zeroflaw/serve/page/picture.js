@@ -26,6 +26,7 @@ export function thumbnail(row) {
     return frame;
   }
   const image = make("img", { alt: "", loading: "lazy", decoding: "async", draggable: false });
+  image.addEventListener("load", () => frame.classList.add("loaded"));
   image.addEventListener("error", () => {
     frame.replaceChildren(icon("picture"));
     frame.classList.add("empty");

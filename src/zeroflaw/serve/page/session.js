@@ -3,7 +3,7 @@
 import { api, signals } from "./api.js";
 import { $ } from "./dom.js";
 
-const dialog = $("#token"), form = $("form", dialog), field = $("input", form);
+const dialog = $("#token"), form = $("form", dialog), field = $("input[type=password]", form);
 let entered = false;
 
 signals.addEventListener("locked", () => {

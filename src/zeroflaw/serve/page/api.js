@@ -85,10 +85,11 @@ export const api = {
   leave: () => ask("/v1/session", { method: "DELETE" }),
   events: () => new EventSource("/v1/events"),
 
-  /** Judge named files: one row, or name and problem, for each, in their order. */
-  detect(files, detector, signal) {
+  /** Judge named files: one row, or name and problem, for each, in their order; sent twice, judged once. */
+  detect(files, detector, key, signal) {
     const form = new FormData();
     for (const { file, name } of files) form.append("files", file, name);
-    return ask(`/v1/detect${query({ detector })}`, { method: "POST", body: form, signal });
+    const headers = { "Idempotency-Key": key };
+    return ask(`/v1/detect${query({ detector })}`, { method: "POST", body: form, headers, signal });
   },
 };

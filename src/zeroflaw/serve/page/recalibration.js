@@ -40,23 +40,19 @@ function show() {
   $("#propose").hidden = !found.possible;
 }
 
-/** Number of changed verdicts and the first of their ids. */
-function changesOf({ changes }) {
-  const ids = Array.isArray(changes) ? changes : changes?.ids ?? changes?.first ?? [];
-  return { count: Array.isArray(changes) ? changes.length : changes?.count ?? ids.length, ids };
-}
-
 async function propose() {
   await look();
   if (!found?.possible) return;
-  const { now, proposed, labelled } = found, { count, ids } = changesOf(found);
+  const { now, proposed, labelled, changes: { count, ids } } = found;
   $(".basis", dialog).textContent = `From ${plural(labelled.good, "photo")} said to be good and ${labelled.flawed} said to be flawed.`;
   $("tbody", dialog).replaceChildren(...FIGURES.map(([word, text]) => make(
     "tr", {}, make("th", { scope: "row", textContent: word }),
     make("td", { textContent: text(now ?? {}) }), make("td", { textContent: text(proposed) }),
   )));
   $(".promise", dialog).textContent = proposed.promise ?? "";
-  $(".effect", dialog).textContent = count ? `${plural(count, "stored verdict")} would be another one:` : "No stored verdict would be another one.";
+  $(".effect", dialog).textContent = count
+    ? `${count} of these would be called otherwise:`
+    : "None of these would be called otherwise.";
   const rows = await Promise.all(ids.map(id => store.byId.get(id) ?? api.row(id)));
   $(".changed", dialog).replaceChildren(...rows.map(row => {
     const verdict = row.logit >= proposed.threshold ? "flawed" : "good";

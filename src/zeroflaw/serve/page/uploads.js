@@ -9,6 +9,12 @@ const LANES = 2; // requests at a time: one is sent while the other is judged
 const LONGEST = 15; // seconds between attempts while nobody answers
 const PICTURES = /\.(jpe?g|jfif|png|webp|bmp|gif|tiff?|avif|heic|heif|jp2|pgm|ppm|pnm)$/i;
 
+/** A name for a request, so that it is judged once though it may be sent twice. */
+function randomKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is not there without TLS
+  return [...bytes].map(byte => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** Whether a file may be a picture; the service decides in the end. */
 export const likely = file => file.type.startsWith("image/") || PICTURES.test(file.name);
 
@@ -55,7 +61,7 @@ export class Uploads extends EventTarget {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
-  #batch() {
+  #take() {
     const batch = [];
     let bytes = 0;
     while (this.#queue.length && batch.length < this.#most) {
@@ -71,18 +77,22 @@ export class Uploads extends EventTarget {
   async #run() {
     this.#lanes++;
     const { signal } = this.#stop;
-    let failures = 0;
+    let failures = 0, held = null; // held: a batch that may have been judged, though no answer came
     try {
-      while (this.#queue.length && !signal.aborted) {
-        const batch = this.#batch();
+      while ((held || this.#queue.length) && !signal.aborted) {
+        const batch = held ?? { files: this.#take(), key: randomKey() };
+        held = null;
         try {
-          const { results } = await api.detect(batch, batch[0].detector, signal);
+          const { results } = await api.detect(batch.files, batch.files[0].detector, batch.key, signal);
           failures = 0;
           this.#most = Math.min(MOST, this.#most + 1);
-          this.#settle(batch, results);
+          this.#settle(batch.files, results);
         } catch (error) {
           if (signal.aborted) return;
-          await this.#refused(batch, error, failures++, signal);
+          if (error instanceof Unreachable) {
+            held = batch;
+            await this.#wait(Math.min(LONGEST, 2 ** failures++), "Waiting for the service", signal, "answered");
+          } else await this.#refused(batch.files, error, failures++, signal);
         }
       }
     } catch (error) {
@@ -116,10 +126,7 @@ export class Uploads extends EventTarget {
   /** Sort out why a batch was not taken: it waits, goes in smaller parts, or is given up. */
   async #refused(batch, error, failures, signal) {
     const again = () => this.#queue.unshift(...batch);
-    if (error instanceof Unreachable) {
-      again();
-      await this.#wait(Math.min(LONGEST, 2 ** failures), "Waiting for the service", signal, "answered");
-    } else if (error instanceof Problem && error.status === 401) {
+    if (error instanceof Problem && error.status === 401) {
       again();
       await this.#wait(3600, "Waiting for the token", signal, "unlocked");
     } else if (error instanceof Problem && [429, 503].includes(error.status)) {

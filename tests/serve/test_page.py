@@ -406,7 +406,8 @@ def test_corrections_propose_a_threshold_that_a_person_accepts(opened: Any, serv
     proposal = opened.locator("#proposal")
     cells = proposal.locator("td").all_inner_texts()
     assert cells == ["0.731 (log-odds 1.00)", "0.279 (log-odds −0.95)", "0 %", "0 %", "0 %", "100 %"]
-    assert "1 of these would be called otherwise" in proposal.inner_text()
+    said = "Of the 12 photos shown in the page 1 would be called otherwise; of those corrected 1:"
+    assert said in proposal.inner_text()
     assert proposal.locator(".changed .name").all_inner_texts() == ["part 11.png"]
     assert proposal.locator(".changed .call").inner_text() == "becomes flawed"
     proposal.get_by_role("button", name="Not now").click()
@@ -414,7 +415,11 @@ def test_corrections_propose_a_threshold_that_a_person_accepts(opened: Any, serv
     opened.locator("#propose").click()
     proposal.get_by_role("button", name="Accept the new threshold").click()
     opened.locator("#threshold .readout", has_text="log-odds −0.95").wait_for()
-    assert service.fake.detector("gears")["threshold"] == pytest.approx(-0.95)
+    assert service.fake.detector("gears")["threshold"] == pytest.approx(-0.95, abs=0.05)
+    opened.locator(".earlier", has_text="12 shown photos were judged before this threshold.").wait_for()
+    opened.get_by_role("button", name="Call them by this one").click()
+    assert opened.locator("#total").inner_text() == "12 photos, 5 flawed"
+    opened.locator("#corrections .why", has_text="The threshold is the one that they ask for.").wait_for()
 
 
 # Filters ----------------------------------------------------------------------------------------------------

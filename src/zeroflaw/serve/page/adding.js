@@ -39,7 +39,8 @@ function summarise() {
 
 function fail({ detail: { name, reason } }) {
   const list = $("ul", failures);
-  list.prepend(make("li", {}, make("b", { textContent: name, dir: "auto" }), make("span", { textContent: reason })));
+  const said = reason.startsWith(`${name}: `) ? reason.slice(name.length + 2) : reason;
+  list.prepend(make("li", {}, make("b", { textContent: name, dir: "auto" }), make("span", { textContent: said })));
   $("summary", failures).textContent = `${plural(list.children.length, "photo")} not judged`;
   failures.hidden = false;
   if (list.children.length === 1) failures.open = true;

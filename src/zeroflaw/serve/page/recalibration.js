@@ -35,9 +35,11 @@ function show() {
   const { good, flawed } = found.labelled;
   panel.hidden = !(good + flawed);
   $(".labelled", panel).textContent = `${plural(good + flawed, "photo")} corrected: ${good} said to be good, ${flawed} flawed.`;
-  $(".why", panel).textContent = found.possible ? "" : found.why_not ?? "";
-  $(".why", panel).hidden = found.possible;
-  $("#propose").hidden = !found.possible;
+  const same = found.possible && found.now && Math.abs(found.proposed.threshold - found.now.threshold) < 1e-9;
+  const why = same ? "The threshold is the one that they ask for." : found.possible ? "" : found.why_not ?? "";
+  $(".why", panel).textContent = why;
+  $(".why", panel).hidden = !why;
+  $("#propose").hidden = !found.possible || same;
 }
 
 async function propose() {
@@ -50,9 +52,10 @@ async function propose() {
     make("td", { textContent: text(now ?? {}) }), make("td", { textContent: text(proposed) }),
   )));
   $(".promise", dialog).textContent = proposed.promise ?? "";
-  $(".effect", dialog).textContent = count
-    ? `${count} of these would be called otherwise:`
-    : "None of these would be called otherwise.";
+  const shown = store.rows.filter(row => row.detector === store.detector && isNumber(row.logit));
+  const other = shown.filter(row => (row.logit >= proposed.threshold) !== (store.verdict(row) === "flawed")).length;
+  $(".effect", dialog).textContent = `Of the ${plural(shown.length, "photo")} shown in the page ${other} would be called ` +
+    `otherwise; of those corrected ${count || "none"}${count ? ":" : "."}`;
   const rows = await Promise.all(ids.map(id => store.byId.get(id) ?? api.row(id)));
   $(".changed", dialog).replaceChildren(...rows.map(row => {
     const verdict = row.logit >= proposed.threshold ? "flawed" : "good";

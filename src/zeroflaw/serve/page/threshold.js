@@ -3,7 +3,7 @@
 import { $ } from "./dom.js";
 import { BINS, binned, readout, span } from "./judging.js";
 import { store } from "./store.js";
-import { isNumber, short } from "./words.js";
+import { isNumber, plural, short } from "./words.js";
 
 const root = $("#threshold"), slider = $("#slider");
 const WIDE = 600, BASE = 100, UP = 92, DOWN = 42;
@@ -51,6 +51,15 @@ function place() {
   $("#reset").hidden = !store.trying;
   $("#reset").textContent = isNumber(store.current?.threshold) ? "Back to the detector’s threshold" : "Back to no threshold";
   root.classList.toggle("trying", store.trying);
+  compare();
+}
+
+/** Say how many of the photos were called by another threshold than the detector has now. */
+function compare() {
+  const now = store.current?.threshold, others = store.trying || !isNumber(now) ? 0
+    : rows().filter(row => Math.abs((row.threshold ?? Infinity) - now) > 1e-9).length;
+  $(".earlier", root).hidden = !others;
+  $(".earlier span", root).textContent = `${plural(others, "shown photo")} ${others === 1 ? "was" : "were"} judged before this threshold.`;
 }
 
 function describe() {
@@ -70,6 +79,7 @@ function soon() {
   });
 }
 
+$(".earlier button", root).addEventListener("click", () => store.attempt(store.current.threshold));
 slider.addEventListener("input", () => store.attempt(Number(slider.value)));
 $("#reset").addEventListener("click", () => {
   store.attempt(null);

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
@@ -405,7 +406,10 @@ def test_corrections_propose_a_threshold_that_a_person_accepts(opened: Any, serv
     opened.locator("#propose").click()
     proposal = opened.locator("#proposal")
     cells = proposal.locator("td").all_inner_texts()
-    assert cells == ["0.731 (log-odds 1.00)", "0.279 (log-odds −0.95)", "0 %", "0 %", "0 %", "100 %"]
+    threshold = service.fake.recalibration("gears")["proposed"]["threshold"]
+    assert threshold == pytest.approx(-0.95, abs=0.05)
+    said = f"{expit(threshold):.3f} (log-odds −{-threshold:.2f})"
+    assert cells == ["0.731 (log-odds 1.00)", said, "0 %", "0 %", "0 %", "100 %"]
     said = "Of the 12 photos shown in the page 1 would be called otherwise; of those corrected 1:"
     assert said in proposal.inner_text()
     assert proposal.locator(".changed .name").all_inner_texts() == ["part 11.png"]
@@ -414,8 +418,8 @@ def test_corrections_propose_a_threshold_that_a_person_accepts(opened: Any, serv
     assert service.fake.detector("gears")["threshold"] == 1.0
     opened.locator("#propose").click()
     proposal.get_by_role("button", name="Accept the new threshold").click()
-    opened.locator("#threshold .readout", has_text="log-odds −0.95").wait_for()
-    assert service.fake.detector("gears")["threshold"] == pytest.approx(-0.95, abs=0.05)
+    opened.locator("#threshold .readout", has_text=f"log-odds −{-threshold:.2f}").wait_for()
+    assert service.fake.detector("gears")["threshold"] == threshold
     opened.locator(".earlier", has_text="12 shown photos were judged before this threshold.").wait_for()
     opened.get_by_role("button", name="Call them by this one").click()
     assert opened.locator("#total").inner_text() == "12 photos, 5 flawed"

@@ -553,9 +553,22 @@ def test_warnings_of_drift_are_shown_until_put_away(browser: Any, service: Runni
     page, check = watched(browser, service)
     shown = page.locator(".notice", has_text=text)
     shown.wait_for()
+    page.locator("#link[data-state=live]").wait_for()
+    tell = {"detector": "gears", "text": text.replace("80%", "83%")}
+    warn(service, tell)
+    page.locator(".notice", has_text="83% of the photos").wait_for()
+    assert page.locator(".notice").count() == 1  # the same one, with another figure
     page.get_by_role("button", name="Put away").click()
-    assert shown.count() == 0
+    warn(service, {**tell, "text": text.replace("80%", "85%")})
+    warn(service, {**tell, "text": "Another camera."})
+    page.locator(".notice", has_text="Another camera.").wait_for()
+    assert page.locator(".notice").count() == 1
     check()
+
+
+def warn(service: Running, data: dict[str, str]) -> None:
+    assert service.fake.loop is not None
+    service.fake.loop.call_soon_threadsafe(service.fake.tell, "warning", data)
 
 
 def test_everything_that_may_be_missing_may_be_missing(browser: Any) -> None:

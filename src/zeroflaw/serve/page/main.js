@@ -8,7 +8,7 @@ import * as grid from "./grid.js";
 import "./keys.js";
 import { arrived } from "./latest.js";
 import { line } from "./live.js";
-import { notice, say, toast, withdraw } from "./notices.js";
+import { isShown, notice, say, toast, withdraw } from "./notices.js";
 import { lookSoon, onAccepted } from "./recalibration.js";
 import "./session.js";
 import { store } from "./store.js";
@@ -126,16 +126,28 @@ function blank(seen, trouble = "") {
   Object.assign(button, { hidden: !some, textContent: "Show all photos", onclick: filters.clear });
 }
 
-function warn(warnings) {
-  for (const one of warnings) {
-    const text = typeof one === "string" ? one : one.text, from = one.detector ?? "";
-    const key = `warning ${from} ${text}`;
-    if (warned.has(key)) continue;
-    warned.add(key);
-    notice(key, { level: "warning", title: from ? `${from}:` : "Look at this:", text, closes: true });
-  }
+const warned = new Map(); // key -> text, also of warnings that were put away
+
+/** One warning is another when it begins otherwise: the same one comes again with other figures. */
+const kindOf = ({ detector, text }) => `warning ${detector} ${text.replace(/\d+/g, "").slice(0, 40)}`;
+
+function warn(warning) {
+  const key = kindOf(warning), { detector, text } = warning;
+  if (warned.get(key) === text || (warned.has(key) && !isShown(key))) return;
+  warned.set(key, text);
+  notice(key, { level: "warning", title: `${detector}:`, text, closes: true });
 }
-const warned = new Set();
+
+/** Show the warnings that hold, and no others. */
+function warnAnew(warnings) {
+  const holding = new Set(warnings.map(kindOf));
+  for (const key of warned.keys()) {
+    if (holding.has(key)) continue;
+    withdraw(key);
+    warned.delete(key);
+  }
+  warnings.forEach(warn);
+}
 
 $("#cards").addEventListener("sifted", event => blank(event.detail));
 $("#cards").addEventListener("click", event => {
@@ -177,10 +189,10 @@ line.addEventListener("feedback", ({ detail: row }) => {
   lookSoon();
 });
 line.addEventListener("detector", () => attempt(loadDetectors));
-line.addEventListener("warning", ({ detail: warning }) => warn([warning]));
+line.addEventListener("warning", ({ detail: warning }) => warn(warning));
 line.addEventListener("status", ({ detail: status }) => {
   $("#version").textContent = `zeroflaw ${status.version ?? ""}`.trim();
-  warn(status.warnings ?? []);
+  warnAnew(status.warnings ?? []);
 });
 signals.addEventListener("unlocked", () => {
   line.retry();

@@ -28,6 +28,8 @@ export function notice(key, { level = "note", title, text, action = null, closes
   shown.set(key, node);
 }
 
+export const isShown = key => shown.has(key);
+
 export function withdraw(key) {
   shown.get(key)?.remove();
   shown.delete(key);

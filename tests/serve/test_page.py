@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import io
 import time
@@ -54,7 +55,16 @@ def opened(browser: Any, service: Running) -> Iterator[Any]:
     check()
 
 
-def watched(browser: Any, service: Running, path: str = "", *, quiet: bool = True, **context: Any) -> Any:
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where a service is that was started elsewhere."""
+
+    url: str
+
+
+def watched(
+    browser: Any, service: Running | Address, path: str = "", *, quiet: bool = True, **context: Any
+) -> Any:
     """Open the page; return it, and what checks that it asked no other host and did not complain."""
     page = browser.new_context(**context).new_page()
     page.set_default_timeout(10_000)
@@ -213,6 +223,32 @@ def test_rows_of_other_senders_come_by_themselves(opened: Any, service: Running)
     opened.locator("#latest .name", has_text="line.png").wait_for()
     assert names(opened)[0] == "line.png"
     assert opened.locator("#total").inner_text() == "13 photos, 5 flawed"
+
+
+def test_it_works_on_the_service_itself(browser: Any, tmp_path: Path) -> None:
+    serving = pytest.importorskip("serving", reason="the service is not in this tree")
+    with serving.on_socket(tmp_path) as port:
+        page, check = watched(browser, Address(f"http://127.0.0.1:{port}/"))
+        page.locator("#latest .invite").wait_for()
+        drop(page, {f"{number}.png": serving.photo(number - 4, seed=number) for number in range(6)})
+        page.locator("#summary", has_text="6 photos judged").wait_for()
+        until(page, "document.querySelector('.card img').naturalWidth > 0")
+        assert names(page) == [f"{number}.png" for number in range(5, -1, -1)]
+        flawed = verdicts(page).count("Flawed")
+        page.keyboard.press("j")
+        page.keyboard.press("g")
+        page.locator("#toast", has_text="Said to be good: 5.png").wait_for()
+        page.keyboard.press("Enter")
+        page.locator("#detail[open] .heat").wait_for()
+        until(page, "document.querySelector('#detail .photo').naturalWidth > 0")
+        page.keyboard.press("Escape")
+        slide(page, -10)
+        assert page.locator("#total").inner_text() == "6 photos, 6 flawed"
+        page.get_by_role("button", name="Back to the detector’s threshold").click()
+        assert verdicts(page).count("Flawed") == flawed
+        page.get_by_role("radio", name="Corrected", exact=True).check()
+        until(page, "document.querySelectorAll('.card').length === 1")
+        check()
 
 
 # The threshold ----------------------------------------------------------------------------------------------

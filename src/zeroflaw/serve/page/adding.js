@@ -12,7 +12,8 @@ const uploads = new Uploads();
 let round = []; // rows of this round
 
 function take({ pictures, others }) {
-  if (others) toast(`${plural(others, "file")} ${others === 1 ? "is no picture and was" : "are no pictures and were"} left out.`);
+  const them = others === 1 ? "is no picture and was" : "are no pictures and were";
+  if (others) toast(`${plural(others, "file")} ${them} left out.`);
   if (!uploads.busy) round = [];
   uploads.add(pictures, store.detector);
 }
@@ -24,7 +25,7 @@ function show() {
   progress.hidden = !busy;
   bar.max = total || 1;
   bar.value = done;
-  $(".count", progress).textContent = `${done} of ${plural(total, "photo")}${waits ? ` · ${waits} …` : ""}`;
+  $(".count", progress).textContent = `${done} of ${plural(total, "photo")}` + (waits && ` · ${waits} …`);
   $(".hint", root).hidden = busy;
 }
 
@@ -40,7 +41,8 @@ function summarise() {
 function fail({ detail: { name, reason } }) {
   const list = $("ul", failures);
   const said = reason.startsWith(`${name}: `) ? reason.slice(name.length + 2) : reason;
-  list.prepend(make("li", {}, make("b", { textContent: name, dir: "auto" }), make("span", { textContent: said })));
+  const heading = make("b", { textContent: name, dir: "auto" });
+  list.prepend(make("li", {}, heading, make("span", { textContent: said })));
   $("summary", failures).textContent = `${plural(list.children.length, "photo")} not judged`;
   failures.hidden = false;
   if (list.children.length === 1) failures.open = true;
@@ -66,7 +68,8 @@ export function listen({ judged }) {
     if (!carries(event)) return;
     event.preventDefault();
     inside++;
-    $("p", cover).textContent = store.detectors.length > 1 ? `Drop to judge with ${store.detector}` : "Drop to judge";
+    const several = store.detectors.length > 1;
+    $("p", cover).textContent = several ? `Drop to judge with ${store.detector}` : "Drop to judge";
     cover.hidden = false;
   });
   addEventListener("dragleave", event => {
@@ -86,8 +89,9 @@ export function listen({ judged }) {
     const files = [...event.clipboardData?.files ?? []];
     if (!files.length || document.querySelector("dialog[open]")) return;
     event.preventDefault();
-    const now = new Date();
-    take(sorted(files.map(file => ({ file, name: file.name === "image.png" ? `pasted ${day(now)} ${clock(now).replaceAll(":", ".")}.png` : file.name }))));
+    const now = new Date(), named = `pasted ${day(now)} ${clock(now).replaceAll(":", ".")}.png`;
+    // Browsers call every pasted picture the same.
+    take(sorted(files.map(file => ({ file, name: file.name === "image.png" ? named : file.name }))));
   });
   for (const [button, input] of [["#choose", "#files"], ["#camera", "#shot"]]) {
     $(button).addEventListener("click", () => $(input).click());

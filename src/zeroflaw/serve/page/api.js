@@ -62,7 +62,7 @@ async function ask(path, options = {}) {
 
 /** Query string of the values that are set. */
 export function query(values) {
-  const set = Object.entries(values).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const set = Object.entries(values).filter(([, value]) => (value ?? "") !== "");
   const text = new URLSearchParams(set).toString();
   return text && `?${text}`;
 }

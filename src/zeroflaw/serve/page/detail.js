@@ -109,15 +109,23 @@ function tell() {
   $(".next", dialog).disabled = at < 0 || at === rows.length - 1;
   $(".mark-good", dialog).setAttribute("aria-pressed", row.label === "good");
   $(".mark-flawed", dialog).setAttribute("aria-pressed", row.label === "flawed");
-  $("#ask-title").textContent = row.label ? `Said to be ${row.label}${row.corrected_at ? `, ${when(row.corrected_at)}` : ""}.`
-    : "What do you say about the part?";
+  const since = row.corrected_at ? `, ${when(row.corrected_at)}` : "";
+  $("#ask-title").textContent = row.label ? `Said to be ${row.label}${since}.` : "What do you say about the part?";
   if (document.activeElement !== note) note.value = row.note ?? "";
   $(".figures", dialog).replaceChildren(...figures().map(([word, text]) => make(
     "div", {}, make("dt", { textContent: word }), make("dd", { textContent: text, dir: "auto" }),
   )));
-  $(".promise", dialog).textContent = store.tried.has(row.detector)
-    ? "Called by the threshold that is tried in this page; nothing stored has changed."
-    : isNumber(row.threshold) ? store.promise(row) ?? "" : row.error ? "" : "This detector had no threshold: the score ranks the photo, and gives no verdict.";
+  $(".promise", dialog).textContent = origin();
+}
+
+/** Where the threshold came from that the photo is called by. */
+function origin() {
+  if (row.error) return "";
+  if (store.tried.has(row.detector)) {
+    return "Called by the threshold that is tried in this page; nothing stored has changed.";
+  }
+  if (isNumber(row.threshold)) return store.promise(row) ?? "";
+  return "This detector had no threshold: the score ranks the photo, and gives no verdict.";
 }
 
 const when = time => `${day(new Date(time))} ${clock(new Date(time))}`;
@@ -132,9 +140,10 @@ function figures() {
     ["Reason", row.error],
     ["Score", isNumber(score) && !row.error ? both(score, row.logit) : null],
     ["Threshold", isNumber(threshold) ? both(expit(threshold), threshold) : null],
-    ["p-value", isNumber(row.p_value) ? `${row.p_value.toPrecision(2)}: share of good photos at least as anomalous` : null],
-    ["Regions", row.regions ? regions.length
-      ? `${regions.length}, the largest ${percent(largest / 100)} of the photo` : "none" : null],
+    ["p-value", isNumber(row.p_value)
+      ? `${row.p_value.toPrecision(2)}: share of good photos at least as anomalous` : null],
+    ["Regions", regions.length ? `${regions.length}, the largest ${percent(largest / 100)} of the photo`
+      : row.regions ? "none" : null],
     ["Size", row.width && row.height ? `${row.width} × ${row.height}` : null],
     ["Judged", row.time ? when(row.time) : null],
     ["Took", isNumber(row.milliseconds) ? `${row.milliseconds.toFixed(0)} ms` : null],

@@ -33,7 +33,9 @@ function values() {
 function write(given) {
   for (const [name, at] of Object.entries(KEYS)) $(at).value = given[name] ?? USUAL[name];
   for (const radio of all("input[name=verdict]", form)) radio.checked = radio.value === (given.verdict ?? "");
-  for (const name of ["order", "when", "of"]) if ($(KEYS[name]).selectedIndex < 0) $(KEYS[name]).value = USUAL[name];
+  for (const name of ["order", "when", "of"]) {
+    if ($(KEYS[name]).selectedIndex < 0) $(KEYS[name]).value = USUAL[name];
+  }
   if (!$("input[name=verdict]:checked", form)) $("input[name=verdict]", form).checked = true;
 }
 

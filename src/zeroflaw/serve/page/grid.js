@@ -103,7 +103,7 @@ function rebuild({ detail }) {
   }
   list.removeAttribute("aria-busy");
   sift();
-  if (focused && !detail?.more) $(`.card[data-id="${CSS.escape(focused)}"] .open`, list)?.focus({ preventScroll: true });
+  if (focused && !detail?.more) cards.get(Number(focused))?.button.focus({ preventScroll: true });
 }
 
 function change({ detail: { row, added } }) {
@@ -144,7 +144,8 @@ export function expect() {
   list.setAttribute("aria-busy", "true");
   if (!list.children.length) {
     list.hidden = false;
-    list.append(...Array.from({ length: 8 }, () => make("li", { class: "card ghost", ariaHidden: "true" }, make("span", { class: "thumb" }))));
+    const ghost = () => make("li", { class: "card ghost", ariaHidden: "true" }, make("span", { class: "thumb" }));
+    list.append(...Array.from({ length: 8 }, ghost));
   }
 }
 
@@ -174,6 +175,6 @@ export function step(by, lines = false) {
   const at = rows.indexOf(focusedRow());
   const columns = lines ? getComputedStyle(list).gridTemplateColumns.split(" ").length : 1;
   const next = at < 0 ? 0 : at + by * columns;
-  focusRow(rows[lines && at >= 0 && (next < 0 || next >= rows.length) ? at : Math.max(0, Math.min(rows.length - 1, next))]);
+  if (rows[next]) focusRow(rows[next]);
 }
 

@@ -5,7 +5,7 @@ import { isNumber, plural, expit, shortScore, short } from "./words.js";
 export const BINS = 48;
 
 /** Threshold (log-odds) that a row is called by: the tried one, or its own; null where there is none. */
-export const thresholdOf = (row, tried) => isNumber(tried) ? tried : isNumber(row.threshold) ? row.threshold : null;
+export const thresholdOf = (row, tried) => tried ?? row.threshold ?? null;
 
 /** "flawed", "good", "none" (there is no threshold) or "error" (the file could not be judged). */
 export function verdictOf(row, tried) {
@@ -46,7 +46,8 @@ export function binned(values, low, high) {
 /** What a threshold is and how many good parts it would call flawed, as a sentence or two. */
 export function readout(threshold, tried, good) {
   if (!isNumber(threshold)) return "No threshold yet: move the slider to try one.";
-  const said = `${tried ? "Tried threshold" : "Threshold"}: score ${shortScore(expit(threshold))}, log-odds ${short(threshold)}. `;
+  const said = `${tried ? "Tried threshold" : "Threshold"}: score ${shortScore(expit(threshold))}, ` +
+    `log-odds ${short(threshold)}. `;
   if (!good.length) return said + "Without good photos false alarms cannot be foreseen.";
   const above = good.filter(value => value >= threshold).length;
   const rate = (1 + above) / (good.length + 1);

@@ -36,7 +36,7 @@ const DOES = {
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  const at = event.target, typing = at.matches("input:not([type=radio], [type=checkbox], [type=range]), textarea");
+  const at = event.target, typing = at.matches("input:not([type=radio], [type=checkbox], [type=range])");
   if (event.key === "Escape" && typing && !at.closest("dialog")) at.blur();
   const choosing = at.matches("input, select, summary");
   if (typing || at.matches("select") || at.closest("#help, #proposal, #token")) return;

@@ -31,7 +31,9 @@ function show() {
 function said(row, threshold) {
   const parts = [moment(row.time)];
   if (isNumber(row.p_value)) parts.push(`p ${row.p_value.toPrecision(2)}`);
-  if (isNumber(row.logit) && isNumber(threshold)) parts.push(`log-odds ${short(row.logit)} against ${short(threshold)}`);
+  if (isNumber(row.logit) && isNumber(threshold)) {
+    parts.push(`log-odds ${short(row.logit)} against ${short(threshold)}`);
+  }
   if (row.regions?.length) parts.push(plural(row.regions.length, "region"));
   if (row.label) parts.push(`said to be ${row.label}`);
   if (store.tried.has(row.detector)) parts.push("by the tried threshold");
@@ -52,7 +54,8 @@ const announce = settled(() => {
   heard = [];
   if (rows.length === 1) {
     const [row] = rows;
-    say(`${WORDS[store.verdict(row)]}: ${nameOf(row).slice(0, 120)}, ${scoreWords(row, store.thresholdOf(row))}`);
+    const score = scoreWords(row, store.thresholdOf(row));
+    say(`${WORDS[store.verdict(row)]}: ${nameOf(row).slice(0, 120)}, ${score}`);
     return;
   }
   const flawed = rows.filter(row => store.verdict(row) === "flawed").length;

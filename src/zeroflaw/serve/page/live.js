@@ -8,7 +8,7 @@ const WAITS = [1, 2, 4, 8, 10]; // seconds between attempts, the last for ever
 const LOOK = 30_000; // milliseconds between looks at the state
 const WORDS = { connecting: "Connecting", live: "Live", offline: "No answer", locked: "Locked" };
 
-/** Tells "live" (`detail.again` after a break), "offline", "status", and the service's events by their names. */
+/** Tells "live" (`detail.again` after a break), "offline", "status", and the service's events by name. */
 class Line extends EventTarget {
   state = "connecting";
   #source = null;

@@ -27,7 +27,9 @@ async function loadDetectors() {
     store.detector = (named ?? store.detectors[0])?.name ?? null;
   }
   const select = $("#detector");
-  select.replaceChildren(...store.detectors.map(one => make("option", { value: one.name, textContent: one.name, title: one.summary ?? "" })));
+  select.replaceChildren(...store.detectors.map(({ name, summary }) => make(
+    "option", { value: name, textContent: name, title: summary ?? "" },
+  )));
   select.value = store.detector ?? "";
   document.body.classList.toggle("several", store.detectors.length > 1);
   store.tell("detectors");
@@ -59,9 +61,9 @@ async function loadRows(more = false) {
 
 /** The newest photo of all, whatever the list shows. */
 async function loadLatest() {
-  const { rows } = await api.history({ detector: store.detector, limit: 1, order: "newest" });
-  if (rows[0] && (!store.latest || store.latest.detector !== store.detector || rows[0].id > store.latest.id)) store.show(rows[0]);
-  if (!rows[0]) store.show(null);
+  const { rows: [row = null] } = await api.history({ detector: store.detector, limit: 1, order: "newest" });
+  const { latest } = store;
+  if (!row || latest?.detector !== store.detector || row.id > latest.id) store.show(row);
 }
 
 async function linked() {

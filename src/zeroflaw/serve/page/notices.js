@@ -7,11 +7,12 @@ const shown = new Map();
 /**
  * Show a notice until it is withdrawn; one of the same key takes its place.
  *
- * level is "alarm" (read aloud at once), "warning" or "note"; action, if any, has `word` and `does`; a notice with
- * `closes` can be put away.
+ * level is "alarm" (read aloud at once), "warning" or "note"; action, if any, has `word` and `does`; a notice
+ * with `closes` can be put away.
  */
 export function notice(key, { level = "note", title, text, action = null, closes = false }) {
-  const node = make("div", { class: "notice" }, make("p", {}, make("strong", { textContent: title }), " ", text));
+  const said = make("p", {}, make("strong", { textContent: title }), " ", text);
+  const node = make("div", { class: "notice" }, said);
   if (level !== "note") node.prepend(icon("flawed"));
   node.dataset.level = level;
   node.dataset.key = key;

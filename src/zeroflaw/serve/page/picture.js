@@ -8,12 +8,13 @@ import { nameOf } from "./words.js";
 export function outlines(row) {
   if (!row.regions?.length || !row.width || !row.height) return null;
   const least = 0.012 * Math.max(row.width, row.height); // a flaw of a few pixels is still to be seen
-  const boxes = row.regions.filter(region => region.box?.length === 4).map(({ box: [left, top, width, height] }) => {
+  const boxes = row.regions.map(({ box: [left, top, width, height] }) => {
     const more = [Math.max(0, least - width), Math.max(0, least - height)];
     return { x: left - more[0] / 2, y: top - more[1] / 2, width: width + more[0], height: height + more[1] };
   });
-  const both = ["casing", "outline"].map(name => draw("g", { class: name }, ...boxes.map(box => draw("rect", box))));
-  return draw("svg", { class: "regions", viewBox: `0 0 ${row.width} ${row.height}`, "aria-hidden": "true" }, ...both);
+  const lines = name => draw("g", { class: name }, ...boxes.map(box => draw("rect", box)));
+  const whole = { class: "regions", viewBox: `0 0 ${row.width} ${row.height}`, "aria-hidden": "true" };
+  return draw("svg", whole, lines("casing"), lines("outline"));
 }
 
 /** A row's thumbnail with its regions, or a sign that there is none. */

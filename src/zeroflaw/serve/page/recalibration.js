@@ -10,13 +10,14 @@ import { expit, isNumber, nameOf, percent, plural, short, shortScore, WORDS } fr
 
 const panel = $("#corrections"), dialog = $("#proposal");
 const FIGURES = [
-  ["Threshold", one => isNumber(one.threshold) ? `${shortScore(expit(one.threshold))} (log-odds ${short(one.threshold)})` : "none"],
+  ["Threshold", ({ threshold }) => isNumber(threshold)
+    ? `${shortScore(expit(threshold))} (log-odds ${short(threshold)})` : "none"],
   ["Good parts called flawed", one => share(one.false_alarms)],
   ["Flawed parts found", one => share(one.recall)],
 ];
 let found = null;
 
-const share = value => isNumber(value) ? percent(value) : value === null || value === undefined ? "–" : String(value);
+const share = value => isNumber(value) ? percent(value) : "–";
 
 /** Ask the service what the corrections so far would give. */
 async function look() {
@@ -34,9 +35,10 @@ async function look() {
 function show() {
   const { good, flawed } = found.labelled;
   panel.hidden = !(good + flawed);
-  $(".labelled", panel).textContent = `${plural(good + flawed, "photo")} corrected: ${good} said to be good, ${flawed} flawed.`;
+  $(".labelled", panel).textContent =
+    `${plural(good + flawed, "photo")} corrected: ${good} said to be good, ${flawed} flawed.`;
   const same = found.possible && found.now && Math.abs(found.proposed.threshold - found.now.threshold) < 1e-9;
-  const why = same ? "The threshold is the one that they ask for." : found.possible ? "" : found.why_not ?? "";
+  const why = same ? "The threshold is the one that they ask for." : found.why_not ?? "";
   $(".why", panel).textContent = why;
   $(".why", panel).hidden = !why;
   $("#propose").hidden = !found.possible || same;
@@ -46,21 +48,23 @@ async function propose() {
   await look();
   if (!found?.possible) return;
   const { now, proposed, labelled, changes: { count, ids } } = found;
-  $(".basis", dialog).textContent = `From ${plural(labelled.good, "photo")} said to be good and ${labelled.flawed} said to be flawed.`;
+  $(".basis", dialog).textContent =
+    `From ${plural(labelled.good, "photo")} said to be good and ${labelled.flawed} said to be flawed.`;
   $("tbody", dialog).replaceChildren(...FIGURES.map(([word, text]) => make(
     "tr", {}, make("th", { scope: "row", textContent: word }),
     make("td", { textContent: text(now ?? {}) }), make("td", { textContent: text(proposed) }),
   )));
   $(".promise", dialog).textContent = proposed.promise ?? "";
   const shown = store.rows.filter(row => row.detector === store.detector && isNumber(row.logit));
-  const other = shown.filter(row => (row.logit >= proposed.threshold) !== (store.verdict(row) === "flawed")).length;
-  $(".effect", dialog).textContent = `Of the ${plural(shown.length, "photo")} shown in the page ${other} would be called ` +
-    `otherwise; of those corrected ${count || "none"}${count ? ":" : "."}`;
+  const called = row => row.logit >= proposed.threshold;
+  const other = shown.filter(row => called(row) !== (store.verdict(row) === "flawed")).length;
+  $(".effect", dialog).textContent = `Of the ${plural(shown.length, "photo")} shown in the page ${other} ` +
+    `would be called otherwise; of those corrected ${count || "none"}${count ? ":" : "."}`;
   const rows = await Promise.all(ids.map(id => store.byId.get(id) ?? api.row(id)));
   $(".changed", dialog).replaceChildren(...rows.map(row => {
-    const verdict = row.logit >= proposed.threshold ? "flawed" : "good";
+    const verdict = called(row) ? "flawed" : "good", becomes = `becomes ${WORDS[verdict].toLowerCase()}`;
     return make(
-      "li", {}, thumbnail(row), make("span", { class: `call v-${verdict}` }, icon(verdict), `becomes ${WORDS[verdict].toLowerCase()}`),
+      "li", {}, thumbnail(row), make("span", { class: `call v-${verdict}` }, icon(verdict), becomes),
       make("span", { class: "name", textContent: nameOf(row), title: nameOf(row), dir: "auto" }),
     );
   }));

@@ -1,4 +1,4 @@
-// The token, where the service wants one: asked for once, kept by the browser as a cookie that no script reads.
+// The token, where the service wants one: asked for once, kept as a cookie that no script reads.
 
 import { api, signals } from "./api.js";
 import { $ } from "./dom.js";

@@ -6,7 +6,7 @@ import { isNumber } from "./words.js";
 const VERDICTS = { anomalous: "flawed", normal: "good", none: "none" };
 
 /**
- * Tells "detectors" (list or choice changed), "rows" (another list), "row" (one was added or changed; `detail`
+ * Tells "detectors" (list or choice changed), "rows" (another list), "row" (one was added or changed, `detail`
  * has `row` and `added`), "judge" (another threshold is tried) and "latest".
  */
 class Store extends EventTarget {
@@ -71,9 +71,9 @@ class Store extends EventTarget {
   }
 
   hasVerdict(row) {
-    const { verdict } = this.filter;
+    const { verdict } = this.filter, called = this.verdict(row);
     if (verdict === "corrected") return Boolean(row.label);
-    return !verdict || this.verdict(row) === VERDICTS[verdict] || (verdict === "none" && this.verdict(row) === "error");
+    return !verdict || called === VERDICTS[verdict] || (verdict === "none" && called === "error");
   }
 
   matches(row) {

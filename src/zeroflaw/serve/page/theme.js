@@ -1,5 +1,5 @@
-// Runs before the page is painted, so that a chosen theme does not flash in. Where the browser forbids storage
-// the choice lasts as long as the page.
+// Runs before the page is painted, so that a chosen theme does not flash in. Where the browser forbids
+// storage the choice lasts as long as the page.
 "use strict";
 (() => {
   const root = document.documentElement;

@@ -49,7 +49,8 @@ function place() {
   slider.setAttribute("aria-valuetext", known ? short(threshold) : "no threshold");
   $(".readout", root).textContent = readout(threshold, store.trying, store.current?.good_logits ?? []);
   $("#reset").hidden = !store.trying;
-  $("#reset").textContent = isNumber(store.current?.threshold) ? "Back to the detector’s threshold" : "Back to no threshold";
+  const own = isNumber(store.current?.threshold);
+  $("#reset").textContent = own ? "Back to the detector’s threshold" : "Back to no threshold";
   root.classList.toggle("trying", store.trying);
   compare();
 }
@@ -59,7 +60,8 @@ function compare() {
   const now = store.current?.threshold, others = store.trying || !isNumber(now) ? 0
     : rows().filter(row => Math.abs((row.threshold ?? Infinity) - now) > 1e-9).length;
   $(".earlier", root).hidden = !others;
-  $(".earlier span", root).textContent = `${plural(others, "shown photo")} ${others === 1 ? "was" : "were"} judged before this threshold.`;
+  const were = others === 1 ? "was" : "were";
+  $(".earlier span", root).textContent = `${plural(others, "shown photo")} ${were} judged before this threshold.`;
 }
 
 function describe() {
@@ -67,7 +69,8 @@ function describe() {
   root.hidden = !current;
   $(".promise", root).textContent = !current ? "" : current.promise ?? (isNumber(current.threshold)
     ? "Where this threshold came from is not known."
-    : "This detector has no threshold: its scores rank photos, and give no verdict. Good photos give it one.");
+    : "This detector has no threshold: its scores rank photos, and give no verdict. "
+      + "Good photos give it one.");
   scale();
 }
 

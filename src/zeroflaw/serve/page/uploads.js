@@ -91,7 +91,8 @@ export class Uploads extends EventTarget {
           if (signal.aborted) return;
           if (error instanceof Unreachable) {
             held = batch;
-            await this.#wait(Math.min(LONGEST, 2 ** failures++), "Waiting for the service", signal, "answered");
+            const seconds = Math.min(LONGEST, 2 ** failures++);
+            await this.#wait(seconds, "Waiting for the service", signal, "answered");
           } else await this.#refused(batch.files, error, failures++, signal);
         }
       }

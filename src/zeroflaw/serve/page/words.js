@@ -47,5 +47,6 @@ export const isNumber = value => typeof value === "number" && Number.isFinite(va
 export function scoreWords(row, threshold) {
   const score = scoreOf(row);
   if (!isNumber(score)) return "";
-  return `score ${shortScore(score)}` + (isNumber(threshold) ? ` · threshold ${shortScore(expit(threshold))}` : "");
+  const against = isNumber(threshold) ? ` · threshold ${shortScore(expit(threshold))}` : "";
+  return `score ${shortScore(score)}${against}`;
 }

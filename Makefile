@@ -59,6 +59,7 @@ fuzz: $(VENV)/.ready-to-test
 # A hundred kills of real commands at random moments; about half an hour.
 torture: $(VENV)/.ready-to-test
 	$(BIN)/python tests/torture/kill.py --kills 100
+	$(BIN)/python tests/serve/killing.py --kills 20
 
 lint: $(VENV)/.ready-to-test
 	$(BIN)/ruff check .

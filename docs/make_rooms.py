@@ -30,6 +30,7 @@ SAYS = {
     "cli": "one file a verb",
     "lab": "data sets, metrics, evaluation, benchmarks",
     "api": "load, detect",
+    "serve": "HTTP, a page, a history",
     "detectors": "fit: parameters in, a scorer out",
     "towers": "CLIP and MAE, weights, the bundled model",
     "report": "heat maps, a page",

@@ -62,7 +62,8 @@ LARGEST_SCALE = math.log(100)  # CLIP's own limit
 class Recipe:
     """Everything that decides the weights, beside the pairs and captions."""
 
-    seed: int = 0
+    seed: int = 0  # of everything that is drawn while training
+    start: int = 0  # seed of the weights that training starts from: towers of one start can be averaged
     steps: int = 1200
     pairs: int = 16  # per step
     windows: int = 4  # per image and step
@@ -103,7 +104,7 @@ def config(recipe: Recipe) -> CLIPConfig:
 def new_clip(recipe: Recipe, work: Path, sample: Tensor) -> CLIP:
     """Return the towers as training starts; ``sample`` are features (N, K, R, S) to standardise by."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(recipe.start)
         clip = CLIP(config(recipe))
     clip.text = load_student(work)
     clip.text.requires_grad_(False)

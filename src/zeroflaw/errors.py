@@ -13,6 +13,7 @@
     ├── DetectorError             4   a saved detector is missing, damaged or does not fit its backbone
     │   └── NotFittedError        4   predict or save was called before fit
     └── OutputError              74   results cannot be written
+        └── HistoryError         74   the service's history cannot be opened, read or written
 
 Every message says in one sentence what was wanted, what was got and what to do.
 """
@@ -38,6 +39,16 @@ EXTRAS = {
     "pandas": "table",
     "pyarrow": "table",
     "pydicom": "dicom",
+    "fastapi": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "sse_starlette": "serve",
+    "prometheus_client": "serve",
+    "sqlalchemy": "serve",
+    "alembic": "serve",
+    "paho": "serve",
+    "psycopg": "postgres",
 }
 """Packages that come with an extra, and which one."""
 
@@ -107,6 +118,10 @@ class OutputError(ZeroflawError):
     """Results cannot be written: a full disk, for example."""
 
     exit_code = 74
+
+
+class HistoryError(OutputError):
+    """The service's history cannot be opened, read or written."""
 
 
 @contextmanager

@@ -7,6 +7,7 @@ run that writes a folder NAME clears what a killed one left there.
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -201,17 +202,41 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock, which a file stands for; that of a killed process is none.
+
+    Args:
+        path: of the file, which is made, and removed at the end.
+        busy: the sentence for when another process holds it.
+
+    Raises:
+        UsageError: another process holds it.
+        OSError: the file cannot be made, or its file system knows no locks.
+    """
+    handle = _lock(path, busy)
+    try:
+        yield
+    finally:
+        _unlock(path, handle)
+
+
+@contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    """Keep other runs away from ``target``; the lock of a killed run is none."""
-    path = target.with_name(f".{target.name}.lock.tmp")
+    """Keep other runs away from ``target``."""
+    path, where = target.with_name(f".{target.name}.lock.tmp"), printable(target)
+    try:
+        handle = _lock(path, f"another run is writing '{where}'; wait for it or give another folder")
+    except OSError as error:
+        raise UsageError(f"nothing can be written at '{where}' ({reason(error)}); choose another") from error
+    try:
+        yield
+    finally:
+        _unlock(path, handle)
+
+
+def _lock(path: Path, busy: str) -> int:
     while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            where = printable(target)
-            raise UsageError(
-                f"nothing can be written at '{where}' ({reason(error)}); choose another"
-            ) from error
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if sys.platform == "win32":
                 msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
@@ -219,18 +244,18 @@ def _locked(target: Path) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(handle)
-            raise UsageError(
-                f"another run is writing '{printable(target)}'; wait for it or give another folder"
-            ) from error
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                raise UsageError(busy) from error
+            raise
         if sys.platform == "win32" or _is_same(path, handle):
-            break
+            return handle
         os.close(handle)  # the run before us removed the file that we locked
-    try:
-        yield
-    finally:
-        if sys.platform != "win32":  # where a file that is open cannot be removed
-            path.unlink(missing_ok=True)
-        os.close(handle)
+
+
+def _unlock(path: Path, handle: int) -> None:
+    if sys.platform != "win32":  # where a file that is open cannot be removed
+        path.unlink(missing_ok=True)
+    os.close(handle)
 
 
 def _is_same(path: Path, handle: int) -> bool:

@@ -119,6 +119,11 @@ def reading(
         _reading = before
 
 
+def largest_file() -> int:
+    """Return how many bytes a file may have that is read just now; see `reading`."""
+    return _reading.limits.bytes
+
+
 def shown(source: object) -> str:
     """Return a name for ``source`` that can always be printed and written as UTF-8.
 

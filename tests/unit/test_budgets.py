@@ -66,7 +66,7 @@ def test_what_judges_no_image_needs_no_torch(program: str) -> None:
     assert not loaded(program).torch
 
 
-@pytest.mark.parametrize("room", ["runtime", "report", "words"])
+@pytest.mark.parametrize("room", ["runtime", "report", "serve", "words"])
 def test_rooms_without_torch_import_none(room: str) -> None:
     modules = [
         ".".join(("zeroflaw", *path.with_suffix("").parts)).removesuffix(".__init__")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from zeroflaw.errors import UsageError
 from zeroflaw.report.exports import FORMATS, Exports, coco, label_studio, yolo
@@ -81,6 +82,39 @@ def test_files_of_no_photos_are_whole(tmp_path: Path) -> None:
     Exports(tmp_path, ["coco", "label-studio", "coco"]).finish()
     assert json.loads((tmp_path / "coco.json").read_text()) == coco([])
     assert json.loads((tmp_path / "label-studio.json").read_text()) == []
+
+
+def test_yolo_read_by_supervision(tmp_path: Path) -> None:
+    readers = pytest.importorskip("supervision", reason="supervision is not installed")
+    written(tmp_path)
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, prediction in enumerate(predictions()):
+        Image.new("RGB", prediction.size[::-1]).save(images / f"{number}.png")
+    found = readers.DetectionDataset.from_yolo(
+        str(images), str(tmp_path / "labels"), str(tmp_path / "data.yaml")
+    )
+    assert found.classes == ["flaw"]
+    read = {Path(path).stem: marks for path, marks in found.annotations.items()}
+    for number, prediction in enumerate(predictions()):
+        boxes = [(x, y, x + w, y + h) for x, y, w, h in (region.box for region in prediction.regions())]
+        corners = read[str(number)].xyxy.reshape(-1, 4)
+        np.testing.assert_allclose(corners, np.reshape(boxes, (-1, 4)), atol=1e-3)
+
+
+def test_label_studio_read_by_its_own_interface(tmp_path: Path) -> None:
+    reason = "label-studio-sdk is not installed"
+    interface = pytest.importorskip("label_studio_sdk.label_interface", reason=reason)
+    written(tmp_path)
+    ask = interface.LabelInterface(
+        '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+        '<Label value="flaw"/></RectangleLabels></View>'
+    )
+    tasks = json.loads((tmp_path / "label-studio.json").read_text())
+    for task, prediction in zip(tasks, predictions(), strict=True):
+        (judged,) = task["predictions"]
+        assert ask.validate_prediction(judged)
+        assert len(judged["result"]) == len(prediction.regions())
 
 
 @pytest.mark.parametrize("number", [0, 2])

@@ -49,6 +49,7 @@ _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS
 
 VERBS = {
     "detect": "Judge images: scores, verdicts, regions; with -o, a report.",
+    "watch": "Judge photos as a camera writes them into a folder.",
     "fit": "Make a detector from good photos, or from words, and save it.",
     "calibrate": "Give a saved detector a threshold, from good or labelled photos.",
     "evaluate": "Measure detectors on a data set or on your own sorted photos.",
@@ -56,6 +57,8 @@ VERBS = {
     "reproduce": "Measure a published table and print both side by side.",
     "datasets": "List the data sets and the layouts that can be read.",
     "detectors": "List the detectors, what they need, and published numbers.",
+    "serve": "Serve detectors: a page for people, HTTP for machines, a history.",
+    "history": "Export what a service or a watched folder has judged.",
     "models": "List the weights that can be used as a backbone.",
     "export": "Write a detector or a backbone as ONNX graphs, shown to agree.",
     "doctor": "Say what runs on this machine, how fast, and what is missing.",

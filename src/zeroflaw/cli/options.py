@@ -129,11 +129,7 @@ tile_option = click.option(
     metavar="SIDE",
     help="Cut photos into overlapping squares of SIDE pixels and judge each: for webs, strips, large photos.",
 )
-_BACKBONE = "Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."
-AUXILIARY = "Data set of other products, for detectors that learn from one."
-_OPTIONS = (
-    click.option("--backbone", metavar="NAME", help=_BACKBONE),
-    click.option("--object", metavar="NAME", help="Name of the product; unknown by default."),
+_ENGINE = (
     click.option("--device", type=click.Choice(("auto", "cpu", "cuda", "mps")), help="Default: auto."),
     click.option(
         "--engine",
@@ -148,6 +144,13 @@ _OPTIONS = (
         metavar="N",
         help="Threads for the image tower; all processors by default.",
     ),
+)
+_BACKBONE = "Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."
+AUXILIARY = "Data set of other products, for detectors that learn from one."
+_OPTIONS = (
+    click.option("--backbone", metavar="NAME", help=_BACKBONE),
+    click.option("--object", metavar="NAME", help="Name of the product; unknown by default."),
+    *_ENGINE,
     click.option("--words", type=PATH, metavar="FILE", help="TOML file with your own words."),
     repeated("--normal", metavar="WORD", help="Word for a good product."),
     repeated("--anomalous", metavar="WORD", help="Word for a flawed product."),
@@ -222,6 +225,13 @@ batch_size_option = click.option(
 def detector_options(command: F) -> F:
     """Add the options of `DetectorOptions` except the seed, which some verbs take several times."""
     for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def engine_options(command: F) -> F:
+    """Add the options that say where and by what an image tower is run."""
+    for option in reversed(_ENGINE):
         command = option(command)
     return command
 

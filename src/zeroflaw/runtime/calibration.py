@@ -285,7 +285,7 @@ def from_labelled(
             f"a recall of {recall:.0%} cannot be promised from {len(f)} flawed photos, it takes {needed}; "
             "give more, or ask for less"
         )
-    find = _finder(rule, cost, recall)
+    find = finder(rule, cost, recall)
     random = np.random.default_rng(seed)
     drawn = [find(random.choice(g, len(g)), random.choice(f, len(f))) for _ in range(DRAWS)]
     low, high = np.quantile(drawn, (0.025, 0.975))
@@ -338,7 +338,14 @@ def calibration_of(
     )
 
 
-def _finder(rule: str, cost: tuple[float, float], recall: float) -> Callable[[Doubles, Doubles], float]:
+def finder(
+    rule: str, cost: tuple[float, float] = (1.0, 1.0), recall: float = 0.95
+) -> Callable[[Doubles, Doubles], float]:
+    """Return what finds the threshold of a labelled rule in log-odds of good and of flawed photos.
+
+    Arguments as those of `from_labelled`, which also says how sure the threshold is.
+    """
+
     def at_recall(good: Doubles, flawed: Doubles) -> float:
         k = math.floor((len(flawed) + 1) * (1 - recall) + 1e-9)
         return float(np.sort(flawed)[k - 1])

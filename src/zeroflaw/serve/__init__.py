@@ -1,0 +1,1 @@
+"""The service: detectors behind HTTP, a history that survives, a page, watched folders. No torch."""

@@ -36,6 +36,9 @@ EXTRAS = {
     "elpv_dataset": "elpv",
     "pandas": "table",
     "pyarrow": "table",
+    "fsspec": "scale",
+    "ray": "scale",
+    "lance": "scale",
 }
 """Packages that come with an extra, and which one."""
 

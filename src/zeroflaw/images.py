@@ -110,6 +110,11 @@ def reading(
         _reading = before
 
 
+def limits_now() -> tuple[Limits, float | None]:
+    """Return by which limits and level of white pictures are read; see `reading`."""
+    return _reading.limits, _reading.white
+
+
 def shown(source: object) -> str:
     """Return a name for ``source`` that can always be printed and written as UTF-8.
 

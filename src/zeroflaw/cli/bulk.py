@@ -35,7 +35,7 @@ class Bulk:
         ray: address of a Ray cluster, or None.
         table: format of the parts.
         overwrite: whether an earlier run's results may go.
-        batch_size, maps, threshold, threads: see `zeroflaw.scale.judging.Task`.
+        batch_size, maps, threshold, engine: see `zeroflaw.scale.judging.Task`.
         quiet: say nothing but errors.
     """
 
@@ -47,6 +47,7 @@ class Bulk:
     batch_size: int
     maps: bool
     threshold: float | None
+    engine: str | None
     quiet: bool
 
     def refuse(self, given: Mapping[str, object]) -> None:
@@ -82,6 +83,7 @@ def detect_many(sources: Sequence[str], detector: Detector, name: str, bulk: Bul
     task = Task(
         files,
         fingerprint(files),
+        engine=bulk.engine,
         batch_size=bulk.batch_size,
         maps=bulk.maps,
         threshold=bulk.threshold,

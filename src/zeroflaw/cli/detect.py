@@ -229,7 +229,9 @@ def detect(
     if workers is not None or ray is not None or any("://" in place for place in (*paths, output or "")):
         from zeroflaw.cli.bulk import Bulk, detect_many  # needs an extra
 
-        bulk = Bulk(output, workers, ray, table, overwrite, batch_size, save_maps, given, quiet)
+        bulk = Bulk(
+            output, workers, ray, table, overwrite, batch_size, save_maps, given, chosen.engine, quiet
+        )
         bulk.refuse({"good": good, "together": together, "export": exports, "roi": roi, "ignore": ignore})
         ready = open_detector(detector or "rwda", chosen, quiet=quiet)
         _need_threshold(ready, fail_on_anomaly, given)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from zeroflaw._version import __version__
+from zeroflaw.decoding import DEFAULT_LIMITS, Limits
 from zeroflaw.detectors import Detector, load
 from zeroflaw.detectors.base import limit_threads
 from zeroflaw.errors import ImageError, needing
-from zeroflaw.images import DEFAULT_LIMITS, Limits, reading, shown
+from zeroflaw.images import reading, shown
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.scale.items import Block, fetch
 
@@ -77,7 +78,8 @@ def _opened(task: Task) -> Detector:
         with tempfile.TemporaryDirectory(prefix="zeroflaw-") as folder:
             for name, data in task.detector.items():
                 (Path(folder) / name).write_bytes(data)
-            _open[mark] = load(folder, **({} if task.engine is None else {"engine": task.engine}))
+            overrides: dict[str, Any] = {} if task.engine is None else {"engine": task.engine}
+            _open[mark] = load(folder, **overrides)
     return _open[mark]
 
 

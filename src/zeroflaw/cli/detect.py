@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -170,11 +170,20 @@ class Run:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Write results, heat maps and a report into a folder of their own.",
 )
 @click.option("--no-maps", is_flag=True, help="With -o: no heat maps, which is faster.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Very many images: N processes write a table below -o, which may be a URL, as PATH may.",
+)
+@click.option("--ray", metavar="ADDRESS", help="The same on a Ray cluster; 'local' begins one.")
+@click.option(
+    "--table", type=click.Choice(("parquet", "jsonl")), default="parquet", help="Format of that table."
+)
 @results_options
 @batch_size_option
 @overwrite_option
@@ -193,8 +202,11 @@ def detect(
     threshold: float | None,
     threshold_logit: float | None,
     fail_on_anomaly: bool,
-    output: Path | None,
+    output: str | None,
     no_maps: bool,
+    workers: int | None,
+    ray: str | None,
+    table: Literal["parquet", "jsonl"],
     exports: tuple[Format, ...],
     save_maps: bool,
     batch_size: int,
@@ -213,13 +225,24 @@ def detect(
         raise UsageError("--good compares with good photos and --together with one another; use only one")
     if shifts and not good:
         raise UsageError("--shifts makes copies of good photos; give them with --good")
+    chosen = take_options(options, seed)
+    if workers is not None or ray is not None or any("://" in place for place in (*paths, output or "")):
+        from zeroflaw.cli.bulk import Bulk, detect_many  # needs an extra
+
+        bulk = Bulk(
+            output, workers, ray, table, overwrite, batch_size, save_maps, given, chosen.engine, quiet
+        )
+        bulk.refuse({"good": good, "together": together, "export": exports, "roi": roi, "ignore": ignore})
+        ready = open_detector(detector or "rwda", chosen, quiet=quiet)
+        _need_threshold(ready, fail_on_anomaly, given)
+        return _exit_code(fail_on_anomaly, *detect_many(paths, ready, detector or "rwda", bulk))
+    target = None if output is None else Path(output)
     found = without_results(find_images(paths), quiet)
-    if output is not None:
-        require_free(output, overwrite, written)
+    if target is not None:
+        require_free(target, overwrite, written)
     tell_skipped(found, quiet)
     name = detector or ("memory" if good else "mutual" if together else "rwda")
     settings = _settings(bool(good), together, roi=roi, ignore=ignore, false_alarms=false_alarms)
-    chosen = take_options(options, seed)
     if good:
         photos = find_images(good)
         found = _without_good(found, photos, quiet)
@@ -232,11 +255,7 @@ def detect(
             f"{ready.name} judges every photo by itself; drop --together, or take --detector mutual"
         )
     calibration = getattr(ready, "calibration_", None)
-    if fail_on_anomaly and given is None and getattr(ready, "threshold_rule", None) is None:
-        raise UsageError(
-            "--fail-on-anomaly needs a verdict, and there is no threshold; give good photos with --good, a "
-            "calibrated detector, or --threshold"
-        )
+    _need_threshold(ready, fail_on_anomaly, given)
     start = time.perf_counter()
     about = f"detector {ready.name} · backbone {ready.get_params().get('backbone', 'none')}"
     watch = None if calibration is None else Watch(calibration)
@@ -244,7 +263,7 @@ def detect(
         reading(white=getattr(ready, "white", None)),  # photos are read once more to be drawn
         with_bar(total=len(found), title="detect", quiet=quiet) as bar,
         open_results(
-            output,
+            target,
             found.paths,
             overwrite=overwrite,
             about=about,
@@ -255,18 +274,30 @@ def detect(
         ) as results,
     ):
         run = Run(results, bar, watch, ready.needs.whole_batch)
-        maps = output is not None and not no_maps
+        maps = target is not None and not no_maps
         judged = ready.predict(found.paths, maps=maps, batch_size=batch_size, on_error=run.refuse)
         if given is not None:
             judged = (_with_given(prediction, given) for prediction in judged)
         run.write(found.paths, judged)
-        lines = results.finish(output, alarm=None if watch is None else watch.alarm())
+        lines = results.finish(target, alarm=None if watch is None else watch.alarm())
     say(run.summary(time.perf_counter() - start), quiet)
     for text in (*run.warnings(), *(f"wrote {line}" for line in lines)):
         say(text, quiet)
-    if run.unreadable:  # before anomalous ones: the answer is not complete
+    return _exit_code(fail_on_anomaly, run.anomalous, run.unreadable)
+
+
+def _need_threshold(detector: Detector, fail_on_anomaly: bool, given: float | None) -> None:
+    if fail_on_anomaly and given is None and getattr(detector, "threshold_rule", None) is None:
+        raise UsageError(
+            "--fail-on-anomaly needs a verdict, and there is no threshold; give good photos with --good, a "
+            "calibrated detector, or --threshold"
+        )
+
+
+def _exit_code(fail_on_anomaly: bool, anomalous: int, unreadable: int) -> int:
+    if unreadable:  # before anomalous ones: the answer is not complete
         return InputError.exit_code
-    return ANOMALOUS if fail_on_anomaly and run.anomalous else 0
+    return ANOMALOUS if fail_on_anomaly and anomalous else 0
 
 
 def _with_given(prediction: Prediction, threshold: float) -> Prediction:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from PIL import Image
 
-ROOMS = ("runtime", "towers", "detectors", "lab", "serve", "cli", "rest")
+ROOMS = ("runtime", "towers", "detectors", "lab", "serve", "scale", "cli", "rest")
 # Where the packages of the first edition went.
 _MOVED = {"clip": "towers", "mae": "towers", "commands": "cli", "cli.py": "cli", "maps.py": "runtime"}
 _MOVED |= dict.fromkeys(

@@ -31,6 +31,7 @@ SAYS = {
     "lab": "data sets, metrics, evaluation, benchmarks",
     "api": "load, detect",
     "serve": "HTTP, a page, a history",
+    "scale": "very many images, into a table",
     "detectors": "fit: parameters in, a scorer out",
     "towers": "CLIP and MAE, weights, the bundled model",
     "report": "heat maps, a page",

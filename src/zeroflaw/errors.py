@@ -49,6 +49,9 @@ EXTRAS = {
     "alembic": "serve",
     "paho": "serve",
     "psycopg": "postgres",
+    "fsspec": "scale",
+    "ray": "scale",
+    "lance": "scale",
 }
 """Packages that come with an extra, and which one."""
 

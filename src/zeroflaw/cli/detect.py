@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -171,11 +171,20 @@ class Run:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Write results, heat maps and a report into a folder of their own.",
 )
 @click.option("--no-maps", is_flag=True, help="With -o: no heat maps, which is faster.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Very many images: N processes write a table below -o, which may be a URL, as PATH may.",
+)
+@click.option("--ray", metavar="ADDRESS", help="The same on a Ray cluster; 'local' begins one.")
+@click.option(
+    "--table", type=click.Choice(("parquet", "jsonl")), default="parquet", help="Format of that table."
+)
 @results_options
 @stream_options
 @batch_size_option
@@ -195,8 +204,11 @@ def detect(
     threshold: float | None,
     threshold_logit: float | None,
     fail_on_anomaly: bool,
-    output: Path | None,
+    output: str | None,
     no_maps: bool,
+    workers: int | None,
+    ray: str | None,
+    table: Literal["parquet", "jsonl"],
     exports: tuple[Format, ...],
     save_maps: bool,
     null: bool,
@@ -219,15 +231,33 @@ def detect(
     if shifts and not good:
         raise UsageError("--shifts makes copies of good photos; give them with --good")
     stream = paths_from_stdin(paths, null=null, follow=follow)
-    if follow and output is not None:
-        raise UsageError("--follow answers each photo at once, on standard output; drop -o")
+    chosen = take_options(options, seed)
+    if workers is not None or ray is not None or any("://" in place for place in (*paths, output or "")):
+        from zeroflaw.cli.bulk import Bulk, detect_many  # needs an extra
+
+        bulk = Bulk(
+            output, workers, ray, table, overwrite, batch_size, save_maps, given, chosen.engine, quiet
+        )
+        bulk.refuse(
+            {
+                "good": good,
+                "together": together,
+                "export": exports,
+                "roi": roi,
+                "ignore": ignore,
+                "follow": follow,
+            }
+        )
+        ready = open_detector(detector or "rwda", chosen, quiet=quiet)
+        _need_threshold(ready, fail_on_anomaly, given)
+        return _exit_code(fail_on_anomaly, *detect_many(paths, ready, detector or "rwda", bulk))
+    target = None if output is None else Path(output)
     found = _found(paths, stream, follow, quiet)
-    if output is not None:
-        require_free(output, overwrite, written)
+    if target is not None:
+        _require_place(target, overwrite, follow)
     tell_skipped(found, quiet)
     name = detector or ("memory" if good else "mutual" if together else "rwda")
     settings = _settings(bool(good), together, roi=roi, ignore=ignore, false_alarms=false_alarms)
-    chosen = take_options(options, seed)
     if good:
         photos = find_images(good)
         found = found if follow else _without_good(found, photos, quiet)
@@ -237,11 +267,7 @@ def detect(
         ready = open_detector(name, replace(chosen, settings=(*settings, *chosen.settings)), quiet=quiet)
     _check_batch(ready, together, follow)
     calibration = getattr(ready, "calibration_", None)
-    if fail_on_anomaly and given is None and getattr(ready, "threshold_rule", None) is None:
-        raise UsageError(
-            "--fail-on-anomaly needs a verdict, and there is no threshold; give good photos with --good, a "
-            "calibrated detector, or --threshold"
-        )
+    _need_threshold(ready, fail_on_anomaly, given)
     start = time.perf_counter()
     about = f"detector {ready.name} · backbone {ready.get_params().get('backbone', 'none')}"
     watch = None if calibration is None else Watch(calibration)
@@ -249,7 +275,7 @@ def detect(
         reading(white=getattr(ready, "white", None)),  # photos are read once more to be drawn
         with_bar(total=None if follow else len(found), title="detect", quiet=quiet) as bar,
         open_results(
-            output,
+            target,
             found.paths,
             overwrite=overwrite,
             about=about,
@@ -260,19 +286,29 @@ def detect(
         ) as results,
     ):
         run = Run(results, bar, watch, ready.needs.whole_batch)
-        maps = output is not None and not no_maps
+        maps = target is not None and not no_maps
         for some in ((path,) for path in stream) if stream and follow else (found.paths,):
             judged = ready.predict(some, maps=maps, batch_size=batch_size, on_error=run.refuse)
-            if given is not None:
-                judged = (_with_given(prediction, given) for prediction in judged)
-            run.write(some, judged)
-        lines = results.finish(output, alarm=None if watch is None else watch.alarm())
+            run.write(some, judged if given is None else (_with_given(one, given) for one in judged))
+        lines = results.finish(target, alarm=None if watch is None else watch.alarm())
     say(run.summary(time.perf_counter() - start), quiet)
     for text in (*run.warnings(), *(f"wrote {line}" for line in lines)):
         say(text, quiet)
-    if run.unreadable:  # before anomalous ones: the answer is not complete
+    return _exit_code(fail_on_anomaly, run.anomalous, run.unreadable)
+
+
+def _need_threshold(detector: Detector, fail_on_anomaly: bool, given: float | None) -> None:
+    if fail_on_anomaly and given is None and getattr(detector, "threshold_rule", None) is None:
+        raise UsageError(
+            "--fail-on-anomaly needs a verdict, and there is no threshold; give good photos with --good, a "
+            "calibrated detector, or --threshold"
+        )
+
+
+def _exit_code(fail_on_anomaly: bool, anomalous: int, unreadable: int) -> int:
+    if unreadable:  # before anomalous ones: the answer is not complete
         return InputError.exit_code
-    return ANOMALOUS if fail_on_anomaly and run.anomalous else 0
+    return ANOMALOUS if fail_on_anomaly and anomalous else 0
 
 
 def _found(paths: tuple[str, ...], stream: Iterator[Path] | None, follow: bool, quiet: bool) -> ImageList:
@@ -280,6 +316,17 @@ def _found(paths: tuple[str, ...], stream: Iterator[Path] | None, follow: bool, 
     if stream is None:
         return without_results(find_images(paths), quiet)
     return ImageList(()) if follow else list_paths(stream)
+
+
+def _require_place(target: Path, overwrite: bool, follow: bool) -> None:
+    """Compare where results go with how photos come.
+
+    Raises:
+        UsageError: they do not go together, or the folder is not free.
+    """
+    if follow:
+        raise UsageError("--follow answers each photo at once, on standard output; drop -o")
+    require_free(target, overwrite, written)
 
 
 def _check_batch(ready: Detector, together: bool, follow: bool) -> None:

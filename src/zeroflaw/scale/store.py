@@ -1,0 +1,146 @@
+"""Where rows go: parts of a table below a folder or URL, each written whole, and what they say is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+
+from zeroflaw.errors import OutputError, UsageError, printable
+from zeroflaw.scale.items import Block, block_name, filesystem, is_url, open_table, reaching
+from zeroflaw.scale.judging import SCHEMA, table_schema
+
+RUN = "run.json"
+Table = Literal["parquet", "jsonl"]
+
+
+@contextmanager
+def _writing(url: str) -> Iterator[None]:
+    """Turn whatever a store's client raises into one sentence about the place.
+
+    Raises:
+        OutputError: something was raised inside.
+    """
+    try:
+        yield
+    except (OutputError, UsageError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # every store's client has errors of its own
+        said = printable(str(error).strip().partition("\n")[0] or type(error).__name__)
+        raise OutputError(
+            f"results cannot go to {printable(url)} ({type(error).__name__}: {said}); check address, "
+            "permission and space, then run the same command again"
+        ) from error
+
+
+class Store:
+    """Parts of a table, one a block, and a note of which run they belong to.
+
+    Args:
+        url: folder, or URL of one.
+        table: how parts are written.
+    """
+
+    def __init__(self, url: str, table: Table = "parquet") -> None:
+        self.url = url.rstrip("/")
+        self.table = table
+        self._system, self._path = filesystem(self.url)
+
+    def open_run(self, about: dict[str, Any], *, overwrite: bool = False) -> set[str]:
+        """Begin a run, or go on with one, and return the keys of all images that have a row.
+
+        Args:
+            about: what must be the same to go on: detector, maps.
+            overwrite: remove an earlier run first.
+
+        Raises:
+            UsageError: another detector's results, or something else, lies there.
+            InputError: the place, or a part in it, cannot be read.
+        """
+        about = {"schema": SCHEMA, "table": self.table, **about}
+        with reaching(self.url):
+            names = self._names()
+        if RUN in names and not overwrite:
+            self._check(about)
+        elif RUN in names:
+            with _writing(self.url):
+                for name in names:
+                    if name.startswith("part-"):
+                        self._system.rm_file(f"{self._path}/{name}")
+                self._system.rm_file(f"{self._path}/{RUN}")
+            names = []
+        elif strange := [name for name in names if not name.startswith(".")]:
+            raise UsageError(
+                f"{printable(self.url)} holds {printable(strange[0])}, which no run wrote; give another place"
+            )
+        if RUN not in names:
+            self._put(RUN, json.dumps(about, indent=2).encode())
+        done = set[str]()
+        for name in names:
+            if name.startswith("part-"):
+                done.update(self._keys(name))
+        return done
+
+    def write(self, block: Block, rows: Sequence[dict[str, Any]]) -> None:
+        """Write a block's part; written again, it is the same part.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.table == "jsonl":
+            lines = [
+                json.dumps({k: v for k, v in row.items() if k != "map"}, allow_nan=False) for row in rows
+            ]
+            data = "".join(f"{line}\n" for line in lines).encode()
+        else:
+            data = _parquet(rows)
+        self._put(f"part-{block_name(block)}.{self.table}", data)
+
+    def _names(self) -> list[str]:
+        if not self._system.exists(self._path):
+            return []
+        self._system.invalidate_cache(self._path)
+        found = self._system.ls(self._path, detail=False)
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found if name.rstrip("/") != self._path)
+
+    def _check(self, about: dict[str, Any]) -> None:
+        with reaching(f"{self.url}/{RUN}"):
+            said = json.loads(self._system.cat_file(f"{self._path}/{RUN}"))
+        said = said if isinstance(said, dict) else {}
+        for name, wanted in about.items():
+            if said.get(name) != wanted:
+                raise UsageError(
+                    f"{printable(self.url)} holds results of another run: its {name} is "
+                    f"{printable(said.get(name), 40)}, not {printable(wanted, 40)}; give another place or "
+                    "--overwrite"
+                )
+
+    def _keys(self, name: str) -> list[str]:
+        place = f"{self._path}/{name}"
+        with reaching(f"{self.url}/{name}"), self._system.open(place, "rb") as stream:
+            if self.table == "jsonl":
+                return [json.loads(line)["key"] for line in stream]
+            return cast(
+                "list[str]", open_table(f"{self.url}/{name}", stream).read(["key"]).column(0).to_pylist()
+            )
+
+    def _put(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all: stores do so by themselves, disks by renaming."""
+        with _writing(self.url):
+            if is_url(self.url):
+                self._system.pipe_file(f"{self._path}/{name}", data)
+                return
+            self._system.makedirs(self._path, exist_ok=True)
+            self._system.pipe_file(f"{self._path}/.{name}", data)
+            self._system.mv(f"{self._path}/.{name}", f"{self._path}/{name}")
+
+
+def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:
+    import pyarrow as pa  # an extra; `table_schema` says so
+    import pyarrow.parquet as pq
+
+    flat = [{**row, "scores": list((row.get("scores") or {}).items())} for row in rows]
+    stream = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(flat, schema=table_schema()), stream, compression="zstd")
+    return bytes(stream.getvalue())

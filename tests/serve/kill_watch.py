@@ -91,12 +91,16 @@ class Torture:
         with self._output.open("ab") as output:
             return subprocess.Popen([*self._command, *more], stdout=output, stderr=subprocess.PIPE)
 
-    def kill_after(self, verdicts: int, seconds: float = 1200.0) -> int:
-        """Start a watch, and kill it at a random moment after so many new verdicts; returns how many."""
+    def kill_after(self, verdicts: int, files: int, seconds: float = 300.0) -> int:
+        """Start a watch, and kill it at a random moment after so many new verdicts; returns how many.
+
+        A fast one may have judged all files before the last kill, which then hits while it waits for more.
+        """
         before = len(rows(self.database))
+        wanted = min(before + verdicts, files)
         process = self.start()
         end = time.monotonic() + seconds
-        while len(rows(self.database)) < before + verdicts:
+        while len(rows(self.database)) < wanted:
             if process.poll() is not None or time.monotonic() > end:
                 process.kill()
                 raise AssertionError(f"the watch did not get on: {process.communicate()[1].decode()}")
@@ -147,7 +151,7 @@ def torture(
         )
         writer.start()
         begin = time.monotonic()
-        killed = [run.kill_after(max(1, files // (kills + 3))) for _ in range(kills)]
+        killed = [run.kill_after(max(1, files // (kills + 3)), files) for _ in range(kills)]
         writer.join()
         run.finish()
         seconds = time.monotonic() - begin

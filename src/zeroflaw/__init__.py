@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zeroflaw.detectors.winclip import WinCLIPPlus as WinCLIPPlus
     from zeroflaw.errors import DatasetError as DatasetError
     from zeroflaw.errors import DetectorError as DetectorError
+    from zeroflaw.errors import HistoryError as HistoryError
     from zeroflaw.errors import ImageError as ImageError
     from zeroflaw.errors import InputError as InputError
     from zeroflaw.errors import MissingExtraError as MissingExtraError
@@ -65,8 +66,8 @@ _HOMES = {
     "detectors.rwda": "RWDA",
     "detectors.shift_words": "ShiftWords",
     "detectors.winclip": "WinCLIP WinCLIPPlus",
-    "errors": "DatasetError DetectorError ImageError InputError MissingExtraError NotFittedError OutputError "
-    "UsageError WeightsError WordsError ZeroflawError",
+    "errors": "DatasetError DetectorError HistoryError ImageError InputError MissingExtraError NotFittedError "
+    "OutputError UsageError WeightsError WordsError ZeroflawError",
     "images": "Limits find_images read_image reading",
     "lab.datasets": "open_dataset",
     "runtime.calibration": "Calibration",

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from command import lines, picture, refused, run
@@ -297,6 +298,9 @@ ARGUMENTS = {
     "convert": ("weights", "out"),
     "corrupt": ("photos", "out", "--corruption", "brightness"),
     "samples": ("out",),
+    "serve": ("saved",),
+    "watch": ("photos", "--detector", "saved"),
+    "history": ("export",),
 }
 
 
@@ -309,6 +313,8 @@ def test_an_unforeseen_error_of_any_verb_is_a_fault_and_no_anomaly(
         (tmp_path / name).mkdir()
     (tmp_path / "grid.toml").touch()
     command = getattr(importlib.import_module(f"zeroflaw.cli.{verb}"), verb)
+    if isinstance(command, click.Group):
+        (command,) = command.commands.values()
 
     def broken(**given: object) -> None:
         raise ZeroDivisionError("unforeseen")

@@ -124,7 +124,7 @@ def test_hosts_that_are_missing_or_many(port: int) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01",
         b"GET / HTTP/9.9\r\n\r\n",
         b"G" * 100_000,
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n",
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         b"POST /v1/detect HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
     ],

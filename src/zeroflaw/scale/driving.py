@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from zeroflaw.errors import InputError, UsageError, needing, printable
+from zeroflaw.errors import InputError, UsageError, needing, printable, reason
 from zeroflaw.scale.items import Block
 from zeroflaw.scale.judging import Task, failed, judge
 from zeroflaw.scale.store import Store, Table
@@ -164,6 +165,7 @@ class Cluster:
             import ray  # an extra, and slow to import
         self._ray = ray
         self.workers = workers
+        _require_listener(address)  # Ray would ask for minutes
         try:
             where = {"num_cpus": workers} if address == "local" else {}
             ray.init(address=address, log_to_driver=False, configure_logging=False, **where)
@@ -193,6 +195,25 @@ class Cluster:
     def close(self) -> None:
         """Leave the cluster."""
         self._ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Refuse an address HOST:PORT where nothing listens.
+
+    Raises:
+        UsageError: nothing does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # "local", "auto"
+    try:
+        with socket.create_connection((host, int(port)), timeout=10):
+            pass
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"no Ray cluster answers at {printable(address)} ({reason(error)}); start one, or use "
+            "--workers alone"
+        ) from error
 
 
 @dataclass

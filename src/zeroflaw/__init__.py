@@ -66,8 +66,8 @@ _HOMES = {
     "detectors.rwda": "RWDA",
     "detectors.shift_words": "ShiftWords",
     "detectors.winclip": "WinCLIP WinCLIPPlus",
-    "errors": "DatasetError DetectorError HistoryError ImageError InputError MissingExtraError NotFittedError "
-    "OutputError UsageError WeightsError WordsError ZeroflawError",
+    "errors": "DatasetError DetectorError HistoryError ImageError InputError MissingExtraError "
+    "NotFittedError OutputError UsageError WeightsError WordsError ZeroflawError",
     "images": "Limits find_images read_image reading",
     "lab.datasets": "open_dataset",
     "runtime.calibration": "Calibration",

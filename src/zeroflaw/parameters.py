@@ -28,7 +28,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from zeroflaw.errors import UsageError, ZeroflawError, closest
+from zeroflaw.errors import UsageError, ZeroflawError, closest, printable
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Record")
@@ -131,13 +131,16 @@ def in_words(
 
 
 def _sentence(first: ErrorDetails, owner: type[Any]) -> str:
-    place = [part for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
-    name = ".".join(str(part) for part in place) or owner.__name__
+    unknown = first["type"] in ("extra_forbidden", "unexpected_keyword_argument")
+    # pydantic names the member of a union that it tried, as "tuple[int, ...]"; a stranger's key may look so.
+    place = [part for part in first["loc"][: -1 if unknown else None] if "[" not in str(part)]
+    place += first["loc"][-1:] if unknown else ()
+    name = printable(".".join(str(part) for part in place)) or owner.__name__
     hints = get_type_hints(owner, include_extras=True)
     known = list(getattr(owner, "model_fields", hints))
     if first["type"] == "missing":
         return f"{name} is missing; add it"
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if unknown:
         return f"there is no '{name}'{closest(str(place[-1]), known)}"
     if "error" in first.get("ctx", {}):
         return str(first["ctx"]["error"])

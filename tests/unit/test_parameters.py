@@ -109,6 +109,12 @@ class Machine(Record):
         ({}, "m.json: axis is missing; add it"),
         ({"axis": {}}, "m.json: axis.length is missing; add it"),
         ({"axis": {"length": 1.0}, "speed": {}}, "m.json: there is no 'speed'; did you mean 'speeds'?"),
+        (
+            {"axis": {"length": 1.0}, "spee[]ds": {}},
+            "m.json: there is no 'spee\\[]ds'; did you mean 'speeds'?",
+        ),
+        ({"axis": {"length": 1.0, "[": 1}}, r"m.json: there is no 'axis.\['"),
+        ({"axis": {"length": 1.0}, "\x1b[1m": {}}, r"m.json: there is no '\\x1b\[1m'"),
         ({"axis": {"length": 0.0}}, "m.json: axis.length must be greater than 0, got 0.0"),
         ({"axis": {"length": "1"}}, "m.json: axis.length must be a valid number, got '1'"),
         (

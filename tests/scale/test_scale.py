@@ -25,7 +25,9 @@ fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pq = pytest.importorskip("pyarrow.parquet")
 
-from zeroflaw.detectors import open_fitted  # noqa: E402  after the skips
+from kill_workers import torture  # noqa: E402  after the skips
+
+from zeroflaw.detectors import open_fitted  # noqa: E402
 from zeroflaw.errors import ImageError, InputError, OutputError, UsageError  # noqa: E402
 from zeroflaw.scale.driving import DEATHS, Done, Drive  # noqa: E402
 from zeroflaw.scale.items import Block, Item, blocks, fetch, find_items  # noqa: E402
@@ -293,3 +295,12 @@ def test_lines_and_exit_codes(tmp_path: Path) -> None:
     assert [row.get("label") for row in rows if "error" not in row] == [True] * 3
     assert [Path(row["source"]).name for row in rows if "error" in row] == ["bad.png"]
     assert run(*many, "--overwrite") == 3
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="workers are found in /proc, which is Linux's"
+)
+def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
+    found = torture(tmp_path, images=260, kills=2, workers=1, seed=0)
+    assert found["rows"] == 260
+    assert found["kills"] == 2

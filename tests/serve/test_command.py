@@ -144,6 +144,8 @@ def test_what_it_refuses(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if any(option.startswith("postgresql:") for option in options):
+        pytest.importorskip("psycopg", reason="psycopg is not installed")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     (tmp_path / "token").write_text("a-token-of-more-than-16")

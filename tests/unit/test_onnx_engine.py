@@ -139,6 +139,15 @@ def _set(folder: Path, **changes: object) -> None:
     (folder / RECORD).write_text(json.dumps({**record, **changes}))
 
 
+def test_an_interrupt_while_an_engine_is_imported_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> object:
+        raise ImportError("initialization failed") from KeyboardInterrupt()  # as extension modules say it
+
+    monkeypatch.setattr(onnx_engine, "open_onnx", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        embed(OnnxTower(BUNDLED), [np.zeros((16, 16, 3), np.uint8)], FeatureRequest())
+
+
 def test_an_engine_that_fails_while_it_runs_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(data: bytes, dtype: str, threads: int | None) -> onnx_engine.Graph:
         def run(inputs: object, outputs: object) -> list[np.ndarray]:

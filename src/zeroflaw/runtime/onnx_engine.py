@@ -248,6 +248,8 @@ class OnnxTower:
             except Exception as error:  # those of the engines have no base of their own
                 if isinstance(error, ZeroflawError):
                     raise
+                if isinstance(error.__cause__, KeyboardInterrupt):  # while the engine's library was imported
+                    raise error.__cause__ from None
                 if lacks_memory(error):
                     raise UsageError(
                         f"there is not enough memory to open {self.name}, {len(data) / 2**20:.0f} MiB of "

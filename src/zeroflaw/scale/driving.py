@@ -74,8 +74,8 @@ class Engine(Protocol):
         """Whether a block's error means that its worker died, and not that it said something."""
         ...
 
-    def restart(self) -> None:
-        """Replace workers that died."""
+    def restart(self) -> bool:
+        """Replace workers that died; returns whether the blocks of all others went with them."""
         ...
 
     def close(self) -> None:
@@ -133,10 +133,11 @@ class Processes:
         """Whether a process is gone or out of memory."""
         return isinstance(error, BrokenProcessPool | MemoryError)
 
-    def restart(self) -> None:
-        """Begin with new processes."""
+    def restart(self) -> bool:
+        """Begin with new processes: a pool that lost one can do nothing more."""
         self.close()
         self._pool = self._new()
+        return True
 
     def close(self) -> None:
         """Kill all processes: what they were at is judged again."""
@@ -189,8 +190,9 @@ class Cluster:
         said = isinstance(error, known.RayTaskError) and not isinstance(error, MemoryError)
         return isinstance(error, known.RayError | MemoryError) and not said
 
-    def restart(self) -> None:
-        """Ray replaces its workers itself."""
+    def restart(self) -> bool:
+        """Ray replaces its workers itself, and the others go on."""
+        return False
 
     def close(self) -> None:
         """Leave the cluster."""
@@ -293,7 +295,9 @@ class Drive:
                 f"workers died {DEATHS} times in a row and no block was finished ({died[0][1]}); give them "
                 "more memory or fewer --workers, then run the same command again: it goes on"
             )
-        self.engine.restart()
+        if self.engine.restart():
+            died += [(block, died[0][1]) for block in running.values()]
+            running.clear()
         for block, why in died:
             yield from self._again(block, why)
 

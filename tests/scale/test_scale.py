@@ -99,6 +99,13 @@ def test_folders_patterns_tables_and_archives(tmp_path: Path) -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_addresses_of_this_machine_are_places_on_it(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 2)
+    many = ("detect", folder.as_uri(), "-o", (tmp_path / "out").as_uri(), "--workers", "1")
+    assert run(*many) == 0
+    assert len(rows_below(tmp_path / "out")) == 2
+
+
 def test_a_key_is_of_content_and_place(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, 2)
     before = {item.name: item.key for item in find_items([str(folder)])}
@@ -204,8 +211,9 @@ class FakeEngine:
     def died(self, error: BaseException) -> bool:
         return isinstance(error, BrokenProcessPool)
 
-    def restart(self) -> None:
+    def restart(self) -> bool:
         self.restarts += 1
+        return False
 
     def close(self) -> None:
         pass
@@ -227,6 +235,39 @@ def test_an_image_that_kills_workers_is_found_and_the_rest_is_judged_once() -> N
     assert sorted(name for name, _ in given_up) == ["13", "40"]
     assert given_up[0][1] == "its worker died 2 times (killed)"
     assert sorted(map(int, engine.judged)) == [n for n in range(50) if n not in (13, 40)]
+
+
+def test_blocks_that_went_with_a_dead_worker_are_judged_again() -> None:
+    class Pool(FakeEngine):
+        """A pool of processes: until it is replaced nothing ends; then what was begun is cancelled."""
+
+        def __init__(self) -> None:
+            super().__init__({"5"})
+            self.begun: list[Future[Done]] = []
+
+        def submit(self, block: Block) -> Future[Done]:
+            if self.restarts or any(item.name == "5" for item in block):
+                return super().submit(block)
+            self.begun.append(Future())
+            return self.begun[-1]
+
+        def restart(self) -> bool:
+            for future in self.begun:
+                future.cancel()
+            super().restart()
+            return True
+
+    given_up = list[str]()
+
+    def give_up(block: Block, why: str) -> Done:
+        given_up.extend(item.name for item in block)
+        return Done(len(block))
+
+    engine = Pool()
+    done = list(Drive(engine, give_up, patience=5).run(blocks(items(16), 4)))
+    assert sum(one.images for one in done) == 16
+    assert given_up == ["5"]
+    assert sorted(map(int, engine.judged)) == [n for n in range(16) if n != 5]
 
 
 def test_workers_that_always_die_end_the_run_with_a_reason() -> None:

@@ -7,13 +7,13 @@ import hashlib
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from zeroflaw.errors import ImageError, InputError, needing, printable
+from zeroflaw.errors import ImageError, InputError, ZeroflawError, needing, printable
 from zeroflaw.finding import EXTENSIONS
 
 LANCE = ".lance"
@@ -54,24 +54,35 @@ def is_url(name: str) -> bool:
 
 
 @contextmanager
-def reaching(url: str) -> Iterator[None]:
+def calling(url: str, what: str, todo: str, error: type[ZeroflawError]) -> Iterator[None]:
     """Turn whatever a store's client raises into one sentence about the place.
 
+    Args:
+        url: the place.
+        what: goes wrong, with ``{}`` for the place.
+        todo: what its user can do.
+        error: class of the error.
+
     Raises:
-        InputError: something that is no error of ours was raised inside.
+        ZeroflawError: of the class ``error``: something that is no error of ours was raised inside.
     """
     try:
         yield
-    except (InputError, KeyboardInterrupt, GeneratorExit):
+    except (ZeroflawError, ModuleNotFoundError):
         raise
-    except ModuleNotFoundError:
-        raise
-    except Exception as error:  # every store's client has errors of its own
-        said = printable(str(error).strip().partition("\n")[0] or type(error).__name__)
-        raise InputError(
-            f"{printable(url)} cannot be read ({type(error).__name__}: {said}); check address, network and "
-            "credentials"
-        ) from error
+    except Exception as raised:  # every store's client has errors of its own
+        said = printable(str(raised).strip().partition("\n")[0] or type(raised).__name__)
+        place = what.format(printable(url))
+        raise error(f"{place} ({type(raised).__name__}: {said}); {todo}") from raised
+
+
+def reaching(url: str) -> AbstractContextManager[None]:
+    """Say that a place cannot be read, where something in the context fails.
+
+    Raises:
+        InputError: see `calling`.
+    """
+    return calling(url, "{} cannot be read", "check address, network and credentials", InputError)
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -306,4 +317,4 @@ def block_name(block: Block) -> str:
 
 def local(source: str) -> str:
     """Return a source as an absolute path, unless it is a URL."""
-    return source if is_url(source) else os.path.abspath(source)  # noqa: PTH100  fsspec wants text
+    return source if "://" in source else os.path.abspath(source)  # noqa: PTH100  fsspec wants text

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, cast
 
 from zeroflaw.errors import OutputError, UsageError, printable
-from zeroflaw.scale.items import Block, block_name, filesystem, is_url, open_table, reaching
+from zeroflaw.scale.items import Block, block_name, calling, filesystem, is_url, open_table, reaching
 from zeroflaw.scale.judging import SCHEMA, table_schema
 
 RUN = "run.json"
 Table = Literal["parquet", "jsonl"]
 
 
-@contextmanager
-def _writing(url: str) -> Iterator[None]:
-    """Turn whatever a store's client raises into one sentence about the place.
+def _writing(url: str) -> AbstractContextManager[None]:
+    """Say that results cannot go to a place, where something in the context fails.
 
     Raises:
-        OutputError: something was raised inside.
+        OutputError: see `zeroflaw.scale.items.calling`.
     """
-    try:
-        yield
-    except (OutputError, UsageError, KeyboardInterrupt):
-        raise
-    except Exception as error:  # every store's client has errors of its own
-        said = printable(str(error).strip().partition("\n")[0] or type(error).__name__)
-        raise OutputError(
-            f"results cannot go to {printable(url)} ({type(error).__name__}: {said}); check address, "
-            "permission and space, then run the same command again"
-        ) from error
+    todo = "check address, permission and space, then run the same command again"
+    return calling(url, "results cannot go to {}", todo, OutputError)
 
 
 class Store:

@@ -323,3 +323,24 @@ def test_an_unforeseen_error_of_any_verb_is_a_fault_and_no_anomaly(
     refused(
         capsys, 70, "fault of the program (ZeroDivisionError: unforeseen)", verb, *ARGUMENTS.get(verb, ())
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+@pytest.mark.parametrize(
+    ("name", "code", "says"), [("SIGTERM", 143, "terminated"), ("SIGINT", 130, "interrupted")]
+)
+def test_a_signal_waits_until_an_import_has_ended(name: str, code: int, says: str, tmp_path: Path) -> None:
+    (tmp_path / "library.py").write_text(
+        "import os, signal, time\n"
+        f"for _ in range(3):\n    os.kill(os.getpid(), signal.{name})\n    time.sleep(0.05)\n"
+        "print('imported', flush=True)\n"
+    )
+    script = (
+        "import signal, time\nfrom zeroflaw.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background ignore it
+        "def work(*_, **__):\n    import library\n    time.sleep(0.5)\n    print('went on')\n"
+        "main.cli.main = work\nmain.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "imported\n")
+    assert done.stderr == f"zeroflaw: {says}\n"

@@ -22,6 +22,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ from zeroflaw.errors import (
 )
 
 FAULT, INTERRUPTED, TERMINATED = 70, 130, 143
+_IMPORT, _SOON = "<frozen importlib._bootstrap>", 0.02  # seconds
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF}
 
 VERBS = {
@@ -136,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _fill_streams()
     try:
-        with _sigterm_as_interrupt():
+        with _stopped_by_signals():
             code = cli.main(arguments, prog_name="zeroflaw", standalone_mode=False)
     except click.exceptions.Exit as exit_:
         code = exit_.exit_code
@@ -186,19 +188,37 @@ def _in_words(error: BaseException, arguments: Sequence[str]) -> tuple[int, str]
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def _stopped_by_signals() -> Iterator[None]:
+    """Raise `KeyboardInterrupt` at SIGINT and SIGTERM, but never inside an import.
+
+    Libraries in C++ whose initialisation is interrupted say that they could not be initialised, or abort the
+    process.
+    """
+    waiting: list[threading.Timer] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
-        raise _TerminatedError
+        while frame is not None and frame.f_code.co_filename != _IMPORT:
+            frame = frame.f_back
+        if frame is None:
+            raise _TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
+        if not any(timer.is_alive() for timer in waiting):
+            waiting[:] = [threading.Timer(_SOON, signal.raise_signal, [number])]
+            waiting[0].daemon = True
+            waiting[0].start()
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as of a job in the background, which no keyboard reaches
+                signal.signal(number, stop)
     except ValueError:  # not in the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fill_streams() -> None:

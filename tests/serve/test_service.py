@@ -100,6 +100,15 @@ def test_a_request_sent_again_is_in_the_history_once(running: Running) -> None:
     assert "Idempotency-Key" in refusal(other, 409)
 
 
+def test_the_files_of_the_page_are_kept_until_they_change(running: Running) -> None:
+    client, _ = running
+    sent = client.get("/static/api.js")
+    assert (sent.status_code, sent.headers["cache-control"]) == (200, "no-cache")
+    again = client.get("/static/api.js", headers={"If-None-Match": sent.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get("/v1/status").headers["cache-control"] == "no-store"
+
+
 def test_pictures_and_their_drawings(running: Running) -> None:
     client, _ = running
     turned = io.BytesIO()

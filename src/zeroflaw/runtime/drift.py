@@ -110,7 +110,7 @@ class Watch:
         return (
             f"{share:.0%} of the photos are unlike the good photos, more than those are unlike each other: "
             f"light, lens, camera or product have changed{what}, or most parts are flawed; take new good "
-            "photos, or compare the photos with one another (--together)"
+            "photos, or compare the photos with one another (detect --together)"
         )
 
     def changes(self) -> Sequence[str]:

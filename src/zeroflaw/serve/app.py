@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
+from typing_extensions import override
 
 from zeroflaw._version import __version__
 from zeroflaw.errors import InputError, ZeroflawError
@@ -349,6 +350,16 @@ def _add_session(app: FastAPI, tokens: Tokens | None) -> None:
         return response
 
 
+class _PageFiles(StaticFiles):
+    """Files of the page: a browser keeps them, and asks each time whether they are still the same."""
+
+    @override
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        response = super().file_response(*arguments, **named)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def _add_page(app: FastAPI, service: Service) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
@@ -358,4 +369,4 @@ def _add_page(app: FastAPI, service: Service) -> None:
         return FileResponse(index, headers={"Cache-Control": "no-cache"})
 
     if PAGE.is_dir():
-        app.mount("/static", StaticFiles(directory=PAGE), name="static")
+        app.mount("/static", _PageFiles(directory=PAGE), name="static")

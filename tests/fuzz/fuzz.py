@@ -31,18 +31,23 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from conftest import random_model, tiny_config
 from pictures import dicom_file, encoded, photo, png16, ramp, tiff
 from zeroflaw import bands
-from zeroflaw.detectors import read_words
+from zeroflaw.detectors import load, open_fitted, read_words
 from zeroflaw.errors import ZeroflawError
+from zeroflaw.export.tower import export_tower
 from zeroflaw.images import read_picture
 from zeroflaw.lab.benchmark.grid import read_grid
 from zeroflaw.lab.datasets import open_dataset
 from zeroflaw.masks import open_mask
 from zeroflaw.runtime.features import FeatureRequest
-from zeroflaw.runtime.folder import read_folder
-from zeroflaw.runtime.onnx_engine import BUNDLED, OnnxTower
+from zeroflaw.runtime.onnx_engine import OnnxTower
+from zeroflaw.runtime.preprocess import Preprocess
+from zeroflaw.towers.backbone import Backbone, Bundle
+from zeroflaw.towers.catalogue import WeightsRecord
 from zeroflaw.towers.folder import load_folder
+from zeroflaw.towers.weights import load_backbone
 
 SECONDS, MEBIBYTES = 2.0, 300
 FOUND = Path(__file__).parent / "found"
@@ -82,9 +87,9 @@ NUMBERS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\1\0\0")
 
 @dataclass(frozen=True)
 class Target:
-    """A door: valid inputs, each a set of files, and what opens them in their folder."""
+    """A door: what makes valid inputs, each a set of files, and what opens them in their folder."""
 
-    seeds: Sequence[dict[str, bytes]]
+    seeds: Callable[[], Sequence[dict[str, bytes]]]
     open: Callable[[Path], object]
 
 
@@ -122,26 +127,57 @@ def open_table(folder: Path) -> object:
         return [record for category in open_dataset("in.csv", "csv") for record in category.test]
 
 
+def calibrated_detector() -> dict[str, bytes]:
+    """Return the files of a small memory, which has a calibration."""
+    made = open_fitted("memory", {"sizes": [64], "words_weight": 0}, reference=small_photos(6))
+    with tempfile.TemporaryDirectory() as place:
+        made.save(Path(place) / "saved")
+        return files_of(Path(place) / "saved")
+
+
+def small_tower() -> dict[str, bytes]:
+    """Return the files of an exported tower that is quick to open."""
+    record = WeightsRecord(name="tiny", sha256="0" * 64)
+    tokenizer = load_backbone("mini", device="cpu").tokenizer
+    made = Bundle(random_model(tiny_config(aligned=False)), tokenizer, Preprocess(image_size=48), record)
+    with tempfile.TemporaryDirectory() as place:
+        export_tower(Backbone.on(made, device="cpu"), Path(place) / "tower")
+        return files_of(Path(place) / "tower")
+
+
+def small_photos(count: int) -> list[np.ndarray]:
+    """Return pictures of noise."""
+    return list(np.random.default_rng(0).integers(0, 256, (count, 48, 48, 3), np.uint8))
+
+
+def judge(folder: Path) -> object:
+    """Open a saved detector and judge a picture."""
+    return list(load(folder).predict(small_photos(1), maps=True))
+
+
 def run_tower(folder: Path) -> object:
     return OnnxTower(folder).embed([np.zeros((32, 32, 3), np.uint8)], FeatureRequest(patches=True))
 
 
-def targets() -> dict[str, Target]:
-    """Return all targets by name."""
-    tower, weights = files_of(BUNDLED), Path(__file__).parents[2] / "src" / "zeroflaw" / "towers" / "mini"
-    return {
-        "images": Target([{"in": data} for data in pictures()], lambda folder: read_picture(folder / "in")),
-        "bands": Target([{"in": data} for data in pictures()], lambda folder: read_bands(folder / "in")),
-        "masks": Target(
-            [{"in.png": data} for data in pictures()], lambda folder: open_mask(folder / "in.png", (17, 23))
-        ),
-        "detectors": Target([files_of(BUNDLED_DETECTOR)], read_folder),
-        "weights": Target([files_of(weights)], load_folder),
-        "towers": Target([tower], run_tower),
-        "words": Target([{"in.toml": WORDS}], lambda folder: read_words("rwda", folder / "in.toml")),
-        "grids": Target([{"in.toml": GRID}], lambda folder: read_grid(folder / "in.toml")),
-        "tables": Target([{"in.csv": TABLE}], open_table),
-    }
+def files_named(name: str, *files: bytes) -> Callable[[], Sequence[dict[str, bytes]]]:
+    """Return what returns inputs of one file each."""
+    return lambda: [{name: data} for data in files]
+
+
+WEIGHTS = Path(__file__).parents[2] / "src" / "zeroflaw" / "towers" / "mini"
+TARGETS = {
+    "images": Target(files_named("in", *pictures()), lambda folder: read_picture(folder / "in")),
+    "bands": Target(files_named("in", *pictures()), lambda folder: read_bands(folder / "in")),
+    "masks": Target(
+        files_named("in.png", *pictures()), lambda folder: open_mask(folder / "in.png", (17, 23))
+    ),
+    "detectors": Target(lambda: [files_of(BUNDLED_DETECTOR), calibrated_detector()], judge),
+    "weights": Target(lambda: [files_of(WEIGHTS)], load_folder),
+    "towers": Target(lambda: [small_tower()], run_tower),
+    "words": Target(files_named("in.toml", WORDS), lambda folder: read_words("rwda", folder / "in.toml")),
+    "grids": Target(files_named("in.toml", GRID), lambda folder: read_grid(folder / "in.toml")),
+    "tables": Target(files_named("in.csv", TABLE), open_table),
+}
 
 
 def changed(data: bytes, draw: random.Random) -> bytes:
@@ -219,13 +255,14 @@ def try_one(target: Target, files: dict[str, bytes]) -> str | None:
 
 def fuzz(name: str, *, seed: int, seconds: float = 0.0, runs: int = 0) -> tuple[int, list[str]]:
     """Try changed inputs for a time, or a number of them; returns how many, and what went wrong."""
-    target, draw, end = targets()[name], random.Random(f"{name} {seed}"), time.monotonic() + seconds
-    for valid in target.seeds:
+    target, draw, end = TARGETS[name], random.Random(f"{name} {seed}"), time.monotonic() + seconds
+    seeds = target.seeds()
+    for valid in seeds:
         if wrong := try_one(target, valid):
             return 1, [f"a valid input: {wrong}"]
     done, wrongs = 0, []
     while done < runs or time.monotonic() < end:
-        files = changed_files(draw.choice(target.seeds), draw)
+        files = changed_files(draw.choice(seeds), draw)
         done += 1
         if wrong := try_one(target, files):
             place = FOUND / f"{name}-{seed}-{done}"
@@ -240,12 +277,12 @@ def fuzz(name: str, *, seed: int, seconds: float = 0.0, runs: int = 0) -> tuple[
 def main() -> None:
     """Fuzz, say what was found, and leave with 1 if anything was."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("targets", nargs="*", choices=[[], *targets()])
+    parser.add_argument("targets", nargs="*", choices=[[], *TARGETS])
     parser.add_argument("--minutes", type=float, default=10, help="for each target")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     failed = False
-    for name in options.targets or targets():
+    for name in options.targets or TARGETS:
         done, wrongs = fuzz(name, seed=options.seed, seconds=60 * options.minutes)
         print(f"{name}: {done} inputs, {len(wrongs)} failures (seed {options.seed})", flush=True)
         for wrong in wrongs:

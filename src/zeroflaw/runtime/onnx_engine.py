@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 
 from zeroflaw.errors import UsageError, WeightsError, ZeroflawError, lacks_memory, needing, reason
 from zeroflaw.files import read_bytes, read_json
-from zeroflaw.parameters import Record
+from zeroflaw.parameters import Record, in_words
 from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
 from zeroflaw.runtime.scores import make_windows
@@ -115,7 +115,10 @@ class OnnxTower:
         self.record = record
         self.engine = engine
         self._folder, self._dtype, self._threads = folder, dtype, threads
-        self.preprocess = Preprocess(**self.record.preprocess)
+        try:
+            self.preprocess = TypeAdapter(Preprocess).validate_python(record.preprocess)
+        except ValidationError as error:
+            raise in_words(error, Preprocess, WeightsError, f"{folder / RECORD}, preprocess") from None
         # What every image tower says of itself; see `ImageTower`.
         self.name, self.sha256, self.fingerprint = record.name, record.sha256, record.fingerprint
         self.licence, self.revision, self.embed_dim = record.licence, record.revision, record.embed_dim
@@ -145,6 +148,7 @@ class OnnxTower:
         self, images: Sequence[Pixels], request: FeatureRequest, layers: Sequence[int]
     ) -> ImageFeatures:
         """Run the pass at the tower's own size; of a stem, block 0 are its patch features."""
+        self._positions(self.image_size)  # that there are any, before memory is taken for pixels
         start, kept = self._pixels(images, self.image_size), {}
         if self.record.has_stem:
             start, kept[0] = self._run("stem", {"pixels": start}, ("features", "patch_features"))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from pydantic import Field
 
 from zeroflaw.errors import UsageError
 
@@ -20,6 +21,7 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
+Spread = Annotated[float, Field(gt=0)]
 LARGE = 1 << 21  # pixels from which on a picture is resized while others are judged
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -38,9 +40,9 @@ class Preprocess:
             trained with).
     """
 
-    image_size: int
+    image_size: Annotated[int, Field(ge=1, le=65_536)]
     mean: tuple[float, float, float] = OPENAI_MEAN
-    std: tuple[float, float, float] = OPENAI_STD
+    std: tuple[Spread, Spread, Spread] = OPENAI_STD
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     resize: Literal["squash", "shortest"] = "squash"
 

@@ -16,7 +16,7 @@ import pytest
 
 from command import lines, picture, refused, run
 from zeroflaw.cli import drawn
-from zeroflaw.cli.main import VERBS
+from zeroflaw.cli.main import VERBS, cli
 from zeroflaw.errors import OutputError, UsageError
 
 
@@ -344,3 +344,20 @@ def test_a_signal_waits_until_an_import_has_ended(name: str, code: int, says: st
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (code, "imported\n")
     assert done.stderr == f"zeroflaw: {says}\n"
+
+
+NUMBERS = [
+    (verb, option)
+    for verb in VERBS
+    for option in cli.get_command(click.Context(cli), verb).params
+    if isinstance(option.type, click.types.FloatParamType) and isinstance(option, click.Option)
+]
+
+
+@pytest.mark.parametrize(("verb", "option"), NUMBERS, ids=lambda one: getattr(one, "name", one))
+def test_no_number_is_nan_or_endless(
+    verb: str, option: click.Option, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in ("nan", "inf"):
+        assert run(verb, f"{option.opts[0]}={value}") == 2
+        assert f"'{value}' is not a finite number" in capsys.readouterr().err or value == "inf"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from zeroflaw.cli.options import reading_options, tile_option
+from zeroflaw.cli.options import Number, reading_options, tile_option
 from zeroflaw.cli.output import put, quiet_option, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import load
@@ -31,7 +31,7 @@ from zeroflaw.runtime.folder import read_folder, write_calibration
 )
 @click.option(
     "--false-alarms",
-    type=float,
+    type=Number(),
     default=0.05,
     show_default=True,
     metavar="SHARE",
@@ -46,14 +46,14 @@ from zeroflaw.runtime.folder import read_folder, write_calibration
 )
 @click.option(
     "--cost",
-    type=(float, float),
+    type=(Number(), Number()),
     default=(1.0, 1.0),
     metavar="A B",
     help="For the rule cost: of a false alarm, of a missed flaw (1 1).",
 )
 @click.option(
     "--recall",
-    type=float,
+    type=Number(),
     default=0.95,
     show_default=True,
     metavar="SHARE",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import click
 from zeroflaw.cli.folders import require_free
 from zeroflaw.cli.options import (
     DetectorOptions,
+    Number,
     batch_size_option,
     detector_options,
     open_detector,
@@ -148,7 +148,7 @@ class Run:
 @click.option("--together", is_flag=True, help="Compare the photos with one another; most should be good.")
 @click.option(
     "--false-alarms",
-    type=float,
+    type=Number(),
     metavar="SHARE",
     help="With --good or --together: share of good parts that may be called anomalous (0.05).",
 )
@@ -160,10 +160,10 @@ class Run:
 @detector_options
 @click.option("--seed", type=int, metavar="N", help="Seed of everything random (0).")
 @click.option(
-    "--threshold", type=float, metavar="S", help="Call images with a score of at least S anomalous."
+    "--threshold", type=Number(), metavar="S", help="Call images with a score of at least S anomalous."
 )
 @click.option(
-    "--threshold-logit", type=float, metavar="L", help="The same as log-odds, as evaluate says them."
+    "--threshold-logit", type=Number(), metavar="L", help="The same as log-odds, as evaluate says them."
 )
 @click.option(
     "--fail-on-anomaly", is_flag=True, help="Exit with 1 if any image is anomalous; needs a threshold."
@@ -373,8 +373,6 @@ def _given_threshold(score: float | None, logit: float | None) -> float | None:
         UsageError: it is no score, or both were given.
     """
     if score is None:
-        if logit is not None and not math.isfinite(logit):
-            raise UsageError(f"--threshold-logit wants a finite number, got {logit}")
         return logit
     if logit is not None:
         raise UsageError("--threshold and --threshold-logit are one threshold in two units; give one of them")

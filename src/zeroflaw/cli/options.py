@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from typing_extensions import override
 
 from zeroflaw.cli.output import PATH, repeated, say, tell_skipped
 from zeroflaw.cli.progress import fit_bar
@@ -20,6 +22,17 @@ from zeroflaw.errors import UsageError
 from zeroflaw.images import Limits, find_images, reading
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Number(click.FloatRange):
+    """A number within a range; "nan", of which no comparison holds, and "inf" are none."""
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,13 +210,13 @@ def reading_options(command: F) -> F:
     for option in (
         click.option(
             "--max-megapixels",
-            type=click.FloatRange(0.01, 100_000),
+            type=Number(0.01, 100_000),
             metavar="N",
             help="Largest picture that is read, in million pixels (50).",
         ),
         click.option(
             "--white",
-            type=float,
+            type=Number(),
             metavar="LEVEL",
             help="What is white in pictures of more than 8 bits: 1023 for a camera of 10 bits.",
         ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.options import engine_options, reading_options
+from zeroflaw.cli.options import Number, engine_options, reading_options
 from zeroflaw.cli.output import PATH, quiet_option, repeated, say
 from zeroflaw.detectors import Detector, load
 from zeroflaw.detectors.base import BackboneDetector
@@ -36,11 +36,11 @@ from zeroflaw.errors import UsageError, needing, printable
 )
 @click.option("--no-pictures", is_flag=True, help="Keep verdicts alone.")
 @click.option(
-    "--keep-days", type=click.FloatRange(0, min_open=True), metavar="N", help="Forget rows and pictures then."
+    "--keep-days", type=Number(0, min_open=True), metavar="N", help="Forget rows and pictures then."
 )
 @click.option(
     "--keep-gb",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="N",
     help="Forget the oldest pictures above this; their rows stay.",
 )

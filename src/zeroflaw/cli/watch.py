@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.options import batch_size_option, detector_options, reading_options, take_options
+from zeroflaw.cli.options import Number, batch_size_option, detector_options, reading_options, take_options
 from zeroflaw.cli.output import PATH, json_option, quiet_option
 from zeroflaw.errors import InputError, UsageError, needing, printable
 
@@ -22,7 +22,7 @@ _SECRET, _PASSWORD = "ZEROFLAW_WEBHOOK_SECRET", "ZEROFLAW_MQTT_PASSWORD"
 @click.option("-r", "--recursive", is_flag=True, help="Watch the folders below it, too.")
 @click.option(
     "--settle",
-    type=click.FloatRange(0.05, 3600),
+    type=Number(0.05, 3600),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -30,7 +30,7 @@ _SECRET, _PASSWORD = "ZEROFLAW_WEBHOOK_SECRET", "ZEROFLAW_MQTT_PASSWORD"
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(0.02, 3600),
+    type=Number(0.02, 3600),
     default=0.5,
     show_default=True,
     metavar="SECONDS",
@@ -51,9 +51,7 @@ _SECRET, _PASSWORD = "ZEROFLAW_WEBHOOK_SECRET", "ZEROFLAW_MQTT_PASSWORD"
     "--database", metavar="URL", help="Keep the history in PostgreSQL: postgresql://USER@HOST/NAME."
 )
 @click.option("--keep-pictures", is_flag=True, help="Copy photos into the history, for its page.")
-@click.option(
-    "--keep-days", type=click.FloatRange(0, min_open=True), metavar="N", help="Forget rows and copies then."
-)
+@click.option("--keep-days", type=Number(0, min_open=True), metavar="N", help="Forget rows and copies then.")
 @click.option("--webhook", metavar="URL", help="Post each verdict as JSON.")
 @click.option(
     "--webhook-secret-file", type=PATH, metavar="FILE", help=f"Secret that signs posts; or {_SECRET}."

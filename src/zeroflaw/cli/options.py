@@ -225,6 +225,31 @@ def reading_options(command: F) -> F:
     return cast(F, with_reading)
 
 
+def history_options(command: F) -> F:
+    """Add the options that say where a history is kept, and how long."""
+    for option in (
+        click.option(
+            "--keep-days",
+            type=Number(0, 36_500, min_open=True),
+            metavar="N",
+            help="Forget rows then, and the pictures that are kept.",
+        ),
+        click.option(
+            "--database", metavar="URL", help="Keep the history in PostgreSQL: postgresql://USER@HOST/NAME."
+        ),
+        click.option(
+            "--history",
+            type=PATH,
+            default=Path("zeroflaw-history"),
+            show_default=True,
+            metavar="DIR",
+            help="Folder of the history and of pictures; 'serve' shows what 'watch' wrote there.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 batch_size_option = click.option(
     "--batch-size",
     type=click.IntRange(1, 1024),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.options import Number, engine_options, reading_options
+from zeroflaw.cli.options import Number, engine_options, history_options, reading_options
 from zeroflaw.cli.output import PATH, quiet_option, repeated, say
 from zeroflaw.detectors import Detector, load
 from zeroflaw.detectors.base import BackboneDetector
@@ -22,25 +22,11 @@ from zeroflaw.errors import UsageError, needing, printable
 )
 @repeated("--allow-host", "allowed", metavar="NAME", help="Another name that the service is reached by.")
 @click.option("--token-file", type=PATH, metavar="FILE", help="File with a token that clients must send.")
-@click.option(
-    "--history",
-    "folder",
-    type=PATH,
-    default=Path("zeroflaw-history"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the history and of pictures.",
-)
-@click.option(
-    "--database", metavar="URL", help="Keep the history in PostgreSQL: postgresql://USER@HOST/NAME."
-)
+@history_options
 @click.option("--no-pictures", is_flag=True, help="Keep verdicts alone.")
 @click.option(
-    "--keep-days", type=Number(0, min_open=True), metavar="N", help="Forget rows and pictures then."
-)
-@click.option(
     "--keep-gb",
-    type=Number(0, min_open=True),
+    type=Number(0, 1e9, min_open=True),
     metavar="N",
     help="Forget the oldest pictures above this; their rows stay.",
 )
@@ -62,7 +48,7 @@ def serve(
     port: int,
     allowed: tuple[str, ...],
     token_file: Path | None,
-    folder: Path,
+    history: Path,
     database: str | None,
     no_pictures: bool,
     keep_days: float | None,
@@ -95,13 +81,13 @@ def serve(
     place: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     loaded = Detectors(named, lambda path: _judging(load(path, **place), path))
     kept = None if keep_gb is None else round(keep_gb * 1e9)
-    history = History.open(database or folder, keep_days=keep_days, keep_bytes=kept)
-    store = PictureStore(folder / "pictures")
-    service = Service(loaded, history, store, Settings(places=places, keep_pictures=not no_pictures))
+    opened = History.open(database or history, keep_days=keep_days, keep_bytes=kept)
+    store = PictureStore(history / "pictures")
+    service = Service(loaded, opened, store, Settings(places=places, keep_pictures=not no_pictures))
     rules = Rules.at(host, allowed, tokens=tokens)
     with running.listening(host, port) as listener:
         address = running.address_of(listener)
-        say(f"zeroflaw: {', '.join(loaded.names)} at {address} (history {history.name})", quiet)
+        say(f"zeroflaw: {', '.join(loaded.names)} at {address} (history {opened.name})", quiet)
         running.run(service, rules, listener)
 
 

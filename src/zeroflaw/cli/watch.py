@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from zeroflaw.cli.options import Number, batch_size_option, detector_options, reading_options, take_options
+from zeroflaw.cli.options import (
+    Number,
+    batch_size_option,
+    detector_options,
+    history_options,
+    reading_options,
+    take_options,
+)
 from zeroflaw.cli.output import PATH, json_option, quiet_option
 from zeroflaw.errors import InputError, UsageError, needing, printable
 
@@ -39,19 +46,8 @@ _SECRET, _PASSWORD = "ZEROFLAW_WEBHOOK_SECRET", "ZEROFLAW_MQTT_PASSWORD"
 @click.option("--once", is_flag=True, help="Judge what is there, and end.")
 @click.option("--fail-on-anomaly", is_flag=True, help="With --once: exit with 1 if a photo is anomalous.")
 @click.option("--move-to", type=PATH, metavar="DIR", help="Move photos to DIR/good, flawed or unjudged.")
-@click.option(
-    "--history",
-    type=PATH,
-    default=Path("zeroflaw-history"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the history; that of 'zeroflaw serve' shows it.",
-)
-@click.option(
-    "--database", metavar="URL", help="Keep the history in PostgreSQL: postgresql://USER@HOST/NAME."
-)
+@history_options
 @click.option("--keep-pictures", is_flag=True, help="Copy photos into the history, for its page.")
-@click.option("--keep-days", type=Number(0, min_open=True), metavar="N", help="Forget rows and copies then.")
 @click.option("--webhook", metavar="URL", help="Post each verdict as JSON.")
 @click.option(
     "--webhook-secret-file", type=PATH, metavar="FILE", help=f"Secret that signs posts; or {_SECRET}."

@@ -206,6 +206,8 @@ def test_the_threshold_of_another_detector_is_refused_and_the_command_mends_it(
         ("detect {line} --good {good}/0.png --fail-on-anomaly", "--fail-on-anomaly needs a verdict"),
         ("detect {line} --threshold 0.5 --threshold-logit 0", "one threshold in two units"),
         ("detect {line} --threshold-logit inf", "a finite number"),
+        ("detect {line} --good nowhere --save-maps", "add -o DIR"),
+        ("detect {line} --good nowhere --export coco -o {line}-out --no-maps", "drop --no-maps"),
         ("calibrate {saved}", "either --good PATH or --labelled ROOT"),
         ("calibrate {saved} --good {good} --rule f1", "photos of both kinds"),
         ("calibrate {saved} --good {good}", "6 of the 6 good photos are those that the detector was made"),

@@ -253,8 +253,8 @@ def detect(
         return _exit_code(fail_on_anomaly, *detect_many(paths, ready, detector or "rwda", bulk))
     target = None if output is None else Path(output)
     found = _found(paths, stream, follow, quiet)
-    if target is not None:
-        _require_place(target, overwrite, follow)
+    wanted = Wanted(exports, save_maps)
+    _require_place(target, overwrite, follow=follow, wanted=wanted, no_maps=no_maps)
     tell_skipped(found, quiet)
     name = detector or ("memory" if good else "mutual" if together else "rwda")
     settings = _settings(bool(good), together, roi=roi, ignore=ignore, false_alarms=false_alarms)
@@ -281,7 +281,7 @@ def detect(
             about=about,
             gone=lambda prediction, error: run.lose(prediction, error),
             calibrations={} if calibration is None else {"": calibration},
-            wanted=Wanted(exports, save_maps),
+            wanted=wanted,
             keep=not ready.needs.whole_batch,
         ) as results,
     ):
@@ -318,12 +318,21 @@ def _found(paths: tuple[str, ...], stream: Iterator[Path] | None, follow: bool, 
     return ImageList(()) if follow else list_paths(stream)
 
 
-def _require_place(target: Path, overwrite: bool, follow: bool) -> None:
-    """Compare where results go with how photos come.
+def _require_place(
+    target: Path | None, overwrite: bool, *, follow: bool, wanted: Wanted, no_maps: bool
+) -> None:
+    """Compare where results go with how photos come, and with what else is wanted.
 
     Raises:
         UsageError: they do not go together, or the folder is not free.
     """
+    more = bool(wanted.exports) or wanted.save_maps
+    if target is None and more:
+        raise UsageError("exports and saved maps need a folder to be written to; add -o DIR")
+    if no_maps and more:
+        raise UsageError("exports and saved maps are made of maps; drop --no-maps")
+    if target is None:
+        return
     if follow:
         raise UsageError("--follow answers each photo at once, on standard output; drop -o")
     require_free(target, overwrite, written)

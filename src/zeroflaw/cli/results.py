@@ -17,7 +17,7 @@ import click
 from zeroflaw._version import __version__
 from zeroflaw.cli.folders import fresh_folder
 from zeroflaw.cli.output import put_json, repeated, say
-from zeroflaw.errors import ImageError, InputError, UsageError
+from zeroflaw.errors import ImageError, InputError
 from zeroflaw.finding import RESULT_SHEETS, RESULTS, is_results
 from zeroflaw.images import ImageList, shown
 from zeroflaw.report.exports import FILES, FORMATS, Format
@@ -101,11 +101,9 @@ def open_results(
             detector judges all together would be too many.
 
     Raises:
-        UsageError: the folder holds something that stays, cannot be written to, or is missing for exports.
+        UsageError: the folder holds something that stays, or cannot be written to.
     """
     if target is None:
-        if wanted.exports or wanted.save_maps:
-            raise UsageError("exports and saved maps need a folder to be written to; add -o DIR")
         yield Results(put_json)
         return
     from zeroflaw.cli.drawn import open_folder  # drawing, which lines on stdout do without

@@ -51,9 +51,12 @@ def fitted(kind: str, tiny_backbone: Path) -> BackboneDetector:
         return zeroflaw.ClipPair(
             backbone=f"local-dir:{tiny_backbone}", device="cpu", fusion="prompt_part"
         ).fit()
+    words = {"backbone": f"local-dir:{tiny_backbone}", "device": "cpu", "words": "clip"}
     if kind == "memory of a clip":
-        words = {"backbone": f"local-dir:{tiny_backbone}", "device": "cpu", "words": "clip"}
         return zeroflaw.Memory(**words, roi="0,0 340,0 340,200 0,200").fit(reference=pictures(5))
+    if kind.startswith("smaller"):  # than the tower's own size, which words alone look at
+        weight = 0.0 if kind == "smaller without words" else 0.2
+        return zeroflaw.Memory(**words, sizes=(32, 40), words_weight=weight).fit(reference=pictures(5))
     return zeroflaw.Memory().fit(reference=pictures(5))
 
 
@@ -67,7 +70,9 @@ def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["rwda", "windows", "memory", "memory of a clip"])
+@pytest.mark.parametrize(
+    "kind", ["rwda", "windows", "memory", "memory of a clip", "smaller", "smaller without words"]
+)
 def test_the_graph_says_what_the_detector_says(
     kind: str, tiny_backbone: Path, tmp_path: Path, bundled: Path
 ) -> None:
@@ -77,6 +82,7 @@ def test_the_graph_says_what_the_detector_says(
         export_detector(detector, folder, with_resize=True)
     record = json.loads((folder / RECORD).read_text())
     assert record["tolerance"]["measured"] <= TOLERANCE
+    assert ("pixels" in record["inputs"]) == (kind != "smaller without words")
     assert ("threshold" in record) == (detector.threshold_rule is not None)
 
     # The test pictures, as a program in another language would check itself.

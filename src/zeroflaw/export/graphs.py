@@ -123,7 +123,7 @@ class MemoryGraph(nn.Module):
     def forward(self, seen: Seen) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Return log-odds (B,), named ones, and those of the patches (B, P)."""
         choices = self.scorer.choices
-        finest = max(math.isqrt(part.shape[1]) for part in seen.compared.values())
+        finest = max(math.isqrt(seen.compared[size].shape[1]) for size in choices.sizes)
         total = torch.zeros(1)
         for size, scale in zip(choices.sizes, choices.scale, strict=True):
             near = (seen.compared[size] @ self.memories[str(size)]).amax(-1)
@@ -159,12 +159,14 @@ class DetectorGraph(nn.Module):
         words = scorer if isinstance(scorer, TextScorer) else scorer.words
         self.windows = {} if words is None else windows_of(words.parts, self.grid)
         self.sizes = scorer.choices.sizes if isinstance(scorer, MemoryScorer) else ()
+        self.sees_native = words is not None or self.native in self.sizes
 
     @property
     def inputs(self) -> dict[str, int]:
         """Names of the inputs, and the side in pixels of each."""
         others = [size for size in self.sizes if size != self.native]
-        return {"pixels": self.native, **{f"pixels_{size}": size for size in others}}
+        native = {"pixels": self.native} if self.sees_native else {}
+        return native | {f"pixels_{size}": size for size in others}
 
     def forward(self, *pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Judge photos, uint8 (B, S, S, 3) for each of `inputs`.
@@ -177,10 +179,13 @@ class DetectorGraph(nn.Module):
         return logits, named.sigmoid(), drawn.sigmoid().reshape(-1, side, side)
 
     def _see(self, pixels: Mapping[int, Tensor]) -> Seen:
-        x = self._normalised(pixels[self.native])
         embedding = self.vision.patch_embedding
         others = [size for size in self.sizes if size != self.native]
         compared = {size: patch_features(self.vision, self._normalised(pixels[size])) for size in others}
+        if not self.sees_native:
+            nothing = torch.zeros(0)
+            return Seen(nothing, nothing, {}, compared)
+        x = self._normalised(pixels[self.native])
         if isinstance(embedding, Stem):
             features = embedding.convolve(x)
             compared[self.native] = from_stem(features, embedding.config.sizes)

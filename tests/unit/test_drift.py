@@ -63,6 +63,16 @@ def test_a_change_raises_an_alarm_that_names_it(
     assert ", ".join(watch.changes()) in alarm
 
 
+def test_a_change_that_verdicts_hardly_feel_is_named() -> None:
+    grey = [np.full((32, 32, 3), value, np.uint8) for value in (118, 121, 119, 122, 120, 118, 121, 121)]
+    facts = Calibration(detector="", rule="t", threshold=0.0, good=(0.0,) * 8, photos=describe_photos(grey))
+    watch = Watch(facts, p_values=[0.5] * 20, measured=[measure(photo) for photo in grey] * 2)
+    assert watch.notice() is None
+    watch.measured = [measure(photo // 2) for photo in grey]
+    assert watch.alarm() is None
+    assert "differ from the good ones (darker): light, lens, camera" in str(watch.notice())
+
+
 def test_many_photos_are_not_told_from_few_good_ones_by_chance() -> None:
     """The mean of four good photos is not exact, however many are judged."""
     random = np.random.default_rng(0)

@@ -112,15 +112,8 @@ class Run:
                     f"zeroflaw: {self.anomalous} of {self.images} photos are called anomalous; comparing "
                     "them with one another takes the majority for good: give good photos with --good"
                 )
-        if self.watch is not None:
-            alarm, changes = self.watch.alarm(), self.watch.changes()
-            if alarm is not None:
-                yield f"zeroflaw: {alarm}"
-            elif changes:
-                yield (
-                    f"zeroflaw: these photos differ from the good ones ({', '.join(changes)}); the same "
-                    "camera and settings give the best results"
-                )
+        if self.watch is not None and (notice := self.watch.notice()):
+            yield f"zeroflaw: {notice}"
         if self.images and not self.judged:
             yield (
                 "scores rank, they are no verdicts: --good GOOD-PHOTOS gives verdicts, as does --together "

@@ -113,6 +113,16 @@ class Watch:
             "photos, or compare the photos with one another (detect --together)"
         )
 
+    def notice(self) -> str | None:
+        """Return the alarm, or, where verdicts hardly suffer, what has changed."""
+        alarm, changed = self.alarm(), self.changes()
+        if alarm is None and changed:
+            return (
+                f"the photos differ from the good ones ({', '.join(changed)}): light, lens, camera or "
+                "settings are not the same; verdicts hold for photos that are taken like the good ones"
+            )
+        return alarm
+
     def changes(self) -> Sequence[str]:
         """Name what differs between the photos and the good ones."""
         facts = self.calibration.photos

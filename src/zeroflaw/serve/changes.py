@@ -43,11 +43,4 @@ class Changes:
         if state == self._state:
             return None
         was, self._state = any(self._state), state
-        if alarm is not None:
-            return alarm
-        if changes:
-            return (
-                f"these photos differ from the good ones ({', '.join(changes)}); the same camera and "
-                "settings give the best results"
-            )
-        return "the photos are like the good ones again" if was else None
+        return drift.notice() or ("the photos are like the good ones again" if was else None)

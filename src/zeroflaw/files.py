@@ -169,12 +169,11 @@ def atomic(path: Path) -> Iterator[Path]:
         raise
 
 
-@contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a fresh folder beside ``target`` that takes its place at the end, or vanishes on any error.
+def require_replaceable(target: Path) -> Path:
+    """Return where a folder really is, if another one can take its place.
 
     Raises:
-        UsageError: another run is writing ``target``, or its place cannot be taken.
+        UsageError: it is a mount point, or the current folder or above that.
     """
     target = Path(os.path.realpath(target))
     if target.is_mount() or Path.cwd().is_relative_to(target):
@@ -182,6 +181,17 @@ def whole_folder(target: Path) -> Iterator[Path]:
             f"'{printable(target)}' is a mount point or the current folder, whose place cannot be taken; "
             "give a folder below it"
         )
+    return target
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a fresh folder beside ``target`` that takes its place at the end, or vanishes on any error.
+
+    Raises:
+        UsageError: another run is writing ``target``, or its place cannot be taken.
+    """
+    target = require_replaceable(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

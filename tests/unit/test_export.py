@@ -17,7 +17,9 @@ from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.errors import OutputError, UsageError
 from zeroflaw.export import int8
 from zeroflaw.export.detector import INT8, MODEL, RECORD, TOLERANCE, WITH_RESIZE, export_detector
-from zeroflaw.export.tower import singled
+from zeroflaw.export.place import require_place
+from zeroflaw.export.tower import export_tower, singled
+from zeroflaw.towers.weights import load_backbone
 
 
 def pictures(count: int, seed: int = 2) -> list[np.ndarray]:
@@ -171,3 +173,25 @@ def test_what_cannot_be_one_graph_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a mutual detector cannot be one graph"):
         export_detector(zeroflaw.Mutual().fit(), tmp_path / "graph")
     assert not (tmp_path / "graph").exists()
+
+
+def test_a_folder_of_somebody_else_stays(
+    tmp_path: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = zeroflaw.load("rwda")
+    assert isinstance(detector, BackboneDetector)
+    theirs = tmp_path / "photos"
+    theirs.mkdir()
+    (theirs / "precious.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"photos holds precious\.txt, which no earlier export wrote"):
+        export_detector(detector, theirs)
+    (theirs / "precious.txt").rename(theirs / "README.md")
+    with pytest.raises(UsageError, match=r"photos holds README\.md, which no earlier export wrote"):
+        export_tower(load_backbone("mini", device="cpu"), theirs)
+    with pytest.raises(UsageError, match=r"cannot be written to .*README\.md .*give another folder"):
+        export_detector(detector, theirs / "README.md")
+    monkeypatch.chdir(theirs)
+    with pytest.raises(UsageError, match="current folder"):
+        export_detector(detector, Path())
+    assert [path.read_text() for path in theirs.iterdir()] == ["mine"]
+    require_place(bundled)  # which an earlier export wrote

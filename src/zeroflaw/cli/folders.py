@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zeroflaw.errors import UsageError, reason
-from zeroflaw.files import whole_folder
+from zeroflaw.files import require_replaceable, whole_folder
 
 
 def require_free(folder: Path, overwrite: bool, written: Callable[[Path], set[str]]) -> None:
@@ -20,8 +20,10 @@ def require_free(folder: Path, overwrite: bool, written: Callable[[Path], set[st
         written: returns which files below a folder an earlier run wrote.
 
     Raises:
-        UsageError: there is no folder but a file, or in it are earlier results or files of somebody else.
+        UsageError: there is no folder but a file, or in it are earlier results or files of somebody else, or
+            nothing can take its place.
     """
+    require_replaceable(folder)
     try:
         if os.path.lexists(folder) and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give a folder for results")

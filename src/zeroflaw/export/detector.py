@@ -17,6 +17,7 @@ from zeroflaw.detectors.opening import shared_backbone
 from zeroflaw.errors import OutputError, UsageError
 from zeroflaw.export.graphs import DetectorGraph
 from zeroflaw.export.int8 import checked_int8, require_enough
+from zeroflaw.export.place import require_place
 from zeroflaw.export.resizing import with_resizing
 from zeroflaw.export.tower import graph
 from zeroflaw.files import whole_folder
@@ -59,10 +60,12 @@ def export_detector(
         progress: called with what is being done, steps done and steps in all.
 
     Raises:
-        UsageError: this kind of detector cannot be a graph, or there are too few photos.
+        UsageError: this kind of detector cannot be a graph, there are too few photos, or the folder holds
+            something else.
         ImageError: a photo cannot be read.
         OutputError: a graph does not give what the detector gives, or the folder cannot be written.
     """
+    require_place(folder)
     scorer = detector.scorer_
     if not isinstance(scorer, TextScorer | MemoryScorer):
         raise UsageError(

@@ -22,6 +22,7 @@ from safetensors.numpy import save as save_arrays
 from torch import Tensor, nn
 
 from zeroflaw.errors import OutputError, UsageError, needing
+from zeroflaw.export.place import require_place
 from zeroflaw.files import whole_folder
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.onnx_engine import RECORD, SCHEMA, TABLES, OnnxTower
@@ -81,9 +82,11 @@ def export_tower(
         progress: called with what is being done, steps done and steps in all.
 
     Raises:
-        UsageError: the backbone is elsewhere, a size cannot be, or a graph would be larger than ONNX allows.
+        UsageError: the backbone is elsewhere, a size cannot be, a graph would be larger than ONNX allows, or
+            the folder holds something else.
         OutputError: the graphs do not give what the backbone gives, or cannot be written.
     """
+    require_place(folder)
     if backbone.device.type != "cpu" or backbone.dtype != torch.float32:
         raise UsageError("a tower is exported from the CPU in float32; load it with device='cpu'")
     stem = isinstance(backbone.model.vision.patch_embedding, Stem)

@@ -18,7 +18,7 @@ from safetensors.numpy import save as save_arrays
 
 from zeroflaw._version import __version__
 from zeroflaw.errors import DetectorError, UsageError
-from zeroflaw.files import whole_folder, write_bytes
+from zeroflaw.files import require_replaceable, whole_folder, write_bytes
 from zeroflaw.parameters import Record
 from zeroflaw.runtime.calibration import Calibration
 
@@ -138,7 +138,7 @@ def require_target(folder: str | Path) -> Path:
     Raises:
         UsageError: something else is there, or nothing can be written there.
     """
-    target = Path(folder).resolve()
+    target = require_replaceable(Path(folder))
     try:
         free = not target.exists() or (target.is_dir() and _is_ours(target))
         if free:

@@ -194,7 +194,7 @@ def test_a_place_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 class FakeEngine:
     """Workers that die of some items."""
 
-    workers = 2
+    ahead = 4
 
     def __init__(self, deadly: set[str], *, all_die: bool = False) -> None:
         self.deadly, self.all_die, self.judged, self.restarts = deadly, all_die, list[str](), 0
@@ -214,6 +214,9 @@ class FakeEngine:
     def restart(self) -> bool:
         self.restarts += 1
         return False
+
+    def require(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

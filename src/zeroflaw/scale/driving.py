@@ -26,6 +26,8 @@ from zeroflaw.scale.store import Store, Table
 TRIES = 2  # of a block as it is; then its halves are tried, and a single image is given up
 DEATHS = 8  # in a row, without a block that was finished
 PATIENCE = 900.0  # seconds without a block that was finished
+BEAT = 5.0  # seconds between two looks at what blocks are worked on by
+HEADLESS = 30.0  # seconds that a cluster may be without its head; after 60, Ray ends the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,13 @@ def _count(rows: list[dict[str, Any]], seconds: float) -> Done:
 
 
 class Engine(Protocol):
-    """Where blocks are worked on."""
+    """Where blocks are worked on.
 
-    workers: int
+    Attributes:
+        ahead: how many blocks are handed out at a time.
+    """
+
+    ahead: int
 
     def submit(self, block: Block) -> Future[Done]:
         """Hand a block to a worker."""
@@ -76,6 +82,14 @@ class Engine(Protocol):
 
     def restart(self) -> bool:
         """Replace workers that died; returns whether the blocks of all others went with them."""
+        ...
+
+    def require(self) -> None:
+        """Look whether what gives out the work is still there.
+
+        Raises:
+            InputError: it is gone.
+        """
         ...
 
     def close(self) -> None:
@@ -114,6 +128,7 @@ class Processes:
 
     def __init__(self, workers: int, *arguments: Any) -> None:
         self.workers = workers
+        self.ahead = 2 * workers  # so that none waits for the next
         self._arguments = (os.getpid(), *arguments)
         self._pool = self._new()
 
@@ -138,6 +153,9 @@ class Processes:
         self.close()
         self._pool = self._new()
         return True
+
+    def require(self) -> None:
+        """Do nothing: it is this process that gives out the work."""
 
     def close(self) -> None:
         """Kill all processes: what they were at is judged again."""
@@ -165,19 +183,30 @@ class Cluster:
         with needing("--ray", "scale"):
             import ray  # an extra, and slow to import
         self._ray = ray
-        self.workers = workers
-        _require_listener(address)  # Ray would ask for minutes
+        self.ahead = workers
+        self._address = printable(address)
+        if place := _host_and_port(address):
+            try:
+                _knock(place)  # Ray would ask for minutes
+            except (OSError, OverflowError) as error:  # no port has such a number
+                raise self._unanswered(reason(error)) from error
         try:
             where = {"num_cpus": workers} if address == "local" else {}
             ray.init(address=address, log_to_driver=False, configure_logging=False, **where)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"no Ray cluster answers at {printable(address)} ({printable(error)}); start one, or use "
-                "--workers alone"
-            ) from error
+            raise self._unanswered(printable(error)) from error
+        # Where its head listens; a client of Ray speaks to one place alone.
+        named = address if address.startswith("ray://") else ray.get_runtime_context().gcs_address
+        self._head = _host_and_port(named)
+        self._looked = self._seen = time.monotonic()
         self._arguments = [ray.put(argument) for argument in arguments]
         # That a worker dies is counted here: its block may be what kills it.
         self._work = ray.remote(num_cpus=1, max_retries=0)(work)
+
+    def _unanswered(self, why: str) -> UsageError:
+        return UsageError(
+            f"no Ray cluster answers at {self._address} ({why}); start one, or use --workers alone"
+        )
 
     def submit(self, block: Block) -> Future[Done]:
         """Hand a block to the cluster."""
@@ -194,28 +223,45 @@ class Cluster:
         """Ray replaces its workers itself, and the others go on."""
         return False
 
+    def require(self) -> None:
+        """Look whether the head of the cluster is there, which may be away for a while.
+
+        Raises:
+            InputError: it is gone.
+        """
+        now = time.monotonic()
+        if self._head is None or now - self._looked < BEAT:
+            return
+        self._looked = now
+        try:
+            _knock(self._head)
+            self._seen = now
+        except OSError as error:
+            if now - self._seen >= HEADLESS:
+                raise InputError(
+                    f"the Ray cluster at {self._address} has lost its head ({reason(error)}); start one "
+                    "again, then run the same command: it goes on"
+                ) from error
+
     def close(self) -> None:
         """Leave the cluster."""
         self._ray.shutdown()
 
 
-def _require_listener(address: str) -> None:
-    """Refuse an address HOST:PORT where nothing listens.
+def _host_and_port(address: str) -> tuple[str, int] | None:
+    """Return what HOST:PORT names; None for "local", "auto"."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isdecimal() else None
+
+
+def _knock(place: tuple[str, int]) -> None:
+    """Open and close a connection.
 
     Raises:
-        UsageError: nothing does.
+        OSError: nothing listens there.
     """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not (host and port.isdecimal()):
-        return  # "local", "auto"
-    try:
-        with socket.create_connection((host, int(port)), timeout=10):
-            pass
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"no Ray cluster answers at {printable(address)} ({reason(error)}); start one, or use "
-            "--workers alone"
-        ) from error
+    with socket.create_connection(place, timeout=10):
+        pass
 
 
 @dataclass
@@ -251,13 +297,17 @@ class Drive:
         """
         source = iter(blocks)
         running: dict[Future[Done], _Suspect] = {}
+        last = time.monotonic()
         try:
             while True:
                 self._fill(source, running)
                 if not running:
                     return
-                ended, _ = wait(running, timeout=self.patience, return_when=FIRST_COMPLETED)
-                if not ended:
+                ended, _ = wait(running, timeout=min(self.patience, BEAT), return_when=FIRST_COMPLETED)
+                self.engine.require()
+                if ended:
+                    last = time.monotonic()
+                elif time.monotonic() - last >= self.patience:
                     raise InputError(
                         f"no block was finished for {self.patience:.0f} seconds; look at the workers, then "
                         "run the same command again: it goes on"
@@ -272,7 +322,7 @@ class Drive:
                 suspect = self._suspects.pop(0)
                 running[self.engine.submit(suspect.block)] = suspect
             return
-        while len(running) < 2 * self.engine.workers and (block := next(source, None)) is not None:
+        while len(running) < self.engine.ahead and (block := next(source, None)) is not None:
             running[self.engine.submit(block)] = _Suspect(block, 0)
 
     def _end(self, running: dict[Future[Done], _Suspect], ended: Iterable[Future[Done]]) -> Iterator[Done]:

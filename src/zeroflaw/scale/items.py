@@ -31,8 +31,8 @@ class Item:
         key: of its place and state (size, time of change or tag): another content has another key.
         url: file, table or archive that holds it.
         size: bytes of the encoded image; 0 where only the table knows.
-        start: first byte within an archive.
-        group, row, column: place in a Parquet file.
+        start: first byte within an archive, or version of a Lance table.
+        group, row, column: place in a table; the group is one of a Parquet file.
     """
 
     name: str
@@ -195,16 +195,29 @@ def _lance_rows(url: str) -> Iterator[Item]:
     with reaching(url):
         table = _open_lance(url)
         column = image_column(url, table.schema)
-        facts = {"size": table.version}  # rows of one version never change
+        version = table.version  # its rows never change; a table made anew begins with 1 again
+        facts = {"size": version, "mtime": max(table.versions(), key=lambda one: one["version"])["timestamp"]}
         for row in range(table.count_rows()):
-            yield Item(f"{url}#{row}", key_of(url, facts, row), url, row=row, column=column)
+            name = f"{url}#{row}"
+            yield Item(name, key_of(url, facts, row), url, start=version, row=row, column=column)
 
 
-@lru_cache(maxsize=1)
-def _open_lance(url: str) -> Any:
+def _open_lance(url: str, version: int | None = None) -> Any:
+    """Open a Lance table in a version of it, or the newest.
+
+    Raises:
+        InputError: there is none.
+    """
     with needing("reading a Lance table", "scale"):
         import lance  # an extra
-    return lance.dataset(url)
+    try:
+        return lance.dataset(url, version=version)
+    except ValueError as error:  # which says in which line of Lance
+        said = printable(str(error).partition(", /")[0])
+        raise InputError(f"{printable(url)} is no Lance table ({said}); check the address") from error
+
+
+_lance_at = lru_cache(maxsize=1)(_open_lance)
 
 
 def open_table(url: str, stream: BinaryIO) -> Any:
@@ -300,7 +313,7 @@ def fetch(item: Item, most: int) -> bytes:
 def _cell(item: Item) -> Any:
     if item.group >= 0:
         return _column(item.url, item.group, item.column)[item.row]
-    return _open_lance(item.url).take([item.row], columns=[item.column]).column(0)[0]
+    return _lance_at(item.url, item.start).take([item.row], columns=[item.column]).column(0)[0]
 
 
 @lru_cache(maxsize=1)

@@ -29,10 +29,11 @@ from kill_workers import torture  # noqa: E402  after the skips
 
 from zeroflaw.detectors import open_fitted  # noqa: E402
 from zeroflaw.errors import ImageError, InputError, OutputError, UsageError  # noqa: E402
-from zeroflaw.scale.driving import DEATHS, Done, Drive  # noqa: E402
+from zeroflaw.scale.driving import DEATHS, Drive  # noqa: E402
 from zeroflaw.scale.items import Block, Item, blocks, fetch, find_items  # noqa: E402
 from zeroflaw.scale.judging import Task, fingerprint, judge, pack  # noqa: E402
 from zeroflaw.scale.store import Store  # noqa: E402
+from zeroflaw.scale.working import Done  # noqa: E402
 
 
 def png(seed: int, side: int = 32) -> bytes:

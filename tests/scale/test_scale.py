@@ -32,7 +32,7 @@ from zeroflaw.errors import ImageError, InputError, OutputError, UsageError  # n
 from zeroflaw.scale.driving import DEATHS, Drive  # noqa: E402
 from zeroflaw.scale.items import Block, Item, blocks, fetch, find_items  # noqa: E402
 from zeroflaw.scale.judging import Task, fingerprint, judge, pack  # noqa: E402
-from zeroflaw.scale.store import Store  # noqa: E402
+from zeroflaw.scale.store import Keys, Store  # noqa: E402
 from zeroflaw.scale.working import Done  # noqa: E402
 
 
@@ -241,6 +241,13 @@ class FakeEngine:
 
 def items(count: int) -> Iterator[Item]:
     return (Item(str(n), f"key{n}", "u", 1) for n in range(count))
+
+
+def test_known_keys() -> None:
+    known = [f"{number:030x}{end:02x}" for number in range(300) for end in (0, 1, 255)]
+    keys = Keys(b"".join(map(bytes.fromhex, known[::2])))
+    assert len(keys) == 450
+    assert [key in keys for key in known] == [number % 2 == 0 for number in range(900)]
 
 
 def test_an_image_that_kills_workers_is_found_and_the_rest_is_judged_once() -> None:

@@ -1,11 +1,12 @@
 """See to it that every block is worked on once: on processes of this machine, or on what else is an engine.
 
-What a block is, and what is done to it, is the business of those who hand them in: images of stores that become
-rows, or of a data set that become metrics.
+What a block is, and what is done to it, is the business of those who hand them in: images of stores that
+become rows, or of a data set that become metrics.
 """
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -96,12 +97,12 @@ class Processes:
     def __init__(self, workers: int, work: Callable[..., Any], *held: object) -> None:
         self.workers = workers
         self.ahead = 2 * workers  # so that none waits for the next
-        self._arguments = (os.getpid(), work, *held)
+        self._begin = functools.partial(_begin, os.getpid(), work, *held)
         self._pool = self._new()
 
     def _new(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # threads of a network do not survive a fork
-        return ProcessPoolExecutor(self.workers, context, initializer=_begin, initargs=self._arguments)
+        return ProcessPoolExecutor(self.workers, context, initializer=self._begin)
 
     def submit(self, *arguments: object) -> Future[Any]:
         """Hand a block to a process."""

@@ -41,7 +41,9 @@ class Keys:
         return len(self._sorted)
 
     def __contains__(self, key: str) -> bool:
-        wanted = np.bytes_(bytes.fromhex(key))
+        wanted = np.frombuffer(bytes.fromhex(key), "S16")[
+            0
+        ]  # without zeros at its end, as those in the array
         place = int(np.searchsorted(self._sorted, wanted))
         return place < len(self) and bool(self._sorted[place] == wanted)
 

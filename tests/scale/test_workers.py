@@ -24,11 +24,11 @@ from zeroflaw.scale.driving import TRIES, Processes
 
 GRID = """
 title = "two"
-data = ["set"]
 corruptions = ["none", "contrast:3"]
+seeds = [0, 1]
 
-[[detectors]]
-name = "rwda"
+[[datasets]]
+root = "set"
 
 [[detectors]]
 name = "memory"

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -29,7 +30,8 @@ from kill_workers import torture  # noqa: E402  after the skips
 
 from zeroflaw.detectors import open_fitted  # noqa: E402
 from zeroflaw.errors import ImageError, InputError, OutputError, UsageError  # noqa: E402
-from zeroflaw.scale.driving import DEATHS, Drive  # noqa: E402
+from zeroflaw.scale.cluster import HEADLESS, Cluster  # noqa: E402
+from zeroflaw.scale.driving import BEAT, DEATHS, Drive  # noqa: E402
 from zeroflaw.scale.items import Block, Item, blocks, fetch, find_items  # noqa: E402
 from zeroflaw.scale.judging import Task, fingerprint, judge, pack  # noqa: E402
 from zeroflaw.scale.store import Keys, Store  # noqa: E402
@@ -310,6 +312,21 @@ def test_a_run_without_progress_ends_with_a_reason() -> None:
 
     with pytest.raises(InputError, match="no block was finished for 0 seconds"):
         list(Drive(Stuck(set()), lambda block, why: Done(), patience=0.05).run(blocks(items(5), 4)))
+
+
+def test_a_cluster_that_has_lost_its_head_ends_the_run() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        engine = Cluster.__new__(Cluster)
+        engine._address, engine._head = "10.0.0.5:6379", head.getsockname()
+        engine._looked = engine._seen = 0.0
+        engine.require()
+        assert engine._seen > 0
+    engine._looked -= BEAT
+    engine.require()  # it may be away for a while
+    engine._looked -= BEAT
+    engine._seen -= HEADLESS
+    with pytest.raises(InputError, match=r"Ray cluster at 10\.0\.0\.5:6379 has lost its head"):
+        engine.require()
 
 
 def rows_below(folder: Path) -> list[dict[str, Any]]:

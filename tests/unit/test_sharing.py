@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -225,6 +226,8 @@ def test_what_is_wrong_on_the_way_there(
     refused(capsys, 74, "me/screws could not be pushed to the hub", "push", saved, "me/screws")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     refused(capsys, 74, "switched off with HF_HUB_OFFLINE", "push", saved, "me/screws")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    refused(capsys, 2, "pip install 'zeroflaw[fit]'", "push", saved, "me/screws")
     assert all(not repository.commits for repository in hub.repositories.values())
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
-import re
+import posixpath
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -136,7 +135,7 @@ def _found(source: str) -> Iterator[Item]:
         for facts in _files(system, path, source):
             name = facts["name"]
             url = system.unstrip_protocol(name) if is_url(source) else name
-            suffix = PurePosixPath(name).suffix.lower()
+            suffix = posixpath.splitext(name)[1].lower()
             if suffix == ".parquet":
                 yield from _rows(system, url, facts)
             elif suffix == ".tar":
@@ -159,7 +158,7 @@ def _files(system: Any, path: str, source: str) -> Iterator[dict[str, Any]]:
     facts = system.info(path)
     if facts["type"] == "directory":
         yield from _below(system, path)
-    elif PurePosixPath(path).suffix.lower() not in {".parquet", ".tar", *EXTENSIONS}:
+    elif posixpath.splitext(path)[1].lower() not in {".parquet", ".tar", *EXTENSIONS}:
         raise InputError(f"{printable(source)} is no picture, no .parquet table and no .tar archive")
     else:
         yield facts
@@ -197,15 +196,13 @@ def _below_here(path: bytes) -> Iterator[dict[str, Any]]:
 
 def _names_in(path: bytes) -> Iterator[bytes]:
     """Yield what a folder holds, sorted; as objects, names would take four times as much memory."""
-    joined, longest, count = bytearray(), 1, 0
     with os.scandir(path) as entries:
-        for entry in entries:
-            if not entry.name.startswith(b"."):
-                joined += entry.name + b"\0"
-                longest, count = max(longest, len(entry.name)), count + 1
-    names = np.fromiter((one[0] for one in re.finditer(rb"[^\0]+", joined)), f"S{longest}", count)
-    names.sort()
-    yield from map(bytes, names)
+        longest = max((len(entry.name) for entry in entries), default=1)
+    with os.scandir(path) as entries:  # what came since, and would not fit, is found by the next run
+        names = (entry.name for entry in entries if len(entry.name) <= longest)
+        found = np.fromiter((name for name in names if not name.startswith(b".")), f"S{longest}")
+    found.sort()
+    yield from map(bytes, found)
 
 
 def key_of(url: str, facts: dict[str, Any], *place: int) -> str:
@@ -295,7 +292,7 @@ def _members(system: Any, url: str, facts: dict[str, Any]) -> Iterator[Item]:
         try:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 for member in archive:
-                    if member.isfile() and PurePosixPath(member.name).suffix.lower() in EXTENSIONS:
+                    if member.isfile() and posixpath.splitext(member.name)[1].lower() in EXTENSIONS:
                         name, place = f"{url}#{member.name}", (member.offset_data, member.size)
                         yield Item(name, key_of(url, facts, *place), url, member.size, member.offset_data)
         except tarfile.TarError as error:

@@ -32,7 +32,7 @@ from zeroflaw.detectors import open_fitted  # noqa: E402
 from zeroflaw.errors import ImageError, InputError, OutputError, UsageError  # noqa: E402
 from zeroflaw.scale.cluster import HEADLESS, Cluster  # noqa: E402
 from zeroflaw.scale.driving import BEAT, DEATHS, Drive  # noqa: E402
-from zeroflaw.scale.items import Block, Item, blocks, fetch, find_items  # noqa: E402
+from zeroflaw.scale.items import Block, Item, blocks, fetch, find_items, without  # noqa: E402
 from zeroflaw.scale.judging import Task, fingerprint, judge, pack  # noqa: E402
 from zeroflaw.scale.store import Keys, Store  # noqa: E402
 from zeroflaw.scale.working import Done  # noqa: E402
@@ -176,6 +176,13 @@ def test_blocks_keep_to_counts_bytes_and_groups() -> None:
     assert [len(block) for block in blocks([Item("a", "a", "a", 40_000_000)] * 3, 64)] == [1, 1, 1]
     rows = [Item(str(n), str(n), "t", 1, group=n // 3, row=n % 3, column="image") for n in range(6)]
     assert [len(block) for block in blocks(rows, 64)] == [3, 3]
+
+
+def test_a_run_that_goes_on_has_the_blocks_of_the_first() -> None:
+    every = [Item(str(n), str(n), str(n), 20_000_000) for n in range(8)]
+    assert [len(block) for block in blocks(every, 64)] == [3, 3, 2]
+    left = list(without(blocks(every, 64), {"3", "4", "5"}))
+    assert [[item.key for item in block] for block in left] == [["0", "1", "2"], ["6", "7"]]
 
 
 def test_rows_are_the_commands_records(tmp_path: Path, task: Task) -> None:

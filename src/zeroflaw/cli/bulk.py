@@ -19,7 +19,7 @@ from zeroflaw.errors import InputError, UsageError
 from zeroflaw.images import limits_of_reading, white_of_reading
 from zeroflaw.scale.cluster import Cluster
 from zeroflaw.scale.driving import Drive, Engine, Processes
-from zeroflaw.scale.items import Item, blocks, find_items, local
+from zeroflaw.scale.items import Item, blocks, find_items, local, without
 from zeroflaw.scale.judging import Task, fingerprint, pack
 from zeroflaw.scale.store import Store, Table
 from zeroflaw.scale.working import Done, giving_up, work
@@ -107,13 +107,13 @@ def detect_many(sources: Sequence[str], detector: Detector, name: str, bulk: Bul
     held = (work, task, target, bulk.table)
     engine: Engine = Cluster(bulk.ray, workers, *held) if bulk.ray else Processes(workers, *held)
     drive: Drive[Item, Done] = Drive(engine, giving_up(task, store))
-    left = (item for item in find_items([local(source) for source in sources]) if item.key not in done)
+    every = blocks(find_items([local(source) for source in sources]), BLOCK)
     images = anomalous = unreadable = 0
     seconds = 0.0
     with (
         closing(engine),
         click.progressbar(
-            drive.run(blocks(left, BLOCK)),
+            drive.run(without(every, done)),
             label="detect",
             show_eta=False,
             item_show_func=lambda _: f"{images:,} images",

@@ -8,7 +8,7 @@ import os
 import posixpath
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -312,6 +312,18 @@ def blocks(items: Iterable[Item], most: int) -> Iterator[Block]:
         held += item.size
     if block:
         yield tuple(block)
+
+
+def without(every: Iterable[Block], done: Container[str]) -> Iterator[Block]:
+    """Leave out items whose keys are done.
+
+    Blocks are cut before this. So they are the same in each run, and what a worker writes that has outlived a
+    killed run takes no other place than what the next run writes.
+    """
+    for block in every:
+        left = tuple(item for item in block if item.key not in done)
+        if left:
+            yield left
 
 
 def fetch(item: Item, most: int) -> bytes:

@@ -40,8 +40,8 @@ class Keys:
     def __len__(self) -> int:
         return len(self._sorted)
 
-    def __contains__(self, key: str) -> bool:
-        wanted = np.frombuffer(bytes.fromhex(key), "S16")[
+    def __contains__(self, key: object) -> bool:
+        wanted = np.frombuffer(bytes.fromhex(str(key)), "S16")[
             0
         ]  # without zeros at its end, as those in the array
         place = int(np.searchsorted(self._sorted, wanted))

@@ -30,6 +30,7 @@ SAYS = {
     "cli": "one file a verb",
     "lab": "data sets, metrics, evaluation, benchmarks",
     "api": "load, detect",
+    "sharing": "detectors to and from a hub",
     "serve": "HTTP, a page, a history",
     "scale": "very many images, into a table",
     "detectors": "fit: parameters in, a scorer out",

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from zeroflaw.lab.datasets import open_dataset as open_dataset
     from zeroflaw.runtime.calibration import Calibration as Calibration
     from zeroflaw.runtime.prediction import Prediction as Prediction
+    from zeroflaw.sharing import pull as pull
+    from zeroflaw.sharing import push as push
     from zeroflaw.towers.weights import load_backbone as load_backbone
 
 _HOMES = {
@@ -72,6 +74,7 @@ _HOMES = {
     "lab.datasets": "open_dataset",
     "runtime.calibration": "Calibration",
     "runtime.prediction": "Prediction",
+    "sharing": "pull push",
     "towers.weights": "load_backbone",
 }
 _MODULES = {name: f"zeroflaw.{module}" for module, names in _HOMES.items() for name in names.split()}

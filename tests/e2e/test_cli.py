@@ -298,6 +298,8 @@ ARGUMENTS = {
     "convert": ("weights", "out"),
     "corrupt": ("photos", "out", "--corruption", "brightness"),
     "samples": ("out",),
+    "push": ("saved", "me/x"),
+    "pull": ("me/x", "-o", "out"),
     "serve": ("saved",),
     "watch": ("photos", "--detector", "saved"),
     "history": ("export",),

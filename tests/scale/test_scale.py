@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -29,10 +30,12 @@ from kill_workers import torture  # noqa: E402  after the skips
 
 from zeroflaw.detectors import open_fitted  # noqa: E402
 from zeroflaw.errors import ImageError, InputError, OutputError, UsageError  # noqa: E402
-from zeroflaw.scale.driving import DEATHS, Done, Drive  # noqa: E402
-from zeroflaw.scale.items import Block, Item, blocks, fetch, find_items  # noqa: E402
+from zeroflaw.scale.cluster import HEADLESS, Cluster  # noqa: E402
+from zeroflaw.scale.driving import BEAT, DEATHS, Drive  # noqa: E402
+from zeroflaw.scale.items import Block, Item, blocks, fetch, find_items, without  # noqa: E402
 from zeroflaw.scale.judging import Task, fingerprint, judge, pack  # noqa: E402
-from zeroflaw.scale.store import Store  # noqa: E402
+from zeroflaw.scale.store import Keys, Store  # noqa: E402
+from zeroflaw.scale.working import Done  # noqa: E402
 
 
 def png(seed: int, side: int = 32) -> bytes:
@@ -106,6 +109,19 @@ def test_addresses_of_this_machine_are_places_on_it(tmp_path: Path) -> None:
     assert len(rows_below(tmp_path / "out")) == 2
 
 
+def test_folders_here_are_read_as_they_are(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 2)
+    (folder / "away").symlink_to(folder / "deep")
+    (folder / "gone.png").symlink_to(folder / "nothing.png")
+    (folder / "same.png").symlink_to(folder / "0000.png")
+    os.mkfifo(folder / "pipe.png")
+    found = {Path(item.name).name: item for item in find_items([str(folder)])}
+    assert list(found) == ["0000.png", "gone.png", "same.png", "0001.png"]
+    assert fetch(found["same.png"], 10**6) == png(0)
+    with pytest.raises(ImageError, match="cannot be fetched"):
+        fetch(found["gone.png"], 10**6)
+
+
 def test_a_key_is_of_content_and_place(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, 2)
     before = {item.name: item.key for item in find_items([str(folder)])}
@@ -124,12 +140,15 @@ def test_memory_is_a_store_like_any(task: Task) -> None:
     assert [item.name for item in items] == [f"memory:///in/{n}.png" for n in range(3)]
     store = Store("memory://out")
     about = {"detector": task.fingerprint}
-    assert store.open_run(about) == set()
+    assert len(store.open_run(about)) == 0
     store.write(tuple(items), judge(tuple(items), task))
-    assert store.open_run(about) == {item.key for item in items}
+    done = store.open_run(about)
+    assert len(done) == 3
+    assert all(item.key in done for item in items)
+    assert "f" * 32 not in done
     with pytest.raises(UsageError, match="another run: its detector is"):
         store.open_run({"detector": "other"})
-    assert store.open_run({"detector": "other"}, overwrite=True) == set()
+    assert len(store.open_run({"detector": "other"}, overwrite=True)) == 0
 
 
 @pytest.mark.parametrize(
@@ -157,6 +176,13 @@ def test_blocks_keep_to_counts_bytes_and_groups() -> None:
     assert [len(block) for block in blocks([Item("a", "a", "a", 40_000_000)] * 3, 64)] == [1, 1, 1]
     rows = [Item(str(n), str(n), "t", 1, group=n // 3, row=n % 3, column="image") for n in range(6)]
     assert [len(block) for block in blocks(rows, 64)] == [3, 3]
+
+
+def test_a_run_that_goes_on_has_the_blocks_of_the_first() -> None:
+    every = [Item(str(n), str(n), str(n), 20_000_000) for n in range(8)]
+    assert [len(block) for block in blocks(every, 64)] == [3, 3, 2]
+    left = list(without(blocks(every, 64), {"3", "4", "5"}))
+    assert [[item.key for item in block] for block in left] == [["0", "1", "2"], ["6", "7"]]
 
 
 def test_rows_are_the_commands_records(tmp_path: Path, task: Task) -> None:
@@ -194,7 +220,7 @@ def test_a_place_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 class FakeEngine:
     """Workers that die of some items."""
 
-    workers = 2
+    ahead = 4
 
     def __init__(self, deadly: set[str], *, all_die: bool = False) -> None:
         self.deadly, self.all_die, self.judged, self.restarts = deadly, all_die, list[str](), 0
@@ -215,12 +241,22 @@ class FakeEngine:
         self.restarts += 1
         return False
 
+    def require(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
 def items(count: int) -> Iterator[Item]:
     return (Item(str(n), f"key{n}", "u", 1) for n in range(count))
+
+
+def test_known_keys() -> None:
+    known = [f"{number:030x}{end:02x}" for number in range(300) for end in (0, 1, 255)]
+    keys = Keys(b"".join(map(bytes.fromhex, known[::2])))
+    assert len(keys) == 450
+    assert [key in keys for key in known] == [number % 2 == 0 for number in range(900)]
 
 
 def test_an_image_that_kills_workers_is_found_and_the_rest_is_judged_once() -> None:
@@ -283,6 +319,21 @@ def test_a_run_without_progress_ends_with_a_reason() -> None:
 
     with pytest.raises(InputError, match="no block was finished for 0 seconds"):
         list(Drive(Stuck(set()), lambda block, why: Done(), patience=0.05).run(blocks(items(5), 4)))
+
+
+def test_a_cluster_that_has_lost_its_head_ends_the_run() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        engine = Cluster.__new__(Cluster)
+        engine._address, engine._head = "10.0.0.5:6379", head.getsockname()
+        engine._looked = engine._seen = 0.0
+        engine.require()
+        assert engine._seen > 0
+    engine._looked -= BEAT
+    engine.require()  # it may be away for a while
+    engine._looked -= BEAT
+    engine._seen -= HEADLESS
+    with pytest.raises(InputError, match=r"Ray cluster at 10\.0\.0\.5:6379 has lost its head"):
+        engine.require()
 
 
 def rows_below(folder: Path) -> list[dict[str, Any]]:

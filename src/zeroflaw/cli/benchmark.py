@@ -11,6 +11,7 @@ import click
 
 from zeroflaw.cli.output import PATH, quiet_option, repeated, say
 from zeroflaw.cli.progress import fit_bar
+from zeroflaw.cli.workers import spreading, workers_option
 from zeroflaw.errors import InputError, UsageError
 from zeroflaw.lab.benchmark.grid import open_grid
 from zeroflaw.lab.benchmark.page import benchmark_page
@@ -27,6 +28,7 @@ _RUN_OPTIONS = (
     click.option("-o", "--output", type=PATH, metavar="DIR", help="Where results go."),
     click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and stop."),
     click.option("--retry-failed", is_flag=True, help="Measure again what failed before."),
+    workers_option,
     quiet_option,
 )
 
@@ -64,6 +66,7 @@ def run_plan(
     output: Path | None,
     only_plan: bool,
     retry_failed: bool,
+    workers: int | None,
     quiet: bool,
 ) -> Results | None:
     """Run a plan and write its reports; None where only the plan was to be told.
@@ -78,8 +81,8 @@ def run_plan(
         raise UsageError("a folder for the results is wanted; add -o DIR")
     store = Store(output)
     store.prepare()
-    with fit_bar(quiet) as progress:
-        runner = Runner(plan, store, places, progress=progress, retry_failed=retry_failed)
+    with fit_bar(quiet) as progress, spreading(workers) as spread:
+        runner = Runner(plan, store, places, progress=progress, retry_failed=retry_failed, spread=spread)
         runner.say = lambda line: say(line, quiet)
         found = Results(runner.run(), plan.grid.title, plan.grid.model_dump(), plan.missing)
     write_results(found, output)

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from zeroflaw.cli.progress import bars_shown
 from zeroflaw.detectors import Detector, is_folder
 from zeroflaw.errors import InputError, UsageError
 from zeroflaw.images import limits_of_reading, white_of_reading
-from zeroflaw.scale.driving import Cluster, Drive, Engine, Processes, giving_up
-from zeroflaw.scale.items import blocks, find_items, local
+from zeroflaw.scale.cluster import Cluster
+from zeroflaw.scale.driving import Drive, Engine, Processes
+from zeroflaw.scale.items import Item, blocks, find_items, local, without
 from zeroflaw.scale.judging import Task, fingerprint, pack
 from zeroflaw.scale.store import Store, Table
+from zeroflaw.scale.working import Done, giving_up, work
 
 BLOCK = 64  # images that are judged, written, and lost by a kill, at a time
 PER_HOUR = 3600.0
@@ -101,19 +104,22 @@ def detect_many(sources: Sequence[str], detector: Detector, name: str, bulk: Bul
     if done:
         say(f"going on: {len(done):,} images have a row in {bulk.output}", bulk.quiet)
     start = time.perf_counter()
-    arguments = (task, target, bulk.table)
-    engine: Engine = Cluster(bulk.ray, workers, *arguments) if bulk.ray else Processes(workers, *arguments)
-    drive = Drive(engine, giving_up(task, store))
-    left = (item for item in find_items([local(source) for source in sources]) if item.key not in done)
+    held = (work, task, target, bulk.table)
+    engine: Engine = Cluster(bulk.ray, workers, *held) if bulk.ray else Processes(workers, *held)
+    drive: Drive[Item, Done] = Drive(engine, giving_up(task, store))
+    every = blocks(find_items([local(source) for source in sources]), BLOCK)
     images = anomalous = unreadable = 0
     seconds = 0.0
-    with click.progressbar(
-        drive.run(blocks(left, BLOCK)),
-        label="detect",
-        show_eta=False,
-        item_show_func=lambda _: f"{images:,} images",
-        hidden=not bars_shown(bulk.quiet),
-    ) as bar:
+    with (
+        closing(engine),
+        click.progressbar(
+            drive.run(without(every, done)),
+            label="detect",
+            show_eta=False,
+            item_show_func=lambda _: f"{images:,} images",
+            hidden=not bars_shown(bulk.quiet),
+        ) as bar,
+    ):
         for found in bar:
             images += found.images
             anomalous += found.anomalous

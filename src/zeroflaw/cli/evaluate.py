@@ -21,6 +21,7 @@ from zeroflaw.cli.options import (
 )
 from zeroflaw.cli.output import PATH, overwrite_option, quiet_option, repeated, say
 from zeroflaw.cli.progress import fit_bar, with_bar
+from zeroflaw.cli.workers import spreading, workers_option
 from zeroflaw.detectors import Detector, is_folder, make
 from zeroflaw.errors import InputError, UsageError
 from zeroflaw.lab.benchmark.grid import DetectorSpec, Grid, can_be_calibrated
@@ -75,6 +76,7 @@ RESULTS = "metrics.json"
     help="Draws for a 95 % interval of the image AUROC (none).",
 )
 @click.option("-o", "--output", type=PATH, metavar="DIR", help="Write metrics.json into a folder of its own.")
+@workers_option
 @batch_size_option
 @overwrite_option
 @quiet_option
@@ -92,6 +94,7 @@ def evaluate(
     corruptions: tuple[str, ...],
     bootstrap: int,
     output: Path | None,
+    workers: int | None,
     batch_size: int,
     overwrite: bool,
     quiet: bool,
@@ -123,8 +126,9 @@ def evaluate(
         for problem in (*dataset.problems, *(p for category in dataset for p in category.problems)):
             say(f"zeroflaw: {problem}", quiet)
         bar = with_bar(total=plan.images, title="evaluate", quiet=quiet)
-        with bar, fit_bar(quiet) as progress:
-            runner = Runner(plan, Store(), progress=progress, on_image=bar.update, opened=opened)
+        with bar, fit_bar(quiet) as progress, spreading(workers) as spread:
+            settings: dict[str, Any] = {"on_image": bar.update, "opened": opened, "spread": spread}
+            runner = Runner(plan, Store(), progress=progress, **settings)
             found = Results(runner.run())
         for line in (*listing(found).text(), *(f"note: {note}" for note in notes(found))):
             say(line, quiet)

@@ -64,6 +64,8 @@ VERBS = {
     "models": "List the weights that can be used as a backbone.",
     "export": "Write a detector or a backbone as ONNX graphs, shown to agree.",
     "doctor": "Say what runs on this machine, how fast, and what is missing.",
+    "push": "Put a saved detector on the Hugging Face hub.",
+    "pull": "Fetch a saved detector from the Hugging Face hub.",
     "convert": "Turn published CLIP weights into a weights folder.",
     "corrupt": "Copy images under another light, focus or noise.",
     "samples": "Render a small set of products to try the tool on.",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -248,6 +248,18 @@ class PixelMetrics:
         self._lowest = np.full(_BINS, _TOP + 1, dtype=np.int32)
         self._highest = np.full(_BINS, -1, dtype=np.int32)
         self._regions = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to know: bins that are in use alone."""
+        used = np.flatnonzero(self._highest >= 0)
+        arrays = {name: value[used] for name, value in vars(self).items() if name != "_regions"}
+        return {"used": used, "regions": self._regions, "arrays": arrays}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        PixelMetrics.__init__(self)
+        self._regions = state["regions"]
+        for name, value in state["arrays"].items():
+            getattr(self, name)[state["used"]] = value
 
     def update(
         self, map: NDArray[np.float32], mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None = None

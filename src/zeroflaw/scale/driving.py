@@ -1,73 +1,45 @@
-"""See to it that every block is judged once: on processes of this machine, or on a Ray cluster.
+"""See to it that every block is worked on once: on processes of this machine, or on what else is an engine.
 
-A worker writes the part of its block itself. So a block that is judged twice, because a worker died after
-writing, leaves one part; and what is done after a kill is what the store holds.
+What a block is, and what is done to it, is the business of those who hand them in: images of stores that
+become rows, or of a data set that become metrics.
 """
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from zeroflaw.errors import InputError, UsageError, needing, printable, reason
-from zeroflaw.scale.items import Block
-from zeroflaw.scale.judging import Task, failed, judge
-from zeroflaw.scale.store import Store, Table
+from zeroflaw.errors import InputError, printable
 
 TRIES = 2  # of a block as it is; then its halves are tried, and a single image is given up
 DEATHS = 8  # in a row, without a block that was finished
 PATIENCE = 900.0  # seconds without a block that was finished
+BEAT = 5.0  # seconds between two looks at what blocks are worked on by
 
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What became of one block.
-
-    Attributes:
-        images: how many rows it has.
-        anomalous, judged, unreadable: how many of them are called anomalous, have a verdict, have an error.
-        seconds: processor time that a worker spent on it.
-    """
-
-    images: int = 0
-    anomalous: int = 0
-    judged: int = 0
-    unreadable: int = 0
-    seconds: float = 0.0
-
-
-def work(block: Block, task: Task, url: str, table: Table) -> Done:
-    """Judge a block and write its part; what a worker does."""
-    start = time.process_time()
-    rows = judge(block, task)
-    Store(url, table).write(block, rows)
-    return _count(rows, time.process_time() - start)
-
-
-def _count(rows: list[dict[str, Any]], seconds: float) -> Done:
-    labels = [row.get("label") for row in rows]
-    errors = sum("error" in row for row in rows)
-    return Done(
-        len(rows), sum(map(bool, labels)), sum(label is not None for label in labels), errors, seconds
-    )
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 class Engine(Protocol):
-    """Where blocks are worked on."""
+    """Where blocks are worked on.
 
-    workers: int
+    Attributes:
+        ahead: how many blocks are handed out at a time.
+    """
 
-    def submit(self, block: Block) -> Future[Done]:
-        """Hand a block to a worker."""
+    ahead: int
+
+    def submit(self, *arguments: object) -> Future[Any]:
+        """Hand a block, and what else its work takes, to a worker."""
         ...
 
     def died(self, error: BaseException) -> bool:
@@ -78,18 +50,27 @@ class Engine(Protocol):
         """Replace workers that died; returns whether the blocks of all others went with them."""
         ...
 
+    def require(self) -> None:
+        """Look whether what gives out the work is still there.
+
+        Raises:
+            InputError: it is gone.
+        """
+        ...
+
     def close(self) -> None:
         """Let all workers go, without waiting for what they do."""
         ...
 
 
-_held: tuple[Any, ...] = ()  # of a worker process: arguments of `work`, after the block
+_work: Callable[..., Any]  # of a worker process: what it does,
+_held: tuple[object, ...]  # and its last arguments
 
 
-def _begin(parent: int, *arguments: Any) -> None:
+def _begin(parent: int, work: Callable[..., Any], *held: object) -> None:
     """Keep what is the same for all blocks, leave interrupts to the parent, and end when it is gone."""
-    global _held
-    _held = arguments
+    global _work, _held
+    _work, _held = work, held
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -100,8 +81,8 @@ def _begin(parent: int, *arguments: Any) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _work_here(block: Block) -> Done:
-    return work(block, *_held)
+def _work_here(*arguments: object) -> Any:
+    return _work(*arguments, *_held)
 
 
 class Processes:
@@ -109,25 +90,27 @@ class Processes:
 
     Args:
         workers: how many.
-        arguments: of `work`, after the block.
+        work: what they do.
+        held: its last arguments, which are the same for all blocks and sent once.
     """
 
-    def __init__(self, workers: int, *arguments: Any) -> None:
+    def __init__(self, workers: int, work: Callable[..., Any], *held: object) -> None:
         self.workers = workers
-        self._arguments = (os.getpid(), *arguments)
+        self.ahead = 2 * workers  # so that none waits for the next
+        self._begin = functools.partial(_begin, os.getpid(), work, *held)
         self._pool = self._new()
 
     def _new(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # threads of a network do not survive a fork
-        return ProcessPoolExecutor(self.workers, context, initializer=_begin, initargs=self._arguments)
+        return ProcessPoolExecutor(self.workers, context, initializer=self._begin)
 
-    def submit(self, block: Block) -> Future[Done]:
+    def submit(self, *arguments: object) -> Future[Any]:
         """Hand a block to a process."""
         try:
-            return self._pool.submit(_work_here, block)
+            return self._pool.submit(_work_here, *arguments)
         except BrokenProcessPool:
             self.restart()
-            return self._pool.submit(_work_here, block)
+            return self._pool.submit(_work_here, *arguments)
 
     def died(self, error: BaseException) -> bool:
         """Whether a process is gone or out of memory."""
@@ -139,6 +122,9 @@ class Processes:
         self._pool = self._new()
         return True
 
+    def require(self) -> None:
+        """Do nothing: it is this process that gives out the work."""
+
     def close(self) -> None:
         """Kill all processes: what they were at is judged again."""
         processes = list((self._pool._processes or {}).values())
@@ -147,102 +133,33 @@ class Processes:
             process.kill()
 
 
-class Cluster:
-    """Workers of a Ray cluster.
-
-    Args:
-        address: of the cluster; "local" begins one on this machine.
-        workers: how many blocks are worked on at a time.
-        arguments: of `work`, after the block.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-        UsageError: there is no such cluster.
-    """
-
-    def __init__(self, address: str, workers: int, *arguments: Any) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        with needing("--ray", "scale"):
-            import ray  # an extra, and slow to import
-        self._ray = ray
-        self.workers = workers
-        _require_listener(address)  # Ray would ask for minutes
-        try:
-            where = {"num_cpus": workers} if address == "local" else {}
-            ray.init(address=address, log_to_driver=False, configure_logging=False, **where)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"no Ray cluster answers at {printable(address)} ({printable(error)}); start one, or use "
-                "--workers alone"
-            ) from error
-        self._arguments = [ray.put(argument) for argument in arguments]
-        # That a worker dies is counted here: its block may be what kills it.
-        self._work = ray.remote(num_cpus=1, max_retries=0)(work)
-
-    def submit(self, block: Block) -> Future[Done]:
-        """Hand a block to the cluster."""
-        future: Future[Done] = self._work.remote(block, *self._arguments).future()
-        return future
-
-    def died(self, error: BaseException) -> bool:
-        """Whether a worker or its node is gone: all that Ray says but what the work itself raised."""
-        known = self._ray.exceptions
-        said = isinstance(error, known.RayTaskError) and not isinstance(error, MemoryError)
-        return isinstance(error, known.RayError | MemoryError) and not said
-
-    def restart(self) -> bool:
-        """Ray replaces its workers itself, and the others go on."""
-        return False
-
-    def close(self) -> None:
-        """Leave the cluster."""
-        self._ray.shutdown()
-
-
-def _require_listener(address: str) -> None:
-    """Refuse an address HOST:PORT where nothing listens.
-
-    Raises:
-        UsageError: nothing does.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not (host and port.isdecimal()):
-        return  # "local", "auto"
-    try:
-        with socket.create_connection((host, int(port)), timeout=10):
-            pass
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"no Ray cluster answers at {printable(address)} ({reason(error)}); start one, or use "
-            "--workers alone"
-        ) from error
-
-
 @dataclass
-class _Suspect:
+class _Suspect(Generic[Item]):
     """A block whose worker died: it runs alone, so that nothing else dies with it."""
 
-    block: Block
+    block: tuple[Item, ...]
     deaths: int
 
 
 @dataclass
-class Drive:
+class Drive(Generic[Item, Found]):
     """One run over blocks.
 
     Attributes:
-        engine: that works on them.
+        engine: that works on them; it is closed by who made it.
         give_up: takes a block of one image that killed its workers, and why.
+        more: what work takes beside a block.
         patience: seconds without a finished block after which the run ends.
     """
 
     engine: Engine
-    give_up: Callable[[Block, str], Done]
+    give_up: Callable[[tuple[Item, ...], str], Found]
+    more: tuple[object, ...] = ()
     patience: float = PATIENCE
-    _suspects: list[_Suspect] = field(default_factory=list)
+    _suspects: list[_Suspect[Item]] = field(default_factory=list)
     _deaths: int = 0  # since a block was finished
 
-    def run(self, blocks: Iterable[Block]) -> Iterator[Done]:
+    def run(self, blocks: Iterable[tuple[Item, ...]]) -> Iterator[Found]:
         """Yield what became of blocks as they are finished.
 
         Raises:
@@ -250,33 +167,43 @@ class Drive:
             InputError: workers died again and again, or nothing was finished for too long.
         """
         source = iter(blocks)
-        running: dict[Future[Done], _Suspect] = {}
+        running: dict[Future[Found], _Suspect[Item]] = {}
+        last = time.monotonic()
         try:
             while True:
                 self._fill(source, running)
                 if not running:
                     return
-                ended, _ = wait(running, timeout=self.patience, return_when=FIRST_COMPLETED)
-                if not ended:
+                ended, _ = wait(running, timeout=min(self.patience, BEAT), return_when=FIRST_COMPLETED)
+                self.engine.require()
+                if ended:
+                    last = time.monotonic()
+                elif time.monotonic() - last >= self.patience:
                     raise InputError(
                         f"no block was finished for {self.patience:.0f} seconds; look at the workers, then "
                         "run the same command again: it goes on"
                     )
                 yield from self._end(running, ended)
         finally:
-            self.engine.close()
+            for future in running:
+                future.cancel()
 
-    def _fill(self, source: Iterator[Block], running: dict[Future[Done], _Suspect]) -> None:
+    def _submit(self, block: tuple[Item, ...]) -> Future[Found]:
+        return self.engine.submit(block, *self.more)
+
+    def _fill(self, source: Iterator[tuple[Item, ...]], running: dict[Future[Found], _Suspect[Item]]) -> None:
         if self._suspects:
             if not running:
                 suspect = self._suspects.pop(0)
-                running[self.engine.submit(suspect.block)] = suspect
+                running[self._submit(suspect.block)] = suspect
             return
-        while len(running) < 2 * self.engine.workers and (block := next(source, None)) is not None:
-            running[self.engine.submit(block)] = _Suspect(block, 0)
+        while len(running) < self.engine.ahead and (block := next(source, None)) is not None:
+            running[self._submit(block)] = _Suspect(block, 0)
 
-    def _end(self, running: dict[Future[Done], _Suspect], ended: Iterable[Future[Done]]) -> Iterator[Done]:
-        died: list[tuple[_Suspect, str]] = []
+    def _end(
+        self, running: dict[Future[Found], _Suspect[Item]], ended: Iterable[Future[Found]]
+    ) -> Iterator[Found]:
+        died: list[tuple[_Suspect[Item], str]] = []
         for future in ended:
             block = running.pop(future)
             error = future.exception()
@@ -301,7 +228,7 @@ class Drive:
         for block, why in died:
             yield from self._again(block, why)
 
-    def _again(self, suspect: _Suspect, why: str) -> Iterator[Done]:
+    def _again(self, suspect: _Suspect[Item], why: str) -> Iterator[Found]:
         """Try a block again; then its halves, until the image that kills workers is alone."""
         block, deaths = suspect.block, suspect.deaths + 1
         if deaths < TRIES:
@@ -311,14 +238,3 @@ class Drive:
             self._suspects += [_Suspect(block[:middle], 0), _Suspect(block[middle:], 0)]
         else:
             yield self.give_up(block, f"its worker died {deaths} times ({why})")
-
-
-def giving_up(task: Task, store: Store) -> Callable[[Block, str], Done]:
-    """Return what writes the rows of images that no worker survives."""
-
-    def give_up(block: Block, why: str) -> Done:
-        rows = failed(block, task, why)
-        store.write(block, rows)
-        return _count(rows, 0.0)
-
-    return give_up

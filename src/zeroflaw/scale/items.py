@@ -5,13 +5,16 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import posixpath
+import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from zeroflaw.errors import ImageError, InputError, ZeroflawError, needing, printable
 from zeroflaw.finding import EXTENSIONS
@@ -31,8 +34,8 @@ class Item:
         key: of its place and state (size, time of change or tag): another content has another key.
         url: file, table or archive that holds it.
         size: bytes of the encoded image; 0 where only the table knows.
-        start: first byte within an archive.
-        group, row, column: place in a Parquet file.
+        start: first byte within an archive, or version of a Lance table.
+        group, row, column: place in a table; the group is one of a Parquet file.
     """
 
     name: str
@@ -132,7 +135,7 @@ def _found(source: str) -> Iterator[Item]:
         for facts in _files(system, path, source):
             name = facts["name"]
             url = system.unstrip_protocol(name) if is_url(source) else name
-            suffix = PurePosixPath(name).suffix.lower()
+            suffix = posixpath.splitext(name)[1].lower()
             if suffix == ".parquet":
                 yield from _rows(system, url, facts)
             elif suffix == ".tar":
@@ -155,7 +158,7 @@ def _files(system: Any, path: str, source: str) -> Iterator[dict[str, Any]]:
     facts = system.info(path)
     if facts["type"] == "directory":
         yield from _below(system, path)
-    elif PurePosixPath(path).suffix.lower() not in {".parquet", ".tar", *EXTENSIONS}:
+    elif posixpath.splitext(path)[1].lower() not in {".parquet", ".tar", *EXTENSIONS}:
         raise InputError(f"{printable(source)} is no picture, no .parquet table and no .tar archive")
     else:
         yield facts
@@ -163,10 +166,43 @@ def _files(system: Any, path: str, source: str) -> Iterator[dict[str, Any]]:
 
 def _below(system: Any, path: str) -> Iterator[dict[str, Any]]:
     """Yield files below a folder, a folder at a time; hidden ones are none."""
+    if "file" in system.protocol:
+        yield from _below_here(os.fsencode(path))
+        return
     for _, folders, files in system.walk(path, detail=True):
         for name in [name for name in folders if name.startswith(".")]:
             del folders[name]
         yield from (files[name] for name in sorted(files) if name and not fnmatch.fnmatch(name, ".*"))
+
+
+def _below_here(path: bytes) -> Iterator[dict[str, Any]]:
+    """Do so on this machine, holding little of a folder of a million; a link to a folder is not followed."""
+    folders = []
+    for name in _names_in(path):
+        place = os.path.join(path, name)  # noqa: PTH118
+        facts = {"name": os.fsdecode(place), "size": 0}
+        try:
+            found = os.stat(place)  # noqa: PTH116
+        except OSError:  # a link to nothing: its row will say so
+            yield facts
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            folders += [place] * (not os.path.islink(place))  # noqa: PTH114
+        elif stat.S_ISREG(found.st_mode):  # a pipe never ends
+            yield facts | {"size": found.st_size, "mtime": found.st_mtime}
+    for place in folders:
+        yield from _below_here(place)
+
+
+def _names_in(path: bytes) -> Iterator[bytes]:
+    """Yield what a folder holds, sorted; as objects, names would take four times as much memory."""
+    with os.scandir(path) as entries:
+        longest = max((len(entry.name) for entry in entries), default=1)
+    with os.scandir(path) as entries:  # what came since, and would not fit, is found by the next run
+        names = (entry.name for entry in entries if len(entry.name) <= longest)
+        found = np.fromiter((name for name in names if not name.startswith(b".")), f"S{longest}")
+    found.sort()
+    yield from map(bytes, found)
 
 
 def key_of(url: str, facts: dict[str, Any], *place: int) -> str:
@@ -195,16 +231,29 @@ def _lance_rows(url: str) -> Iterator[Item]:
     with reaching(url):
         table = _open_lance(url)
         column = image_column(url, table.schema)
-        facts = {"size": table.version}  # rows of one version never change
+        version = table.version  # its rows never change; a table made anew begins with 1 again
+        facts = {"size": version, "mtime": max(table.versions(), key=lambda one: one["version"])["timestamp"]}
         for row in range(table.count_rows()):
-            yield Item(f"{url}#{row}", key_of(url, facts, row), url, row=row, column=column)
+            name = f"{url}#{row}"
+            yield Item(name, key_of(url, facts, row), url, start=version, row=row, column=column)
 
 
-@lru_cache(maxsize=1)
-def _open_lance(url: str) -> Any:
+def _open_lance(url: str, version: int | None = None) -> Any:
+    """Open a Lance table in a version of it, or the newest.
+
+    Raises:
+        InputError: there is none.
+    """
     with needing("reading a Lance table", "scale"):
         import lance  # an extra
-    return lance.dataset(url)
+    try:
+        return lance.dataset(url, version=version)
+    except ValueError as error:  # which says in which line of Lance
+        said = printable(str(error).partition(", /")[0])
+        raise InputError(f"{printable(url)} is no Lance table ({said}); check the address") from error
+
+
+_lance_at = lru_cache(maxsize=1)(_open_lance)
 
 
 def open_table(url: str, stream: BinaryIO) -> Any:
@@ -243,7 +292,7 @@ def _members(system: Any, url: str, facts: dict[str, Any]) -> Iterator[Item]:
         try:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 for member in archive:
-                    if member.isfile() and PurePosixPath(member.name).suffix.lower() in EXTENSIONS:
+                    if member.isfile() and posixpath.splitext(member.name)[1].lower() in EXTENSIONS:
                         name, place = f"{url}#{member.name}", (member.offset_data, member.size)
                         yield Item(name, key_of(url, facts, *place), url, member.size, member.offset_data)
         except tarfile.TarError as error:
@@ -263,6 +312,18 @@ def blocks(items: Iterable[Item], most: int) -> Iterator[Block]:
         held += item.size
     if block:
         yield tuple(block)
+
+
+def without(every: Iterable[Block], done: Container[str]) -> Iterator[Block]:
+    """Leave out items whose keys are done.
+
+    Blocks are cut before this. So they are the same in each run, and what a worker writes that has outlived a
+    killed run takes no other place than what the next run writes.
+    """
+    for block in every:
+        left = tuple(item for item in block if item.key not in done)
+        if left:
+            yield left
 
 
 def fetch(item: Item, most: int) -> bytes:
@@ -300,7 +361,7 @@ def fetch(item: Item, most: int) -> bytes:
 def _cell(item: Item) -> Any:
     if item.group >= 0:
         return _column(item.url, item.group, item.column)[item.row]
-    return _open_lance(item.url).take([item.row], columns=[item.column]).column(0)[0]
+    return _lance_at(item.url, item.start).take([item.row], columns=[item.column]).column(0)[0]
 
 
 @lru_cache(maxsize=1)

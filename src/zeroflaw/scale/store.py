@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, cast
+from typing import Any, Literal
+
+import numpy as np
 
 from zeroflaw.errors import OutputError, UsageError, printable
 from zeroflaw.scale.items import Block, block_name, calling, filesystem, is_url, open_table, reaching
@@ -25,6 +27,27 @@ def _writing(url: str) -> AbstractContextManager[None]:
     return calling(url, "results cannot go to {}", todo, OutputError)
 
 
+class Keys:
+    """Keys of images, of which there may be millions: sixteen bytes each.
+
+    Args:
+        joined: the keys as bytes, one after the other.
+    """
+
+    def __init__(self, joined: bytes | bytearray = b"") -> None:
+        self._sorted = np.sort(np.frombuffer(joined, "S16"))
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def __contains__(self, key: object) -> bool:
+        wanted = np.frombuffer(bytes.fromhex(str(key)), "S16")[
+            0
+        ]  # without zeros at its end, as those in the array
+        place = int(np.searchsorted(self._sorted, wanted))
+        return place < len(self) and bool(self._sorted[place] == wanted)
+
+
 class Store:
     """Parts of a table, one a block, and a note of which run they belong to.
 
@@ -38,7 +61,7 @@ class Store:
         self.table = table
         self._system, self._path = filesystem(self.url)
 
-    def open_run(self, about: dict[str, Any], *, overwrite: bool = False) -> set[str]:
+    def open_run(self, about: dict[str, Any], *, overwrite: bool = False) -> Keys:
         """Begin a run, or go on with one, and return the keys of all images that have a row.
 
         Args:
@@ -67,11 +90,11 @@ class Store:
             )
         if RUN not in names:
             self._put(RUN, json.dumps(about, indent=2).encode())
-        done = set[str]()
+        done = bytearray()
         for name in names:
             if name.startswith("part-"):
-                done.update(self._keys(name))
-        return done
+                done += self._keys(name)
+        return Keys(done)
 
     def write(self, block: Block, rows: Sequence[dict[str, Any]]) -> None:
         """Write a block's part; written again, it is the same part.
@@ -107,14 +130,15 @@ class Store:
                     "--overwrite"
                 )
 
-    def _keys(self, name: str) -> list[str]:
+    def _keys(self, name: str) -> bytes:
         place = f"{self._path}/{name}"
         with reaching(f"{self.url}/{name}"), self._system.open(place, "rb") as stream:
             if self.table == "jsonl":
-                return [json.loads(line)["key"] for line in stream]
-            return cast(
-                "list[str]", open_table(f"{self.url}/{name}", stream).read(["key"]).column(0).to_pylist()
-            )
+                found = [json.loads(line)["key"] for line in stream]
+            else:
+                table = open_table(f"{self.url}/{name}", stream).read(["key"])
+                found = table.column(0).to_pylist()
+            return b"".join(map(bytes.fromhex, found))
 
     def _put(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all: stores do so by themselves, disks by renaming."""

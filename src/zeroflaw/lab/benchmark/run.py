@@ -32,7 +32,13 @@ from zeroflaw.lab.benchmark.plan import (
     of_records,
 )
 from zeroflaw.lab.datasets import Category, open_auxiliary
-from zeroflaw.lab.evaluation.judging import NamedDetector, evaluate_category, read_corruption, reason_of
+from zeroflaw.lab.evaluation.judging import (
+    NamedDetector,
+    Spread,
+    evaluate_category,
+    read_corruption,
+    reason_of,
+)
 from zeroflaw.lab.evaluation.rows import Result, writable
 from zeroflaw.runtime.stream import Progress
 
@@ -108,6 +114,7 @@ class Runner:
         on_image: called after each image.
         retry_failed: measure again what failed before.
         opened: saved detectors that are open already, by name.
+        spread: has images looked at in other processes.
     """
 
     plan: Plan
@@ -118,6 +125,7 @@ class Runner:
     on_image: Callable[[], object] | None = None
     retry_failed: bool = False
     opened: Mapping[str, Detector] = field(default_factory=dict)
+    spread: Spread | None = None
     _fitted: dict[str, NamedDetector] = field(default_factory=dict)
     _of_category: dict[str, NamedDetector] = field(default_factory=dict)  # memories of photos are large
 
@@ -172,6 +180,7 @@ class Runner:
             intervals=self.plan.grid.bootstrap,
             on_image=self.on_image,
             keep_going=self.store.folder is not None,
+            spread=self.spread,
         )
         keys = [cell_key(unit, cell, self.plan.grid) for cell in cells]
         self.store.add(unit, dict(zip(keys, found, strict=True)))

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from zeroflaw.corruptions import corrupt, moved_mask, parse_corruption
-from zeroflaw.detectors import Detector, Prediction
-from zeroflaw.errors import DetectorError, ImageError, InputError, UsageError, ZeroflawError, printable
+from zeroflaw.detectors import Detector
+from zeroflaw.errors import ImageError, InputError, ZeroflawError, printable
 from zeroflaw.images import read_picture
 from zeroflaw.lab.metrics import (
     Metric,
@@ -36,117 +35,50 @@ from zeroflaw.records import Category, Record
 from zeroflaw.runtime.features import ImageFeatures
 from zeroflaw.runtime.stream import batches
 
+from .counting import Accumulator, Part, Seen, white_of
+from .counting import NamedDetector as NamedDetector
 from .rows import METRICS, Result, Row, mean_of, writable
-from .verdicts import Judged, Mask, judged, verdict_figures
+from .verdicts import verdict_figures
 
 Corruption = tuple[str, int]  # name and severity
 CLEAN = "none"  # what rows say in the place of a corruption
 Pixels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class NamedDetector:
-    """A fitted detector under the name and seed it is reported with.
+class Spread(Protocol):
+    """Has images looked at elsewhere, in several processes."""
+
+    def takes(self, detector: Detector) -> bool:
+        """Whether a detector can be sent there."""
+        ...
+
+    def parts(self, records: Sequence[Record], one: Pass) -> Iterator[Part]:
+        """Yield what a pass would find of its detectors that are taken, in the order of the images."""
+        ...
+
+
+@dataclass
+class Pass:
+    """One pass over images of a category.
 
     Attributes:
-        detector: None where it could not be made.
-        error: why.
-        backbone: that of a detector which could not be made.
-        left_out: images that it is not measured on: it learned from them, or another one did.
+        maps: whether maps are compared with masks, where the category does not say it.
+        white: with which level images are read, where detectors do not say it.
+        spread: has images of some detectors looked at elsewhere.
     """
-
-    name: str
-    seed: int
-    detector: Detector | None
-    error: str | None = None
-    backbone: str | None = None
-    left_out: frozenset[Path] = frozenset()
-
-
-class _Seen(NamedTuple):
-    """An image that was read: height and width, the mask if there is a usable one, what it leaves open."""
-
-    record: Record
-    size: tuple[int, int]
-    mask: Mask | None
-    ignored: Mask | None = None
-
-
-@dataclass
-class Accumulator:
-    """What is counted of one detector while images pass; ``failed`` says why it was given up.
-
-    Of what failed nothing is kept: figures of the images before the failure would be those of a part.
-    """
-
-    named: NamedDetector
-    pixels: PixelMetrics | None
-    failed: str | None = None
-    judged: list[Judged] = field(default_factory=list)
-    waiting: list[ImageFeatures] = field(default_factory=list)  # of a detector that judges all images at once
-
-    @property
-    def waits(self) -> bool:
-        """Whether the detector judges all images at once."""
-        return self.named.detector is not None and self.named.detector.needs.whole_batch
-
-    def measured(self, seen: Sequence[_Seen]) -> list[int]:
-        """Return which of the images the detector is measured on."""
-        return [row for row, one in enumerate(seen) if one.record.image not in self.named.left_out]
-
-    def count(self, seen: Sequence[_Seen], found: Iterable[Prediction]) -> None:
-        """Count what is said about images."""
-        for (record, _, mask, ignored), prediction in zip(seen, list(found), strict=True):
-            if not math.isfinite(prediction.logit):
-                raise DetectorError(f"the score of {record.key} is not a finite number")
-            drawn = None
-            if self.pixels is not None and mask is not None:
-                drawn = prediction.resized_map()
-                self.pixels.update(drawn, mask, ignored)
-                drawn = drawn if ignored is None else np.where(ignored, np.float32(0), drawn)
-            self.judged.append(judged(record, prediction, drawn, mask))
-
-    def merge(self, other: Accumulator) -> None:
-        """Take over what another pass counted."""
-        if failed := self.failed or other.failed:
-            self.fail(failed)
-            return
-        self.judged += other.judged
-        if self.pixels is not None and other.pixels is not None:
-            self.pixels.merge(other.pixels)
-
-    def fail(self, reason: str) -> None:
-        """Give the detector up."""
-        self.failed, self.judged, self.pixels, self.waiting = reason, [], None, []
-
-
-def white_of(detectors: Iterable[object]) -> float | None:
-    """Return the level of white with which detectors were made, as all of them read the same pixels.
-
-    Raises:
-        UsageError: they differ.
-    """
-    found = (getattr(detector, "white", None) for detector in detectors)
-    levels: set[float] = {level for level in found if level is not None}
-    if len(levels) > 1:
-        said = " and ".join(f"{level:g}" for level in sorted(levels))
-        raise UsageError(f"the detectors were made with white {said}; evaluate them one by one")
-    return next(iter(levels), None)
-
-
-@dataclass
-class _Pass:
-    """One pass over images of a category."""
 
     category: Category
     detectors: Sequence[NamedDetector]
     corruption: Corruption | None
     batch_size: int
-    on_image: Callable[[], object] | None
-    keep_going: bool
+    on_image: Callable[[], object] | None = None
+    keep_going: bool = False
+    maps: bool | None = None
+    white: float | None = None
+    spread: Spread | None = None
 
     def __post_init__(self) -> None:
-        self.maps = self.category.has_masks
+        self.maps = self.category.has_masks if self.maps is None else self.maps
         self.images_left_out: list[str] = []
         self.masks_left_out: list[str] = []
         self.doubts: dict[str, dict[str, None]] = {}  # sentences about images and masks, and of which
@@ -154,17 +86,28 @@ class _Pass:
             Accumulator(named, PixelMetrics() if self.maps and not named.error else None, named.error)
             for named in self.detectors
         ]
-        self._seen: list[_Seen] = []  # for detectors that wait; masks are read a second time rather than kept
+        self._seen: list[Seen] = []  # for detectors that wait; masks are read a second time rather than kept
         groups: dict[Hashable, list[Accumulator]] = {}
         for number, mine in enumerate(self.accumulators):
             with self._catch(mine):
                 groups.setdefault(getattr(mine.named.detector, "feature_key", number), []).append(mine)
-        self._groups = list(groups.values())
-        self._white = white_of([mine.named.detector for mine in self.accumulators])
+        if self.white is None:
+            self.white = white_of([mine.named.detector for mine in self.accumulators])
         self._unused = frozenset.intersection(*(named.left_out for named in self.detectors))
+        self.away = [mine for mine in self.accumulators if self._goes(mine)]
+        here = ([mine for mine in group if not self._goes(mine)] for group in groups.values())
+        self._groups = [group for group in here if group]
+
+    def _goes(self, mine: Accumulator) -> bool:
+        detector = mine.named.detector
+        return self.spread is not None and detector is not None and self.spread.takes(detector)
 
     def run(self, records: Iterable[Record]) -> None:
         """Judge all records."""
+        if self.away and self.spread is not None:
+            records = list(records)
+            for part in self.spread.parts(records, self):
+                self._take(part)
         if any(map(_open, self._groups)):
             for batch in batches(self._images(records), self.batch_size):
                 self._judge_batch(batch)
@@ -194,7 +137,7 @@ class _Pass:
                 self.on_image()
 
     def _pixels(self, record: Record) -> Pixels:
-        picture = read_picture(record.image, white=self._white)
+        picture = read_picture(record.image, white=self.white)
         self._doubt(record, "image", picture.notes)
         pixels = picture.pixels
         return pixels if self.corruption is None else corrupt(pixels, *self.corruption, key=record.key)
@@ -203,23 +146,23 @@ class _Pass:
         for note in notes:
             self.doubts.setdefault(f"{what}: {note}", {})[writable(record.key)] = None
 
-    def _seen_with(self, record: Record, size: tuple[int, int], left_out: list[str]) -> _Seen:
+    def _seen_with(self, record: Record, size: tuple[int, int], left_out: list[str]) -> Seen:
         """Return an image with its mask: all False for a good one, None where there is no usable one."""
         if not self.maps or record.label == 0:
-            return _Seen(record, size, np.zeros(size, dtype=bool) if self.maps else None)
+            return Seen(record, size, np.zeros(size, dtype=bool) if self.maps else None)
         reason = "it has no mask"
         if record.mask is not None:
             try:
                 mask = open_mask(record.mask, size, image=record.image, ignore=self.category.ignore)
                 self._doubt(record, "mask", mask.notes)
-                return _Seen(record, size, self._moved(mask.marked), self._moved(mask.ignored))
+                return Seen(record, size, self._moved(mask.marked), self._moved(mask.ignored))
             except InputError as error:
                 # Results are compared between machines, so that notes must not hold where the data lie.
                 reason = str(error)
                 for path in (*record.masks, *([record.mask] if isinstance(record.mask, Path) else [])):
                     reason = reason.replace(printable(path), path.name)
         left_out.append(f"{writable(record.key)}: {reason}")
-        return _Seen(record, size, None)
+        return Seen(record, size, None)
 
     def _moved(self, mask: Any) -> Any:
         """Return a mask as the corruption of its image moves it."""
@@ -243,7 +186,7 @@ class _Pass:
                     with self._catch(mine):
                         self._judge_group([mine], images, seen)
 
-    def _judge_group(self, members: list[Accumulator], images: list[Pixels], seen: list[_Seen]) -> None:
+    def _judge_group(self, members: list[Accumulator], images: list[Pixels], seen: list[Seen]) -> None:
         """Embed images once, and let every detector of a group judge the features, or keep them for later.
 
         What one of them cannot judge is its own failure; what is raised here concerns the whole group, and
@@ -285,10 +228,29 @@ class _Pass:
             found = detector.predict(images, maps=self.maps, batch_size=self.batch_size)
         mine.count(seen, found)
 
-    def merge(self, other: _Pass) -> None:
+    def part(self, images: int) -> Part:
+        """Return what was found of so many images."""
+        bare = [replace(mine, named=replace(mine.named, detector=None)) for mine in self.accumulators]
+        return Part(bare, self.images_left_out, self.masks_left_out, self.doubts, images)
+
+    def _take(self, part: Part) -> None:
+        """Take over what was found elsewhere; of the images only where none is looked at here, too."""
+        for mine, theirs in zip(self.away, part.accumulators, strict=True):
+            mine.merge(theirs)
+        if any(map(_open, self._groups)):
+            return
+        self._take_notes(part)
+        if self.on_image is not None:
+            for _ in range(part.images):
+                self.on_image()
+
+    def merge(self, other: Pass) -> None:
         """Take over what another pass over the same category found."""
         for mine, theirs in zip(self.accumulators, other.accumulators, strict=True):
             mine.merge(theirs)
+        self._take_notes(other)
+
+    def _take_notes(self, other: Pass | Part) -> None:
         self.images_left_out += other.images_left_out
         self.masks_left_out += other.masks_left_out
         for note, keys in other.doubts.items():
@@ -374,6 +336,7 @@ def evaluate_category(
     intervals: int = 0,
     on_image: Callable[[], object] | None = None,
     keep_going: bool = False,
+    spread: Spread | None = None,
 ) -> list[Result]:
     """Return what each detector reached.
 
@@ -389,11 +352,12 @@ def evaluate_category(
         intervals: draws for the bootstrap interval of the image AUROC; 0 for none.
         on_image: called after each image.
         keep_going: note the error of a detector that fails, and go on with the others.
+        spread: has images of the detectors that it takes looked at in other processes.
 
     Raises:
         ZeroflawError: a detector failed, unless ``keep_going``.
     """
-    whole = _Pass(category, detectors, corruption, batch_size, on_image, keep_going)
+    whole = Pass(category, detectors, corruption, batch_size, on_image, keep_going, spread=spread)
     domains = sorted({record.domain for record in category.test}, key=str) or [None]
     parts: list[list[Row]] = [[] for _ in detectors]
     for number, domain in enumerate(domains):

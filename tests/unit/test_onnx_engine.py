@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,17 @@ def test_an_interrupt_while_an_engine_is_imported_is_one(monkeypatch: pytest.Mon
     monkeypatch.setattr(onnx_engine, "open_onnx", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embed(OnnxTower(BUNDLED), [np.zeros((16, 16, 3), np.uint8)], FeatureRequest())
+
+
+def test_patches_alone_leave_out_most_of_a_tower() -> None:
+    wanted = FeatureRequest(patch_sizes=(64, 240))
+    whole, some = OnnxTower(BUNDLED), OnnxTower(BUNDLED)
+    expected = embed(whole, pictures(2), wanted)
+    found = embed(some, pictures(2), replace(wanted, image=False))
+    assert found.image.shape == (2, 0)
+    assert (set(whole._open), set(some._open)) == ({"stem", "tokens", "blocks"}, {"stem"})
+    for size in wanted.patch_sizes:
+        np.testing.assert_allclose(found.patch_features[size], expected.patch_features[size], atol=1e-5)
 
 
 def test_an_engine_that_fails_while_it_runs_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

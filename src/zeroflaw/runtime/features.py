@@ -23,6 +23,8 @@ class FeatureRequest:
             images.
         tile: whether photos that are not square are cut into squares (`zeroflaw.runtime.tiles`), each of
             which is embedded by itself.
+        image: whether the embedding of the whole image is wanted. Without it, and with nothing else but
+            ``patch_sizes``, most of a tower is left out.
     """
 
     windows: tuple[tuple[int, int], ...] = ()
@@ -30,6 +32,7 @@ class FeatureRequest:
     layers: tuple[int, ...] = ()
     patch_sizes: tuple[int, ...] = ()
     tile: bool = False
+    image: bool = True
 
     def __or__(self, other: FeatureRequest) -> FeatureRequest:
         return FeatureRequest(
@@ -38,6 +41,7 @@ class FeatureRequest:
             tuple(sorted({*self.layers, *other.layers})),
             tuple(sorted({*self.patch_sizes, *other.patch_sizes})),
             self.tile or other.tile,
+            self.image or other.image,
         )
 
 
@@ -46,7 +50,7 @@ class ImageFeatures:
     """What the image tower says about a batch of B images.
 
     Attributes:
-        image: embedding of the whole image, (B, E).
+        image: embedding of the whole image, (B, E); (B, 0) where none was asked for.
         grid: patches (rows, columns).
         windows: embeddings of token windows, (B, W, E) by (size, stride).
         patches: embeddings of the patch tokens, (B, P, E), or None.

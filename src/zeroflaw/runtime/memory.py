@@ -79,7 +79,7 @@ class PatchScorer(Scorer):
 
     @override
     def request(self, maps: bool) -> FeatureRequest:
-        asked = FeatureRequest(patch_sizes=self.choices.sizes)
+        asked = FeatureRequest(patch_sizes=self.choices.sizes, image=False)
         return asked if self.words is None else asked | self.words.request(False)
 
     @abstractmethod

@@ -152,6 +152,10 @@ def in_passes(
         raise UsageError(
             f"the blocks of {tower.name} are counted from 1 to {tower.layers}, got {sorted(request.layers)}"
         )
+    if request.patch_sizes and not (request.image or request.windows or request.patches or request.layers):
+        features = {size: compare(elsewhere(size)) for size in request.patch_sizes}
+        none = np.zeros((len(features[request.patch_sizes[0]]), 0), np.float32)
+        return ImageFeatures(none, tower.grid, patch_features=features)
     shared = tower.image_size in request.patch_sizes
     found = native(sorted({*request.layers, *(blocks if shared else ())}))
     kept, found.layers = found.layers, {block: found.layers[block] for block in request.layers}
@@ -175,7 +179,7 @@ def embed(tower: ImageTower, images: Sequence[Pixels], request: FeatureRequest) 
     # No more at a time than the caller found good for his memory.
     found = ImageFeatures.join([tower.embed(part, whole) for part in batches(pieces, len(images))])
     if request.patch_sizes:
-        compared = FeatureRequest(patch_sizes=request.patch_sizes)
+        compared = FeatureRequest(patch_sizes=request.patch_sizes, image=False)
         found.patch_features = tower.embed(images, compared).patch_features
     return found
 

@@ -2,12 +2,12 @@
 
     python benchmarks/scale.py --images 1000 10000 100000     # ten minutes on two free cores
 
-Pictures are 64 x 64 PNGs in one folder, 500 different ones; all others are these with a comment of their own,
-so that each file has content and a key of its own. The detector is a memory of a few of them that looks at
-64 x 64 pixels and has no words, the quickest there is: what is not judging weighs most. Peaks are those of the
-kernel (``VmHWM``), of the process that drives and of the largest worker. Milliseconds an image are of the clock
-and of the processors, all processes together, less what a run over 64 images takes. A row is printed when its
-run has ended, and the slope at the end.
+Pictures are 64 x 64 PNGs in one folder, 500 different ones; all others are these with a comment of their
+own, so that each file has content and a key of its own. The detector is a memory of a few of them that looks
+at 64 x 64 pixels and has no words, the quickest there is: what is not judging weighs most. Peaks are those of
+the kernel (``VmHWM``), of the process that drives and of the largest worker. Milliseconds an image are of the
+clock and of the processors, all processes together, less what a run over 64 images takes. A row is printed
+when its run has ended, and the slope at the end.
 
 Linux only.
 """

@@ -1,4 +1,4 @@
-"""Find flaws in photos of products never seen before: no training images, only words.
+"""Find flaws in photos of products never seen before: from words, good photos, or the folder.
 
 Higher scores are more anomalous. Nothing heavy is imported before it is used.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def test_rows_means_and_notes(data: Path, measure: Any, capsys: pytest.CaptureFi
     assert [line["seeds"] for line in found["summary"]] == [[1, 2]] * 4
     table = capsys.readouterr().err
     assert "I-AUROC" in table
+    assert table.count("95 % interval of the image AUROC: ") == len(found["rows"])
+    assert re.search(r" AUROC: [01]\.\d{3} to [01]\.\d{3} \(clip, cup, contrast:3, seed 2\)", table)
     assert "3*" in table
     assert "1 seed" not in table
     assert table.count("note: left out of pixel metrics: it has no mask (lid/test/dent/0.png)") == 1

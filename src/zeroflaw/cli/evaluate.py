@@ -130,7 +130,8 @@ def evaluate(
             settings: dict[str, Any] = {"on_image": bar.update, "opened": opened, "spread": spread}
             runner = Runner(plan, Store(), progress=progress, **settings)
             found = Results(runner.run())
-        for line in (*listing(found).text(), *(f"note: {note}" for note in notes(found))):
+        said = (f"note: {note}" for note in notes(found))
+        for line in (*listing(found).text(), *_intervals(found), *said):
             say(line, quiet)
         if any(row.is_partial("pixel_auroc") for row in found.rows):
             say("* computed on a part of the images or categories only; see the notes", quiet)
@@ -140,6 +141,15 @@ def evaluate(
         say(f"wrote {output / RESULTS}", quiet)
     if lost := dict.fromkeys(row.category for row in found.whole if row.is_lost):
         raise InputError(f"no image of {', '.join(lost)} could be read; check the files")
+
+
+def _intervals(found: Results) -> Iterator[str]:
+    """Yield a line for each row that has an interval, which the table has no column for."""
+    for row in found.whole:
+        if row.image_auroc_interval is not None:
+            low, high = row.image_auroc_interval
+            where = ", ".join((found.name(row), row.place, row.corruption, f"seed {row.seed}"))
+            yield f"95 % interval of the image AUROC: {low:.3f} to {high:.3f} ({where})"
 
 
 def _check(names: Sequence[str], chosen: DetectorOptions, known_object: bool, shots: int | None) -> None:

@@ -122,7 +122,7 @@ class _Verbs(click.Group):
 @click.version_option(__version__, prog_name="zeroflaw")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    """Find flaws in photos of products never seen before: no training images, only words."""
+    """Find flaws in photos of products never seen before, without images of flaws."""
     logging.basicConfig(
         format="zeroflaw: %(levelname)s: %(message)s", level=logging.DEBUG if debug else logging.WARNING
     )

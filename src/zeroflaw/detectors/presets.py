@@ -116,7 +116,8 @@ def _imported(name: str) -> type[Detector]:
     try:
         detector = Preset(home=name).detector_class
     except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"a detector class was wanted at '{name}', but {error}; check the name") from error
+        todo = "check the name, and that PYTHONPATH has its folder"
+        raise UsageError(f"a detector class was wanted at '{name}', but {error}; {todo}") from error
     if not (isinstance(detector, type) and issubclass(detector, Detector)):
         raise UsageError(f"'{name}' is no subclass of zeroflaw.Detector; derive it from that")
     _OWN[detector.name] = detector

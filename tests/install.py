@@ -2,8 +2,8 @@
 
     python tests/install.py [WHEEL] [--python PYTHON ...] [--extra EXTRA]
 
-Without a wheel one is built; a source distribution will do, too. Without a Python it is the one that runs this.
-It takes the network, for what the wheel needs, and a minute for each Python.
+Without a wheel one is built; a source distribution will do, too. Without a Python it is the one that runs
+this. It takes the network, for what the wheel needs, and a minute for each Python.
 """
 
 from __future__ import annotations

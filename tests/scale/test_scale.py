@@ -25,6 +25,7 @@ from tests.command import refused, run
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pq = pytest.importorskip("pyarrow.parquet")
+dataset = pytest.importorskip("pyarrow.dataset").dataset
 
 from kill_workers import torture  # noqa: E402  after the skips
 
@@ -107,6 +108,7 @@ def test_addresses_of_this_machine_are_places_on_it(tmp_path: Path) -> None:
     many = ("detect", folder.as_uri(), "-o", (tmp_path / "out").as_uri(), "--workers", "1")
     assert run(*many) == 0
     assert len(rows_below(tmp_path / "out")) == 2
+    assert dataset(tmp_path / "out", format="parquet").count_rows() == 2  # nothing beside the parts disturbs
 
 
 def test_folders_here_are_read_as_they_are(tmp_path: Path) -> None:

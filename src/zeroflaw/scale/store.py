@@ -13,7 +13,7 @@ from zeroflaw.errors import OutputError, UsageError, printable
 from zeroflaw.scale.items import Block, block_name, calling, filesystem, is_url, open_table, reaching
 from zeroflaw.scale.judging import SCHEMA, table_schema
 
-RUN = "run.json"
+RUN = "_run.json"  # tools that read a folder of Parquet files pass over names that begin so
 Table = Literal["parquet", "jsonl"]
 
 

@@ -191,3 +191,20 @@ def test_pages_ask_no_other_host_and_are_found_by_search(served: str) -> None:
     assert len(asked) > 6
     hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
     assert hosts == {"127.0.0.1"}
+
+
+@needs_zensical
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
+def test_pages_fit_a_phone_and_are_dark_where_the_system_is(served: str) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        for name in ("index", "results", "comparison", "datasets", "gallery", "reference/command"):
+            page.goto(f"{served}{name}.html", wait_until="load")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        red, green, blue = re.findall(
+            r"[\d.]+", page.evaluate("getComputedStyle(document.body).backgroundColor")
+        )[:3]
+        browser.close()
+    assert max(float(red), float(green), float(blue)) < 60

@@ -81,7 +81,7 @@ def command_page() -> str:
         rows = [found for option in command.get_params(context) if (found := option.get_help_record(context))]
         said = prose(inspect.cleandoc(command.help or ""))
         parts += [f"## {verb}\n\n```text\n{usage}\n```\n\n{said}\n", "| option | |", "| --- | --- |"]
-        parts += [f"| `{cell(names)}` | {cell(prose(meaning))} |" for names, meaning in rows]
+        parts += [f"| {cell(f'`{names}`')} | {cell(prose(meaning))} |" for names, meaning in rows]
         parts.append("")
     return "\n".join(parts)
 
@@ -142,7 +142,7 @@ def _constant(value: Any) -> str:
         return f"{len(value)} values: {', '.join(f'`{one}`' for one in value[:3])} …\n"
     if isinstance(value, Mapping):
         return f"A mapping of {len(value)} names.\n"
-    return f"`{cell(str(value).replace('typing.', ''))}`\n"
+    return f"`{str(value).replace('typing.', '')}`\n"
 
 
 def _methods(value: type) -> Iterator[tuple[str, Any]]:
@@ -173,7 +173,7 @@ def _fields(value: type) -> Iterator[str]:
     yield "| name | type | default | |\n| --- | --- | --- | --- |"
     for name in names:
         default = defaults.get(name, dataclasses.MISSING)
-        shown = "" if default is dataclasses.MISSING else f"`{cell(_short(default))}`"
+        shown = "" if default is dataclasses.MISSING else cell(f"`{_short(default)}`")
         meaning = cell(prose(texts.get(name, "")))
         yield f"| `{name}` | {kind_of(str(kinds.get(name, '')))} | {shown} | {meaning} |"
     yield ""
@@ -191,7 +191,7 @@ def kind_of(annotation: str) -> str:
     while _ANNOTATED.search(bare):  # the inner one first, where one holds another
         bare = _ANNOTATED.sub(r"\1", bare)
     bare = bare.removeprefix("<class '").removesuffix("'>")
-    said = f"`{cell(bare)}`" if bare else ""
+    said = cell(f"`{bare}`") if bare else ""
     return f"{said} {', '.join(bounds)}".strip()
 
 
@@ -273,8 +273,9 @@ def prose(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return text that may stand in a cell of a table."""
-    return " ".join(text.replace("|", "\\|").split())
+    """Return text that may stand in a cell of a table; in code a stroke parts no cells, and is shown."""
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    return "".join(part if part.startswith("`") else part.replace("|", "\\|") for part in parts)
 
 
 if __name__ == "__main__":

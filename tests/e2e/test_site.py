@@ -142,7 +142,10 @@ def site(make_site: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_the_site_is_built(site: Path) -> None:
     assert {"index.html", "first-day.html", "howto", "reference"} <= {path.name for path in site.iterdir()}
     assert not list(site.rglob("*.py"))
-    assert "detect" in (site / "reference" / "command.html").read_text("utf-8")
+    for name, shown in (("command", "--detector NAME|DIR"), ("python", "float | None")):
+        page = (site / "reference" / f"{name}.html").read_text("utf-8")
+        assert f"<code>{shown}</code>" in page
+        assert "\\|" not in page  # a stroke in code needs no backslash before it
 
 
 @needs_zensical

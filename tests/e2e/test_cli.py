@@ -6,6 +6,7 @@ import ast
 import errno
 import importlib
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -363,3 +364,18 @@ def test_no_number_is_nan_or_endless(
     for value in ("nan", "inf"):
         assert run(verb, f"{option.opts[0]}={value}") == 2
         assert f"'{value}' is not a finite number" in capsys.readouterr().err or value == "inf"
+
+
+def test_threads_of_products_do_not_spin() -> None:
+    script = (
+        "import os, sys\nfrom zeroflaw.cli import main\nassert 'numpy' not in sys.modules\n"
+        "print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    )
+    for given, found in (({}, "16"), ({"OPENBLAS_THREAD_TIMEOUT": "20"}, "20")):
+        environment = {**os.environ, **given}
+        if not given:
+            environment.pop("OPENBLAS_THREAD_TIMEOUT", None)
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
+        )
+        assert done.stdout.strip() == found

@@ -46,8 +46,8 @@ from zeroflaw.errors import (
 )
 
 FAULT, INTERRUPTED, TERMINATED = 70, 130, 143
-# NumPy's threads for matrix products, OpenBLAS's, spin for 2 ** 26 ticks after each one, on processors that the
-# engine wants next: a third of the time of a photo. Read when NumPy is imported, which is later.
+# The threads of NumPy's matrix products (OpenBLAS) spin for 2 ** 26 ticks after each, on processors that the
+# engine wants next: a quarter of the time of a photo. It is read when NumPy is imported, which is later.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 _IMPORT, _SOON = "<frozen importlib._bootstrap>", 0.02  # seconds
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF}

@@ -34,6 +34,7 @@ from zeroflaw import dicom
 from zeroflaw.depth import FULL, Deep, Values, to_rgb
 from zeroflaw.dicom import DicomError
 from zeroflaw.errors import printable
+from zeroflaw.files import read_rest
 from zeroflaw.tiff import ORIENTATION, Page, TiffError, decode, pages
 
 _PLUGINS = {
@@ -125,7 +126,7 @@ def read_bytes(name: str, limits: Limits) -> bytes:
             data = stream.read(_HEAD)
             if _kind(data) in (*FORMATS, "DICOM"):
                 check_bytes(status.st_size, limits)
-                data += stream.read(limits.bytes + 1 - len(data))
+                data += read_rest(stream, max(0, status.st_size - len(data)), limits.bytes - len(data))
     except (OSError, ValueError) as error:
         raise RefusedError(_why_unreadable(name, error)) from error
     check_bytes(len(data), limits)  # it grew, or lies in a file system that does not know sizes

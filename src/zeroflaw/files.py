@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from zeroflaw.errors import InputError, UsageError, ZeroflawError, printable
 from zeroflaw.errors import reason as reason
@@ -63,12 +63,21 @@ def file_size(path: Path, limit: int, what: str, error: type[ZeroflawError] = In
     return status.st_size
 
 
+def read_rest(stream: BinaryIO, size: int, limit: int) -> bytes:
+    """Read at most ``limit`` bytes and one more of a file that should have ``size``.
+
+    Room is asked for as it is needed: ``read(limit + 1)`` would ask for all of it, which may not be there.
+    """
+    data = stream.read(size + 1)
+    return data if len(data) <= size else data + stream.read(max(0, limit + 1 - len(data)))
+
+
 def read_bytes(path: Path, limit: int, what: str, error: type[ZeroflawError] = InputError) -> bytes:
     """Return the content of a regular file of bounded size; arguments and errors of `file_size`."""
-    file_size(path, limit, what, error)
+    size = file_size(path, limit, what, error)
     try:
         with path.open("rb") as stream:
-            data = stream.read(limit + 1)
+            data = read_rest(stream, size, limit)
     except OSError as wrong:
         name = f"{what} '{printable(path)}'"
         raise error(f"{name} cannot be read ({reason(wrong)}); check its permissions") from wrong

@@ -149,9 +149,21 @@ def test_an_interrupt_while_an_engine_is_imported_is_one(monkeypatch: pytest.Mon
         embed(OnnxTower(BUNDLED), [np.zeros((16, 16, 3), np.uint8)], FeatureRequest())
 
 
+def test_parts_of_a_batch_at_the_same_time_say_what_one_batch_says() -> None:
+    wanted = FeatureRequest(patches=True, windows=((2, 1),), patch_sizes=(64, 240))
+    one, several = (OnnxTower(BUNDLED, threads=count) for count in (1, 3))
+    expected, found = embed(one, pictures(5), wanted), embed(several, pictures(5), wanted)
+    assert (list(one._shares), list(several._shares)) == ([], [1])
+    np.testing.assert_allclose(found.image, expected.image, atol=1e-5)
+    np.testing.assert_allclose(found.patches, expected.patches, atol=1e-5)
+    np.testing.assert_allclose(found.windows[2, 1], expected.windows[2, 1], atol=1e-5)
+    for size in wanted.patch_sizes:
+        np.testing.assert_allclose(found.patch_features[size], expected.patch_features[size], atol=1e-5)
+
+
 def test_patches_alone_leave_out_most_of_a_tower() -> None:
     wanted = FeatureRequest(patch_sizes=(64, 240))
-    whole, some = OnnxTower(BUNDLED), OnnxTower(BUNDLED)
+    whole, some = (OnnxTower(BUNDLED, threads=1) for _ in range(2))
     expected = embed(whole, pictures(2), wanted)
     found = embed(some, pictures(2), replace(wanted, image=False))
     assert found.image.shape == (2, 0)

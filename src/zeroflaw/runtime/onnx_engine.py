@@ -19,6 +19,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -127,11 +128,39 @@ class OnnxTower:
         self.layers, self.width, self.patch_width = record.layers, record.width, record.patch_width
         self.has_aligned_patches = record.has_aligned_patches
         self._open: dict[str, Graph] = {}
+        self._shares: dict[int, OnnxTower] = {}  # the same with so many threads
         self._process = os.getpid()
         self._opening = threading.Lock()
 
     def embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:
         """Embed RGB images, uint8 (H, W, 3) of any sizes; see `ImageTower.embed`."""
+        processors = self._threads or processor_count()
+        parts = min(len(images), processors) if self._in_parts else 1
+        if parts < 2:
+            return self._embed(images, request)
+        share = self._share(processors // parts)
+        ends = [len(images) * part // parts for part in range(parts + 1)]
+        with ThreadPoolExecutor(parts) as pool:
+            found = pool.map(lambda a, b: share._embed(images[a:b], request), ends[:-1], ends[1:])
+            return ImageFeatures.join(list(found))
+
+    @property
+    def _in_parts(self) -> bool:
+        """Whether parts of a batch are run at the same time, each by fewer threads.
+
+        Threads that share out the small convolutions of a stem wait for one another; those with photos of
+        their own do not. The large products of a CLIP share out well, and its weights are too large to be
+        held twice; OpenVINO has ways of its own.
+        """
+        return self.engine == "onnx" and self.record.has_stem
+
+    def _share(self, threads: int) -> OnnxTower:
+        with self._opening:
+            if threads not in self._shares:
+                self._shares[threads] = OnnxTower(self._folder, self.engine, self._dtype, threads)
+            return self._shares[threads]
+
+    def _embed(self, images: Sequence[Pixels], request: FeatureRequest) -> ImageFeatures:
         blocks = compared_layers(self.layers, stem=self.record.has_stem)
         return in_passes(
             self,
@@ -263,6 +292,11 @@ class OnnxTower:
                     f"{self._folder / graph}.onnx cannot be run by {self.engine} ({reason(error)})"
                 ) from error
         return self._open[graph]
+
+
+def processor_count() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def open_onnx(data: bytes, dtype: str, threads: int | None) -> Graph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -208,7 +209,7 @@ except UsageError as error:
 def test_a_shortage_of_memory_is_told_as_such(engine: EngineName) -> None:
     program = [sys.executable, "-c", SHORT_OF_MEMORY, engine]
     said = subprocess.run(program, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("there is not enough memory to run mini on 60 photos or windows at a time"), said
+    assert re.match(r"there is not enough memory to run mini on \d+ photos or windows at a time", said), said
     assert "engine" not in said
 
 

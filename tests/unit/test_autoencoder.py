@@ -257,7 +257,7 @@ def test_configurations_that_cannot_be_are_refused(
     [
         ({"image_mean": None}, "mean"),
         ({"image_mean": [0.5, 0.5]}, "mean"),
-        ({"image_std": [0.5, 0.5, 0]}, "above zero"),
+        ({"image_std": [0.5, 0.5, 0]}, "above 0"),
         ({"image_std": [0.5, 0.5, "x"]}, "std"),
         ({"resample": 1}, "interpolation"),
         ({"resample": []}, "interpolation"),

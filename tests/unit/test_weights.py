@@ -307,7 +307,7 @@ def test_paths_without_weights_are_refused(folder: Path, tmp_path: Path) -> None
         (lambda raw: raw["model"]["vision"].update(ln_pre="yes"), "ln_pre must be a valid boolean"),
         (lambda raw: raw["model"]["vision"].update(stem={"repeats": [1]}), "4 to 64"),
         (lambda raw: raw["preprocess"].update(mean=[0, 0]), r"preprocess\.mean"),
-        (lambda raw: raw["preprocess"].update(std=[0, 1, 1]), "std above zero"),
+        (lambda raw: raw["preprocess"].update(std=[0, 1, 1]), "must be greater than 0"),
         (
             lambda raw: raw["preprocess"].update(mean=["a", 0, 0]),
             r"preprocess\.mean\.0 must be a valid number",

@@ -23,8 +23,8 @@ def require_free(folder: Path, overwrite: bool, written: Callable[[Path], set[st
         UsageError: there is no folder but a file, or in it are earlier results or files of somebody else, or
             nothing can take its place.
     """
-    require_replaceable(folder)
     try:
+        require_replaceable(folder)
         if os.path.lexists(folder) and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give a folder for results")
         there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}

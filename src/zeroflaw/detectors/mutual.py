@@ -23,7 +23,7 @@ from zeroflaw.errors import ImageError
 from zeroflaw.images import read_image
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import Calibration, from_majority
-from zeroflaw.runtime.features import Floats, ImageFeatures
+from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.memory import FEWEST, MutualScorer, PatchSpec, require_several, rescored
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.scorer import Scorer, Size
@@ -80,6 +80,11 @@ class Mutual(PatchDetector[MutualScorer]):
         return super().threshold_rule or "robust"
 
     @override
+    def request(self, maps: bool) -> FeatureRequest:
+        asked = super().request(maps)
+        return asked | FeatureRequest() if self.neighbours else asked  # like images by their embeddings
+
+    @override
     def judge(self, features: ImageFeatures, sizes: Sequence[Size], *, maps: bool) -> list[Prediction]:
         numbers = self.scorer_.choose(len(features))
         scorer, calibration = self._among(features.rows(numbers), numbers, sizes[numbers[0]])
@@ -101,7 +106,7 @@ class Mutual(PatchDetector[MutualScorer]):
         for batch in batches(ahead, batch_size):
             numbers, pixels = tuple(one.number for one in batch), [one.image for one in batch]
             sizes = [sized(picture) for picture in pixels]
-            features = embed(self.backbone_, pixels, scorer.request(maps))
+            features = embed(self.backbone_, pixels, self.request(maps))
             judged = replace(scorer, numbers=numbers).judge(features, sizes, maps=maps)
             found = named(judged.predictions(sizes), batch)
             if self.neighbours:

@@ -22,8 +22,8 @@ def require_place(folder: Path) -> None:
         UsageError: it is a file, a mount point or the current folder, cannot be looked at, or holds anything
             but what an earlier export wrote.
     """
-    require_replaceable(folder)
     try:
+        require_replaceable(folder)
         if not folder.exists():
             return
         names = sorted(path.name for path in folder.iterdir())

@@ -138,8 +138,8 @@ def require_target(folder: str | Path) -> Path:
     Raises:
         UsageError: something else is there, or nothing can be written there.
     """
-    target = require_replaceable(Path(folder))
     try:
+        target = require_replaceable(Path(folder))
         free = not target.exists() or (target.is_dir() and _is_ours(target))
         if free:
             parent = next(path for path in target.parents if path.exists())

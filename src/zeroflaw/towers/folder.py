@@ -258,10 +258,10 @@ def fill(
             f"the tokenizer beside {source} must have at most {config.text.vocab_size} tokens, as the text "
             f"tower has, got {tokenizer.size}; use the tokenizer that belongs to the weights"
         )
-    if not config.patch_size <= preprocess.image_size <= 65_536 or min(preprocess.std) <= 0:
+    if preprocess.image_size < config.patch_size:
         raise WeightsError(
             f"preprocessing for {source} must have an image_size of at least one patch ({config.patch_size} "
-            f"pixels) and an std above zero, got {preprocess.image_size} and {preprocess.std}; correct it"
+            f"pixels), got {preprocess.image_size}; correct it"
         )
     loaded = {name: tensor.to(torch.float32).contiguous() for name, tensor in state.items()}
     model.load_state_dict(loaded, assign=True)

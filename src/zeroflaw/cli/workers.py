@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from zeroflaw.lab.evaluation.away import Numbered, job_of, judge_part, lost
 from zeroflaw.lab.evaluation.counting import Part
 from zeroflaw.lab.evaluation.judging import Pass, Spread
 from zeroflaw.records import Record
+from zeroflaw.runtime.onnx_engine import processor_count
 from zeroflaw.scale.driving import Drive, Processes
 
 BLOCK = 32  # images that are looked at, and lost by a kill, at a time
@@ -51,9 +51,8 @@ class _Workers:
             ZeroflawError: see `zeroflaw.lab.evaluation.judging.evaluate_category`; or workers died again and
                 again.
         """
-        cores = os.cpu_count() or 1
         folders = self._save([mine.named.detector for mine in one.away if mine.named.detector is not None])
-        job = job_of(one, folders, max(1, cores // self._engine.workers))
+        job = job_of(one, folders, max(1, processor_count() // self._engine.workers))
         drive: Drive[Numbered, tuple[int, Part]] = Drive(
             self._engine, functools.partial(lost, job=job), (job,)
         )

@@ -80,7 +80,10 @@ class Receiver:
                 super().setup()
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    return  # the sender was killed between the head and the body: nothing was said
                 receiver._answer(self, Post(dict(self.headers), body))
 
             @override

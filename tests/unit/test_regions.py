@@ -17,16 +17,20 @@ from zeroflaw.errors import ImageError, UsageError
 from zeroflaw.report.exports import coco
 from zeroflaw.runtime.prediction import Prediction
 from zeroflaw.runtime.regions import (
+    REACH,
     Region,
+    anomalous,
     confined,
     cut_regions,
     find_regions,
     from_run_lengths,
+    lower_edge,
     pasted,
     patch_mask,
     region_of_interest,
     run_lengths,
 )
+from zeroflaw.runtime.scores import expit, logit
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
 
@@ -50,6 +54,38 @@ def test_regions_are_boxes_areas_shares_and_peaks_the_highest_first() -> None:
         "peak": 0.9,
         "peak_at": [19, 8],
     }
+
+
+def test_a_region_goes_on_to_what_touches_and_nearly_passes() -> None:
+    line, below, far = 0.6, float(expit(logit(0.6) - 0.4)), float(expit(logit(0.6) - 0.6))
+    picture = np.zeros((8, 12), np.float32)
+    picture[1, 1:6] = [0.7, below, below, far, below]  # the last one is cut off
+    picture[6, 2:9] = below  # nowhere does it pass
+    ((region, inside),) = cut_regions(picture, line)
+    assert (region.box, region.area, region.peak_at) == ((1, 1, 3, 1), 3, (1, 1))
+    mask = anomalous(picture, line)
+    assert np.argwhere(mask).tolist() == [[1, 1], [1, 2], [1, 3]]
+    assert (pasted(inside, region.box, (8, 12)) == mask).all()
+    assert not anomalous(picture, 0.71).any()
+    assert lower_edge(0.0) == 0.0
+    assert lower_edge(1.0) == 1.0
+    assert lower_edge(0.97) == pytest.approx(expit(logit(0.97) - REACH))
+
+
+def test_a_large_image_has_nearly_the_mask_of_its_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = np.zeros((12, 12), np.float32)
+    grid[2:4, 2:9], grid[3, 3] = 0.55, 0.8
+    grid[8:10, 8:10] = 0.55
+    prediction = Prediction("x", 0.9, 2.0, {}, (240, 320), map=grid, map_threshold=0.6)
+    whole = prediction.mask()
+    monkeypatch.setattr("zeroflaw.runtime.prediction.LARGE", 5000)
+    coarse = prediction.mask()
+    assert coarse.shape == whole.shape
+    assert whole[:160].any()
+    assert not whole[160:].any()
+    assert not coarse[160:].any()
+    assert (whole != coarse).sum() < 0.1 * whole.sum()
+    assert sum(region.area for region in prediction.regions()) == pytest.approx(whole.sum(), rel=0.1)
 
 
 def test_boxes_of_regions_may_overlap_but_their_masks_do_not() -> None:

@@ -24,6 +24,7 @@ from zeroflaw.report.names import parts, safe_path, shared_folders
 from zeroflaw.report.page import Page
 from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.regions import REACH
 
 GREY = np.full((60, 80, 3), 128, np.uint8)
 
@@ -88,13 +89,15 @@ def test_the_photo_shows_through_without_its_colours() -> None:
     assert picture[20, 30, 2] > picture[20, 30, 0]
 
 
-def test_the_outline_lies_where_the_map_crosses_the_threshold() -> None:
+def test_the_outline_lies_where_a_region_ends() -> None:
     values = np.tile(np.linspace(0, 1, 80, dtype=np.float32), (60, 1))
     picture = overlay(GREY, values, threshold=0.5)
     line = np.argwhere((picture == colours.OUTLINE).all(axis=2))
-    assert set(line[:, 1]) == {39}  # the region begins in column 40 and is not covered
+    first = int(np.argmax(values[0] >= expit(-REACH)))
+    assert 20 < first < 40
+    assert set(line[:, 1]) == {first - 1}  # it lies outside, and hides nothing of the region
     assert len(line) == 60
-    assert (picture[:, 38] == colours.INK).all()
+    assert (picture[:, first - 2] == colours.INK).all()
 
 
 @pytest.mark.parametrize("threshold", [0.02, 0.5, 0.97])

@@ -21,6 +21,7 @@ from zeroflaw.images import shown
 from zeroflaw.report import colours, drawing
 from zeroflaw.report.colours import Pixels
 from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.regions import anomalous
 from zeroflaw.runtime.scores import expit, logit, upsample
 
 LONGEST = 768
@@ -84,7 +85,7 @@ def _anchored_overlay(image: Pixels, large: NDArray[np.float32], threshold: floa
     weight = 0.45 * rising**2 * (3 - 2 * rising) * (1 - 0.45 * np.clip((smooth - 0.6) / 0.3, 0, 1))
     mixed = (1 - weight[:, :, None]) * image + weight[:, :, None] * colours.colourise(smooth)
     picture = np.asarray(np.rint(mixed), dtype=np.uint8)
-    inside = large >= threshold  # unsmoothed: the regions that are reported
+    inside = anomalous(large, threshold)  # unsmoothed: the regions that are reported
     line, casing = outlines(inside, max(1, round(max(large.shape) / 250)))
     picture[casing] = colours.INK
     picture[line] = colours.OUTLINE

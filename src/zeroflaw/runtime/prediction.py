@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroflaw.errors import UsageError
-from zeroflaw.runtime.regions import Mask, Region, confined, find_regions
+from zeroflaw.runtime.regions import Mask, Region, anomalous, confined, find_regions, lower_edge
 from zeroflaw.runtime.scores import expit, logit, upsample, upsampled_rows
 
 LARGE = 1 << 25  # pixels of an image whose map is looked at pixel by pixel
@@ -86,20 +86,27 @@ class Prediction:
         return upsample(self.map, self.size)
 
     def mask(self) -> npt.NDArray[np.bool_]:
-        """Return where the image is anomalous, bool (height, width): its map passes the map's threshold.
+        """Return where the image is anomalous, bool (height, width): the pixels of its regions.
 
         Raises:
             UsageError: the prediction was made without a map, or no threshold of the map is known.
         """
-        line = self.require_map_threshold()
-        if self.map is None:
-            self.resized_map()  # says what is missing
-        assert self.map is not None
-        rows = upsampled_rows(self.map, self.size, max(1, LARGE // self.size[1]))
-        return np.concatenate([part >= line for part in rows])
+        line, step = self.require_map_threshold(), self._step()
+        if step == 1 or self.map is None:
+            return anomalous(self.resized_map(), line)
+        kept, least = anomalous(upsample(self.map, self._coarse(step)), line), lower_edge(line)
+        rows, columns = (
+            np.arange(fine) * coarse // fine for fine, coarse in zip(self.size, kept.shape, strict=True)
+        )
+        parts, top = [], 0
+        for part in upsampled_rows(self.map, self.size, max(1, LARGE // self.size[1])):
+            inside = kept[rows[top : top + len(part)]][:, columns]
+            parts.append((part >= line) | ((part >= least) & inside))
+            top += len(part)
+        return np.concatenate(parts)
 
     def regions(self) -> list[Region]:
-        """Return the regions that pass the map's threshold, the most anomalous first.
+        """Return the regions where the map passes its threshold, with what touches, the most anomalous first.
 
         In images of more than 32 megapixels borders of regions are found to some pixels only, so that memory
         does not grow with the image; the map does not know them better.
@@ -107,12 +114,19 @@ class Prediction:
         Raises:
             UsageError: see `mask`.
         """
-        line, (height, width) = self.require_map_threshold(), self.size
-        step = max(1, min(math.ceil(math.sqrt(height * width / LARGE)), height, width))
+        line, step = self.require_map_threshold(), self._step()
         if step == 1 or self.map is None:
             return find_regions(self.resized_map(), line)
-        coarse = -(-height // step), -(-width // step)
+        coarse = self._coarse(step)
         return [region.scaled(coarse, self.size) for region in find_regions(upsample(self.map, coarse), line)]
+
+    def _step(self) -> int:
+        """Return of how many rows and columns of a large image one is looked at for regions."""
+        height, width = self.size
+        return max(1, min(math.ceil(math.sqrt(height * width / LARGE)), height, width))
+
+    def _coarse(self, step: int) -> tuple[int, int]:
+        return -(-self.size[0] // step), -(-self.size[1] // step)
 
     def require_map_threshold(self) -> float:
         """Return the threshold of the map.

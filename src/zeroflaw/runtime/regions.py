@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from zeroflaw.runtime.scores import upsample
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+REACH = 0.5  # log-odds below the threshold down to which a region goes on from a place that passes it
 _TOUCHING = np.ones((3, 3), dtype=int)  # pixels that touch at a corner are one region
 _POLYGON = re.compile(r"\s*-?[\d.]+\s*,\s*-?[\d.]+(?:\s+-?[\d.]+\s*,\s*-?[\d.]+)*\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A connected part of an image whose map passes its threshold.
+    """A connected part of an image whose map passes its threshold, with what touches it and nearly does.
 
     Attributes:
         box: left, top, width, height in pixels.
@@ -61,11 +63,31 @@ class Region:
         }
 
 
+def lower_edge(threshold: float) -> float:
+    """Return the value of a map, in [0, 1], down to which regions go on: `REACH` below its threshold."""
+    return threshold / (threshold + (1 - threshold) * math.exp(REACH))
+
+
+def anomalous(picture: Floats, threshold: float) -> Mask:
+    """Return which pixels of a map (height, width) lie in its regions; arguments of `find_regions`."""
+    from scipy.ndimage import label
+
+    low: Mask = picture >= lower_edge(threshold)
+    numbered, count = label(low, structure=_TOUCHING)
+    kept = np.zeros(count + 1, dtype=bool)
+    kept[numbered[picture >= threshold]] = True
+    return np.asarray(kept[numbered])
+
+
 def find_regions(picture: Floats, threshold: float, *, least: int = 1) -> list[Region]:
     """List the regions of a map of the size of its image, the one with the highest peak first.
 
+    A region begins where the map passes its threshold, so that as many good images have none as the
+    threshold promises, and goes on to all that touches and lies at most `REACH` of log-odds below: a flaw
+    does not end where its map is highest.
+
     Args:
-        picture: map (height, width).
+        picture: map (height, width), values in [0, 1].
         threshold: smallest value that is anomalous.
         least: pixels that a region must have.
     """
@@ -76,15 +98,15 @@ def cut_regions(picture: Floats, threshold: float, *, least: int = 1) -> list[tu
     """List the regions of a map, each with its mask within its box; arguments and order of `find_regions`."""
     from scipy.ndimage import find_objects, label  # without regions, there is no need to wait for it
 
-    numbered, count = label(picture >= threshold, structure=_TOUCHING)
+    numbered, count = label(picture >= lower_edge(threshold), structure=_TOUCHING)
     boxes: list[tuple[slice, slice]] = find_objects(numbered, count)
     found = []
     for number, (down, across) in enumerate(boxes, 1):
         inside: Mask = numbered[down, across] == number
-        if (area := int(inside.sum())) < least:
-            continue
         values = np.where(inside, picture[down, across], -np.inf)
         row, column = np.unravel_index(np.argmax(values), values.shape)
+        if values[row, column] < threshold or (area := int(inside.sum())) < least:
+            continue
         region = Region(
             box=(across.start, down.start, across.stop - across.start, down.stop - down.start),
             area=area,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from zeroflaw.records import Record
 from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.regions import anomalous
 
 from .rows import mean, writable
 
@@ -26,9 +27,9 @@ class Judged(NamedTuple):
         logit: its score, as log-odds.
         verdict: whether it is called anomalous, or None.
         threshold: of the verdict, as log-odds, or None.
-        hot: share of it that passes the map's threshold; None without map, mask or threshold.
+        hot: share of it that lies in regions; None without map, mask or threshold.
         flawed: share of it that the mask marks.
-        overlap: intersection over union of hot places and mask, where any place is either.
+        overlap: intersection over union of regions and mask, where any place is either.
     """
 
     key: str
@@ -47,7 +48,7 @@ def judged(record: Record, prediction: Prediction, drawn: Drawn | None, mask: Ma
     kept = Judged(writable(record.key), record.label, prediction.logit, verdict, threshold)
     if drawn is None or mask is None or prediction.map_threshold is None:
         return kept
-    hot = drawn >= prediction.map_threshold
+    hot = anomalous(drawn, prediction.map_threshold)
     either = (hot | mask).sum()
     overlap = float((hot & mask).sum() / either) if either else None
     return kept._replace(hot=float(hot.mean()), flawed=float(mask.mean()), overlap=overlap)

@@ -206,7 +206,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     except OSError as error:
         name = printable(target)
         raise UsageError(f"no folder can be made at '{name}' ({reason(error)}); choose another") from error
-    with _locked(target), _named(target):
+    with only_writer(target), _named(target):
         fresh, old = (target.with_name(f".{target.name}.{kind}.tmp") for kind in ("new", "old"))
         if old.exists() and not target.exists():
             old.rename(target)
@@ -240,8 +240,12 @@ def locked(path: Path, busy: str) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Keep other runs away from ``target``."""
+def only_writer(target: Path) -> Iterator[None]:
+    """Keep other runs away from a folder, for which a file beside it stands.
+
+    Raises:
+        UsageError: another run is writing it, or nothing can be written there.
+    """
     path, where = target.with_name(f".{target.name}.lock.tmp"), printable(target)
     try:
         handle = _lock(path, f"another run is writing '{where}'; wait for it or give another folder")

@@ -31,6 +31,7 @@ from kill_workers import torture  # noqa: E402  after the skips
 
 from zeroflaw.detectors import open_fitted  # noqa: E402
 from zeroflaw.errors import ImageError, InputError, OutputError, UsageError  # noqa: E402
+from zeroflaw.files import only_writer  # noqa: E402
 from zeroflaw.scale.cluster import HEADLESS, Cluster  # noqa: E402
 from zeroflaw.scale.driving import BEAT, DEATHS, Drive  # noqa: E402
 from zeroflaw.scale.items import Block, Item, blocks, fetch, find_items, without  # noqa: E402
@@ -360,6 +361,26 @@ def test_the_command_goes_on_after_a_kill_and_scores_nothing_twice(tmp_path: Pat
     rows = rows_below(out)
     assert len(rows) == len({row["source"] for row in rows}) == 200
     assert "core-hours" in ended.stderr
+
+
+def test_a_table_has_one_writer_and_may_be_whole_already(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, out = folder_of(tmp_path, 3), tmp_path / "new" / "out"
+    command = ("detect", photos, "-o", out, "--workers", "1")
+    out.parent.mkdir()
+    with only_writer(out):
+        refused(capsys, 2, "another run is writing", *command)
+        assert not out.exists()
+    assert run(*command) == 0
+    assert "core-hours" in capsys.readouterr().err
+    assert run(*command) == 0
+    said = capsys.readouterr().err
+    assert "going on: 3 images" in said
+    assert "nothing was left to judge" in said
+    assert "core-hours" not in said
+    assert len(rows_below(out)) == 3
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,12 @@ from zeroflaw.cli.output import say
 from zeroflaw.cli.progress import bars_shown
 from zeroflaw.detectors import Detector, is_folder
 from zeroflaw.errors import InputError, UsageError
+from zeroflaw.files import only_writer
 from zeroflaw.images import limits_of_reading, white_of_reading
+from zeroflaw.runtime.onnx_engine import processor_count
 from zeroflaw.scale.cluster import Cluster
 from zeroflaw.scale.driving import Drive, Engine, Processes
-from zeroflaw.scale.items import Item, blocks, find_items, local, without
+from zeroflaw.scale.items import Item, blocks, find_items, is_url, local, without
 from zeroflaw.scale.judging import Task, fingerprint, pack
 from zeroflaw.scale.store import Store, Table
 from zeroflaw.scale.working import Done, giving_up, work
@@ -74,14 +75,15 @@ def detect_many(sources: Sequence[str], detector: Detector, name: str, bulk: Bul
         How many images are anomalous, and how many could not be judged.
 
     Raises:
-        UsageError: the detector compares photos with one another, or other results lie there.
+        UsageError: the detector compares photos with one another, other results lie there, or another run
+            is writing there.
         ZeroflawError: see `zeroflaw.scale`.
     """
     if detector.needs.whole_batch:
         raise UsageError(f"{detector.name} compares photos with one another; without --workers it can")
     assert bulk.output is not None
     files = _files(detector, name)
-    workers = bulk.workers or os.cpu_count() or 1
+    workers = bulk.workers or processor_count()
     task = Task(
         files,
         fingerprint(files),
@@ -94,44 +96,54 @@ def detect_many(sources: Sequence[str], detector: Detector, name: str, bulk: Bul
     )
     target = local(bulk.output)
     store = Store(target, bulk.table)
-    about = {
-        "detector": task.fingerprint,
-        "maps": task.maps,
-        "threshold": task.threshold,
-        "white": task.white,
-    }
-    done = store.open_run(about, overwrite=bulk.overwrite)
-    if done:
-        say(f"going on: {len(done):,} images have a row in {bulk.output}", bulk.quiet)
-    start = time.perf_counter()
     held = (work, task, target, bulk.table)
-    engine: Engine = Cluster(bulk.ray, workers, *held) if bulk.ray else Processes(workers, *held)
-    drive: Drive[Item, Done] = Drive(engine, giving_up(task, store))
     every = blocks(find_items([local(source) for source in sources]), BLOCK)
-    images = anomalous = unreadable = 0
-    seconds = 0.0
-    with (
-        closing(engine),
-        click.progressbar(
-            drive.run(without(every, done)),
-            label="detect",
-            show_eta=False,
-            item_show_func=lambda _: f"{images:,} images",
-            hidden=not bars_shown(bulk.quiet),
-        ) as bar,
-    ):
-        for found in bar:
-            images += found.images
-            anomalous += found.anomalous
-            unreadable += found.unreadable
-            seconds += found.seconds
-    if not images and not done:
+    with _alone(target):
+        done = store.open_run(task.same(), overwrite=bulk.overwrite)
+        if done:
+            say(f"going on: {len(done):,} images have a row in {bulk.output}", bulk.quiet)
+        engine: Engine = Cluster(bulk.ray, workers, *held) if bulk.ray else Processes(workers, *held)
+        drive: Drive[Item, Done] = Drive(engine, giving_up(task, store))
+        start = time.perf_counter()
+        with closing(engine):
+            total = _summed(drive.run(without(every, done)), bulk.quiet)
+        wall = time.perf_counter() - start
+    if not total.images and not done:
         raise InputError(f"{sources[0]} holds no images")
-    say(_cost(images, time.perf_counter() - start, seconds, workers), bulk.quiet)
-    for count, what in ((unreadable, "could not be judged"), (anomalous, "are called anomalous")):
+    if total.images:
+        say(_cost(total, wall, workers), bulk.quiet)
+    else:
+        say("nothing was left to judge", bulk.quiet)
+    for count, what in (
+        (total.unreadable, "could not be judged"),
+        (total.anomalous, "are called anomalous"),
+    ):
         say(f"{count:,} of them {what}", bulk.quiet or not count)
     say(f"wrote {bulk.output}", bulk.quiet)
-    return anomalous, unreadable
+    return total.anomalous, total.unreadable
+
+
+def _alone(target: str) -> AbstractContextManager[None]:
+    """Keep other runs away from a table on this machine; an object store knows no locks."""
+    if is_url(target):
+        return nullcontext()
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    return only_writer(Path(target))
+
+
+def _summed(parts: Iterator[Done], quiet: bool) -> Done:
+    """Add up what was done, under a bar."""
+    total = Done()
+    with click.progressbar(
+        parts,
+        label="detect",
+        show_eta=False,
+        item_show_func=lambda _: f"{total.images:,} images",
+        hidden=not bars_shown(quiet),
+    ) as bar:
+        for found in bar:
+            total += found
+    return total
 
 
 def _files(detector: Detector, name: str) -> dict[str, bytes]:
@@ -143,10 +155,10 @@ def _files(detector: Detector, name: str) -> dict[str, bytes]:
         return pack(saved)
 
 
-def _cost(images: int, wall: float, seconds: float, workers: int) -> str:
-    per_million = seconds / PER_HOUR / max(images, 1) * 1e6
+def _cost(total: Done, wall: float, workers: int) -> str:
+    hours = total.seconds / PER_HOUR
     return (
-        f"{images:,} image{'s' * (images != 1)} in {wall:.1f} s with {workers} "
-        f"worker{'s' * (workers != 1)}: {images / max(wall, 1e-9):.1f} images a second, "
-        f"{seconds / PER_HOUR:.4f} core-hours, {per_million:.1f} for a million"
+        f"{total.images:,} image{'s' * (total.images != 1)} in {wall:.1f} s with {workers} "
+        f"worker{'s' * (workers != 1)}: {total.images / max(wall, 1e-9):.1f} images a second, "
+        f"{hours:.4f} core-hours, {hours / total.images * 1e6:.1f} for a million"
     )

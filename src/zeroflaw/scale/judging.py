@@ -51,6 +51,15 @@ class Task:
     white: float | None = None
     limits: Limits = DEFAULT_LIMITS
 
+    def same(self) -> dict[str, Any]:
+        """Return what must not change between two runs that make one table."""
+        return {
+            "detector": self.fingerprint,
+            "maps": self.maps,
+            "threshold": self.threshold,
+            "white": self.white,
+        }
+
 
 def pack(folder: Path) -> dict[str, bytes]:
     """Return the files of a saved detector's folder."""

@@ -18,19 +18,26 @@ from zeroflaw.scale.store import Store, Table
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one block.
+    """What became of one block, or of several.
 
     Attributes:
         images: how many rows it has.
-        anomalous, judged, unreadable: how many of them are called anomalous, have a verdict, have an error.
+        anomalous, unreadable: how many of them are called anomalous, have an error.
         seconds: processor time that a worker spent on it.
     """
 
     images: int = 0
     anomalous: int = 0
-    judged: int = 0
     unreadable: int = 0
     seconds: float = 0.0
+
+    def __add__(self, other: Done) -> Done:
+        return Done(
+            self.images + other.images,
+            self.anomalous + other.anomalous,
+            self.unreadable + other.unreadable,
+            self.seconds + other.seconds,
+        )
 
 
 def work(block: Block, task: Task, url: str, table: Table) -> Done:
@@ -42,11 +49,8 @@ def work(block: Block, task: Task, url: str, table: Table) -> Done:
 
 
 def _count(rows: list[dict[str, Any]], seconds: float) -> Done:
-    labels = [row.get("label") for row in rows]
-    errors = sum("error" in row for row in rows)
-    return Done(
-        len(rows), sum(map(bool, labels)), sum(label is not None for label in labels), errors, seconds
-    )
+    anomalous = sum(bool(row.get("label")) for row in rows)
+    return Done(len(rows), anomalous, sum("error" in row for row in rows), seconds)
 
 
 def giving_up(task: Task, store: Store) -> Callable[[Block, str], Done]:

@@ -17,7 +17,7 @@ import stat
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -191,6 +191,42 @@ def require_replaceable(target: Path) -> Path:
             "give a folder below it"
         )
     return target
+
+
+def require_own(folder: Path, what: str, written: Callable[[Path], set[str]]) -> tuple[Path, bool]:
+    """Refuse, before any work, a folder whose place must not be taken.
+
+    Args:
+        folder: where a folder will appear: nothing, an empty one, or one of an earlier run.
+        what: will be written, in words.
+        written: returns which files below a folder an earlier run wrote; none where no run did.
+
+    Returns:
+        Where it really is, and whether something of an earlier run is there.
+
+    Raises:
+        UsageError: it is a file, or holds one of somebody else; nothing can be written there; or see
+            `require_replaceable`.
+    """
+    try:
+        target = require_replaceable(folder)
+        if os.path.lexists(target) and not target.is_dir():
+            raise UsageError(f"{printable(folder)} is a file; give a folder for {what}")
+        ours = written(target) if target.is_dir() else set()
+        files = (path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir())
+        strange = next((name for name in files if name not in ours), None)
+        if strange is not None:
+            raise UsageError(
+                f"{printable(folder)} holds {printable(strange)}, which was not written by an earlier run; "
+                "give another folder"
+            )
+        parent = next(path for path in target.parents if path.exists())
+        tempfile.TemporaryFile(dir=parent).close()
+    except OSError as error:
+        raise UsageError(
+            f"{what} cannot be written to {printable(folder)} ({reason(error)}); give another folder"
+        ) from error
+    return target, bool(ours)
 
 
 @contextmanager

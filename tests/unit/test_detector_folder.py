@@ -225,7 +225,7 @@ def test_saving_over_something_else_is_refused(saved: Path, tmp_path: Path) -> N
     for change in (lambda: None, (notes / "config.json").touch, (saved / "mine.txt").touch):
         change()  # any program's config makes no detector, nor does a detector with other files
         target = saved if (saved / "mine.txt").exists() else notes
-        with pytest.raises(UsageError, match="holds something else"):
+        with pytest.raises(UsageError, match="which was not written by an earlier run"):
             detector.save(target)
     (saved / "mine.txt").unlink()
     (notes / "config.json").unlink()

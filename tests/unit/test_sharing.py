@@ -254,7 +254,15 @@ def test_what_is_wrong_on_the_way_back(
     wrong("words.json of me/screws has 1,099,511,627,776 bytes")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("x")
-    refused(capsys, 2, "holds something else", "pull", "me/screws", "-o", tmp_path / "other")
+    refused(
+        capsys,
+        2,
+        "thesis.txt, which was not written by an earlier run",
+        "pull",
+        "me/screws",
+        "-o",
+        tmp_path / "other",
+    )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     wrong("switched off with HF_HUB_OFFLINE")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zeroflaw.errors import UsageError, reason
-from zeroflaw.files import require_replaceable, whole_folder
+from zeroflaw.errors import UsageError
+from zeroflaw.files import require_own, whole_folder
 
 
 def require_free(folder: Path, overwrite: bool, written: Callable[[Path], set[str]]) -> None:
@@ -20,20 +19,9 @@ def require_free(folder: Path, overwrite: bool, written: Callable[[Path], set[st
         written: returns which files below a folder an earlier run wrote.
 
     Raises:
-        UsageError: there is no folder but a file, or in it are earlier results or files of somebody else, or
-            nothing can take its place.
+        UsageError: in it are earlier results, or see `zeroflaw.files.require_own`.
     """
-    try:
-        require_replaceable(folder)
-        if os.path.lexists(folder) and not folder.is_dir():
-            raise UsageError(f"{folder} is a file; give a folder for results")
-        there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-        if strange := sorted(there - written(folder)) if there else []:
-            raise UsageError(
-                f"{folder} holds {strange[0]}, which was not written by an earlier run; give another folder"
-            )
-    except OSError as error:
-        raise UsageError(f"results cannot go to {folder} ({reason(error)}); give another folder") from error
+    _, there = require_own(folder, "results", written)
     if there and not overwrite:
         raise UsageError(f"{folder} already holds results; give another folder or --overwrite")
 

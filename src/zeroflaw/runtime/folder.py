@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -17,8 +16,8 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from zeroflaw._version import __version__
-from zeroflaw.errors import DetectorError, UsageError
-from zeroflaw.files import require_replaceable, whole_folder, write_bytes
+from zeroflaw.errors import DetectorError
+from zeroflaw.files import require_own, whole_folder, write_bytes
 from zeroflaw.parameters import Record
 from zeroflaw.runtime.calibration import Calibration
 
@@ -136,28 +135,14 @@ def require_target(folder: str | Path) -> Path:
     """Return the folder as a path if a detector may be saved there: a new, an empty or a detector's folder.
 
     Raises:
-        UsageError: something else is there, or nothing can be written there.
+        UsageError: see `zeroflaw.files.require_own`.
     """
-    try:
-        target = require_replaceable(Path(folder))
-        free = not target.exists() or (target.is_dir() and _is_ours(target))
-        if free:
-            parent = next(path for path in target.parents if path.exists())
-            tempfile.TemporaryFile(dir=parent).close()
-    except OSError as error:
-        raise UsageError(
-            f"a detector cannot be written to {folder}: {error.strerror or error}; choose another folder"
-        ) from error
-    if not free:
-        raise UsageError(
-            f"a new, empty or detector folder was wanted to save into, but {folder} holds something else"
-        )
-    return target
+    return require_own(Path(folder), "a detector", written)[0]
 
 
-def _is_ours(folder: Path) -> bool:
-    names = {path.name for path in folder.iterdir()}
-    return not names or ("config.json" in names and names <= FILES)
+def written(folder: Path) -> set[str]:
+    """Return the files that a saved detector has; none where there is none."""
+    return set(FILES) if (folder / "config.json").is_file() else set()
 
 
 def write_folder(folder: str | Path, saved: SavedDetector) -> None:

@@ -257,7 +257,7 @@ def test_what_is_wrong_on_the_way_back(
     refused(
         capsys,
         2,
-        "thesis.txt, which was not written by an earlier run",
+        "thesis.txt, which was not written",
         "pull",
         "me/screws",
         "-o",

@@ -16,8 +16,8 @@ from training.decide import MIDDLE
 from training.sources import find_kinds
 from zeroflaw.files import sha256
 
-# Large arrays come and go all the time; that glibc keeps their memory makes rendering twice as fast. Threads of
-# torch that do not spin for long take a tenth of the time where other programs keep the processors busy.
+# Large arrays come and go all the time; that glibc keeps their memory makes rendering twice as fast. Threads
+# of torch that do not spin for long take a tenth of the time where other programs keep the processors busy.
 HOW = {
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",

@@ -50,7 +50,7 @@ FAULT, INTERRUPTED, TERMINATED = 70, 130, 143
 # engine wants next: a quarter of the time of a photo. It is read when NumPy is imported, which is later.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 # Those of torch wait for one another by spinning, too: where other programs keep the processors busy, words
-# were embedded in three minutes instead of a quarter of one. So short a spin costs nothing on free processors.
+# were embedded in three minutes instead of a quarter of one. So short a spin costs nothing on free ones.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 _IMPORT, _SOON = "<frozen importlib._bootstrap>", 0.02  # seconds
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EBADF}

@@ -13,9 +13,10 @@ from PIL import Image
 
 import zeroflaw
 from zeroflaw.cli.main import main
-from zeroflaw.detectors import opening
+from zeroflaw.detectors import open_fitted, opening
 from zeroflaw.detectors.contract import Detector
-from zeroflaw.runtime import onnx_engine
+from zeroflaw.runtime import onnx_engine, processors
+from zeroflaw.runtime.memory import nearest
 
 OLD = os.environ.get("ONEDNN_MAX_CPU_ISA") == "SSE41"  # without AVX2 OpenVINO does not run
 
@@ -93,6 +94,67 @@ def test_threads_can_be_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         with pytest.raises(SystemExit) as left:
             main(["detect", str(tmp_path / "photo.png"), "--threads", "3", "-q"])
     finally:
-        opening.limit_threads(None)
+        processors.limit_threads(None)
     assert left.value.code == 0
     assert set(seen) == {3}
+
+
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("10000 100000", 1),
+        ("max 100000", 7),
+        ("", 7),
+        ("9 0 0", 7),
+    ],
+)
+def test_a_container_has_fewer_processors(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, count: int
+) -> None:
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(processors, "_QUOTA", quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
+    assert processors.processor_count() == 7
+    quota.write_text(said)
+    assert processors.processor_count() == count
+    processors.limit_threads(3)
+    try:
+        assert processors.processor_count() == processors.thread_limit() == 3
+    finally:
+        processors.limit_threads(None)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_work_is_shared_out_in_order(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(processors, "processor_count", lambda: threads)
+    assert processors.each(lambda number: number**2, range(50)) == [number**2 for number in range(50)]
+    assert processors.each(str, []) == []
+    with pytest.raises(ZeroDivisionError):
+        processors.each(lambda number: 1 / number, [1, 0, 2])
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_distances_do_not_depend_on_how_they_are_shared_out(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    photos = [picture(number) for number in range(3)]
+    detector = open_fitted("memory-only", {}, reference=photos)
+    wanted = [found.logit for found in detector.predict(photos)]
+    monkeypatch.setattr("zeroflaw.runtime.memory.processor_count", lambda: threads)
+    monkeypatch.setattr(processors, "processor_count", lambda: threads)
+    again = open_fitted("memory-only", {}, reference=photos)
+    assert [found.logit for found in again.predict(photos)] == pytest.approx(wanted, abs=1e-3)
+    assert next(iter(again.predict(photos[:1]))).logit == pytest.approx(wanted[0], abs=1e-3)
+
+
+def test_hidden_rows_of_a_memory_do_not_count() -> None:
+    memory = np.eye(4, dtype=np.float32)
+    assert nearest(memory, memory) == pytest.approx(1e-6)
+    hidden = np.array([True, False, False, False])
+    assert nearest(memory, memory, hidden)[0] == pytest.approx(1)
+    assert nearest(memory, memory, hidden)[1:] == pytest.approx(1e-6)
+    assert nearest(-memory, memory, ~hidden) == pytest.approx([2, 1, 1, 1])
+    assert nearest(memory, memory, np.ones(4, bool)) == pytest.approx(1)
+    assert nearest(memory, memory[:0]) == pytest.approx(1)

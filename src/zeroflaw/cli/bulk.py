@@ -17,7 +17,7 @@ from zeroflaw.detectors import Detector, is_folder
 from zeroflaw.errors import InputError, UsageError
 from zeroflaw.files import only_writer
 from zeroflaw.images import limits_of_reading, white_of_reading
-from zeroflaw.runtime.onnx_engine import processor_count
+from zeroflaw.runtime.processors import processor_count
 from zeroflaw.scale.cluster import Cluster
 from zeroflaw.scale.driving import Drive, Engine, Processes
 from zeroflaw.scale.items import Item, blocks, find_items, is_url, local, without

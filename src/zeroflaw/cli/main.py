@@ -46,9 +46,9 @@ from zeroflaw.errors import (
 )
 
 FAULT, INTERRUPTED, TERMINATED = 70, 130, 143
-# The threads of NumPy's matrix products (OpenBLAS) spin for 2 ** 26 ticks after each, on processors that the
-# engine wants next: a quarter of the time of a photo. It is read when NumPy is imported, which is later.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
+# Threads of NumPy's matrix products (OpenBLAS) spin while they wait, on processors that others want; what is
+# large is shared out in `zeroflaw.runtime.processors`. It is read when NumPy is imported, which is later.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Those of torch wait for one another by spinning, too: where other programs keep the processors busy, words
 # were embedded in three minutes instead of a quarter of one. So short a spin costs nothing on free ones.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")

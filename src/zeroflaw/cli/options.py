@@ -17,9 +17,9 @@ from zeroflaw.cli.progress import fit_bar
 from zeroflaw.detectors import Detector, is_folder, load, make, open_fitted, parse_settings, read_words
 from zeroflaw.detectors.base import LEAST_TILE
 from zeroflaw.detectors.inputs import require
-from zeroflaw.detectors.opening import limit_threads
 from zeroflaw.errors import UsageError
 from zeroflaw.images import Limits, find_images, reading
+from zeroflaw.runtime.processors import limit_threads
 
 F = TypeVar("F", bound=Callable[..., Any])
 

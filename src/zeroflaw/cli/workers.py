@@ -17,7 +17,7 @@ from zeroflaw.lab.evaluation.away import Numbered, job_of, judge_part, lost
 from zeroflaw.lab.evaluation.counting import Part
 from zeroflaw.lab.evaluation.judging import Pass, Spread
 from zeroflaw.records import Record
-from zeroflaw.runtime.onnx_engine import processor_count
+from zeroflaw.runtime.processors import processor_count
 from zeroflaw.scale.driving import Drive, Processes
 
 BLOCK = 32  # images that are looked at, and lost by a kill, at a time

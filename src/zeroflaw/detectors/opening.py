@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from zeroflaw.errors import UsageError, needing
 from zeroflaw.files import local_folder
 from zeroflaw.runtime.onnx_engine import BUNDLED, RECORD, shared_tower
+from zeroflaw.runtime.processors import processor_count, thread_limit
 from zeroflaw.runtime.tower import ImageTower
 
 if TYPE_CHECKING:
@@ -19,13 +20,6 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["float32", "bfloat16"]
 Engine = Literal["auto", "onnx", "openvino", "torch"]
 _LOADING = threading.Lock()
-_threads: int | None = None
-
-
-def limit_threads(count: int | None) -> None:
-    """Let towers that are opened from now on use at most ``count`` threads of the processor; None is all."""
-    global _threads
-    _threads = count
 
 
 def shared_backbone(name: str, device: Device, dtype: Dtype) -> Backbone:
@@ -45,8 +39,7 @@ def _load(name: str, device: Device, dtype: Dtype) -> Backbone:
         import torch
 
         from zeroflaw.towers.weights import load_backbone
-    if _threads is not None:
-        torch.set_num_threads(_threads)
+    torch.set_num_threads(thread_limit() or min(torch.get_num_threads(), processor_count()))
     return load_backbone(name, device=device, dtype=dtype)
 
 
@@ -76,4 +69,4 @@ def open_tower(name: str, engine: Engine, device: Device, dtype: Dtype) -> Image
         )
     if device not in ("auto", "cpu"):
         raise UsageError(f"the engine {engine} runs on processors, not on {device}; use the engine torch")
-    return shared_tower(folder, engine, dtype, _threads)
+    return shared_tower(folder, engine, dtype, thread_limit())

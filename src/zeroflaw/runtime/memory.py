@@ -8,6 +8,7 @@ fused with a score of words. Shapes: B images, P patches, C features of a patch,
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +24,14 @@ from zeroflaw.errors import DetectorError, UsageError
 from zeroflaw.parameters import Record
 from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.heads import Arrays
+from zeroflaw.runtime.processors import each, processor_count
 from zeroflaw.runtime.scorer import Judgement, Scorer, Size, TextScorer
 from zeroflaw.runtime.scores import Doubles, upsample
 
 NEAR = 1e-6  # smallest distance: an exact copy still has finite log-odds
 TWIN = 1e-5  # distance of the same patch of a photo and its copy, at most
 SPREAD = 0.15  # of the logarithm of distances among good photos of one product: one unit of log-odds
+LEAST = 64  # patches of a photo that are compared at a time
 FEWEST = 4  # photos that can be compared with one another
 
 PatchSize = Annotated[int, Field(ge=1, le=4096)]
@@ -149,20 +152,30 @@ class MemoryScorer(PatchScorer):
 
     @override
     def distances(self, features: ImageFeatures) -> dict[int, Doubles]:
-        return {
-            size: np.stack([nearest(image, self.memories[size]) for image in features.patch_features[size]])
-            for size in self.choices.sizes
-        }
+        return self._distances(features, [None] * len(features))
 
     def leave_one_out(self, features: ImageFeatures, photos: Sequence[int]) -> dict[int, Doubles]:
         """Return distances of the good photos themselves, each from what the others left in the memory."""
-        found = {}
-        for size in self.choices.sizes:
-            rows = []
-            for image, photo in zip(features.patch_features[size], photos, strict=True):
-                rows.append(nearest(image, self.memories[size][self.owners[size] != photo]))
-            found[size] = np.stack(rows)
-        return found
+        return self._distances(features, photos)
+
+    def _distances(self, features: ImageFeatures, photos: Sequence[int | None]) -> dict[int, Doubles]:
+        """Return distances from what the memory holds of others than a photo, of each its own or None."""
+        return {size: self._at(size, features.patch_features[size], photos) for size in self.choices.sizes}
+
+    def _at(self, size: int, images: Floats, photos: Sequence[int | None]) -> Doubles:
+        memory, owners = self.memories[size], self.owners[size]
+        parts = -(-processor_count() // max(1, len(photos)))  # of a photo, so that no processor waits
+        share = max(LEAST, -(-images.shape[1] // parts))
+        jobs = [
+            (image[start : start + share], photo)
+            for image, photo in zip(images, photos, strict=True)
+            for start in range(0, len(image), share)
+        ]
+
+        def near(job: tuple[Floats, int | None]) -> Doubles:
+            return nearest(job[0], memory, None if job[1] is None else owners == job[1])
+
+        return np.concatenate(each(near, jobs)).reshape(images.shape[:2])
 
     @override
     def spec(self) -> dict[str, object]:
@@ -232,13 +245,19 @@ def read_region(arrays: Arrays) -> npt.NDArray[np.int64]:
     return inside.astype(np.int64)
 
 
-def nearest(queries: Floats, memory: Floats) -> Doubles:
-    """Return ``1 - cos`` from the nearest row of a memory (N, C) for each query (P, C), all of length one."""
-    if not len(memory):
+def nearest(queries: Floats, memory: Floats, hidden: npt.NDArray[np.bool_] | None = None) -> Doubles:
+    """Return ``1 - cos`` from the nearest row of a memory (N, C) for each query (P, C), all of length one.
+
+    Rows that are ``hidden`` (N,) do not count; where none does, the distance is 1.
+    """
+    if not len(memory) or (hidden is not None and hidden.all()):
         return np.ones(len(queries))
     best = np.full(len(queries), -1.0, np.float32)
     for start in range(0, len(memory), 8192):
-        np.maximum(best, (queries @ memory[start : start + 8192].T).max(1), out=best)
+        alike = queries @ memory[start : start + 8192].T
+        if hidden is not None:
+            alike[:, hidden[start : start + 8192]] = -1
+        np.maximum(best, alike.max(1), out=best)
     return np.maximum(1 - best.astype(np.float64), NEAR)
 
 
@@ -348,11 +367,14 @@ class MutualScorer(PatchScorer):
             for degree in self.choices.degrees:
                 known = smoothed(self.partners[size], degree)
                 images = smoothed(features.patch_features[size], degree)
-                parts.append(np.stack([self._one(i, n, known) for i, n in zip(images, numbers, strict=True)]))
+                one = functools.partial(self._one, known)
+                parts.append(np.stack(each(one, list(zip(images, numbers, strict=True)))))
             found[size] = np.mean(parts, axis=0)
         return found
 
-    def _one(self, image: Floats, number: int, known: Floats) -> Doubles:
+    def _one(self, known: Floats, photo: tuple[Floats, int]) -> Doubles:
+        """Return the distances (P,) of a photo with its place among all, from partners (n, P, C)."""
+        image, number = photo
         others = [
             row
             for row, partner in enumerate(self.partner_numbers)

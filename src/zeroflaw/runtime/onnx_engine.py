@@ -35,6 +35,7 @@ from zeroflaw.files import read_bytes, read_json
 from zeroflaw.parameters import Record, in_words
 from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
+from zeroflaw.runtime.processors import processor_count
 from zeroflaw.runtime.scores import make_windows
 from zeroflaw.runtime.tower import compared, compared_layers, in_passes
 
@@ -294,11 +295,6 @@ class OnnxTower:
         return self._open[graph]
 
 
-def processor_count() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def open_onnx(data: bytes, dtype: str, threads: int | None) -> Graph:
     """Open a graph with ONNX Runtime, on processors.
 
@@ -308,7 +304,9 @@ def open_onnx(data: bytes, dtype: str, threads: int | None) -> Graph:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
+    allowed = processor_count()
+    # Its own choice, one a core, knows no limits of containers.
+    options.intra_op_num_threads = threads or (allowed if allowed < (os.cpu_count() or 1) else 0)
     # Threads that spin while they wait take the processor from reading, scoring and drawing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

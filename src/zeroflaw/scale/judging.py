@@ -15,10 +15,10 @@ import numpy as np
 from zeroflaw._version import __version__
 from zeroflaw.decoding import DEFAULT_LIMITS, Limits
 from zeroflaw.detectors import Detector, load
-from zeroflaw.detectors.opening import limit_threads
 from zeroflaw.errors import ImageError, needing
 from zeroflaw.images import reading, shown
 from zeroflaw.runtime.prediction import Prediction
+from zeroflaw.runtime.processors import limit_threads
 from zeroflaw.scale.items import Block, fetch
 
 SCHEMA = 1

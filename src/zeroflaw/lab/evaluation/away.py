@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from zeroflaw.decoding import Limits
 from zeroflaw.detectors import Detector, load
-from zeroflaw.detectors.opening import limit_threads
 from zeroflaw.images import limits_of_reading, reading, white_of_reading
 from zeroflaw.records import Category, Record
+from zeroflaw.runtime.processors import limit_threads
 
 from .counting import Accumulator, NamedDetector, Part
 from .judging import Corruption, Pass

@@ -139,7 +139,7 @@ class Prediction:
         return self.map_threshold
 
     def confined(self, inside: Mask) -> Prediction:
-        """Return the same prediction with a map at the size of the image that is lowest outside of a mask.
+        """Return the same prediction with a map at the size of the image that is 0 outside of a mask.
 
         Args:
             inside: bool (height, width): what is looked at; regions are found there alone.

@@ -191,14 +191,14 @@ def _corner(pair: tuple[str, str], spec: str) -> tuple[float, float]:
 
 
 def confined(values: Floats, inside: Mask) -> Floats:
-    """Return a map at the size of its image, outside of a mask (height, width) set to its lowest value.
+    """Return a map at the size of its image, outside of a mask (height, width) set to 0.
 
     Args:
         values: map (rows, columns) of any resolution.
         inside: where it is looked at.
     """
     whole = upsample(values, (inside.shape[0], inside.shape[1]))
-    return np.where(inside, whole, whole.min())
+    return np.where(inside, whole, np.float32(0))  # below any threshold, however hot all of it is
 
 
 def patch_mask(mask: Mask, grid: tuple[int, int], *, least: float = 0.5) -> Mask:

@@ -155,7 +155,7 @@ _ENGINE = (
         expose_value=False,
         callback=lambda ctx, option, value: limit_threads(value),
         metavar="N",
-        help="Threads for the image tower; all processors by default.",
+        help="Threads for networks and comparisons; all processors by default.",
     ),
 )
 _BACKBONE = "Weights: mini (default), ARCHITECTURE/TAG or local-dir:PATH."

@@ -17,7 +17,7 @@ import stat
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -254,6 +254,29 @@ def whole_folder(target: Path) -> Iterator[Path]:
             _take_place(fresh, target, old)
         finally:
             _clear(fresh, old)
+
+
+@contextmanager
+def folder_of(
+    target: Path, files: Mapping[str, bytes], what: str, error: type[ZeroflawError]
+) -> Iterator[Path]:
+    """Write files into a folder that is yielded before it takes its place; see `whole_folder`.
+
+    Args:
+        target: the folder.
+        files: what is in it, by name.
+        what: it is, for the message.
+        error: raised where it cannot be written.
+    """
+    try:
+        with whole_folder(target) as fresh:
+            for name, data in files.items():
+                (fresh / name).write_bytes(data)
+            yield fresh
+    except OSError as cause:
+        raise error(
+            f"{what} could not be written to {printable(target)} ({reason(cause)}); choose another place"
+        ) from cause
 
 
 @contextmanager

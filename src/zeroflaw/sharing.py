@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zeroflaw._version import __version__
 from zeroflaw.errors import DetectorError, OutputError, UsageError, ZeroflawError, needing, printable
-from zeroflaw.files import whole_folder
+from zeroflaw.files import folder_of
 from zeroflaw.runtime.folder import FILES, LARGEST_HEAD, read_folder, require_target
 
 if TYPE_CHECKING:
@@ -117,12 +117,9 @@ def pull(repository: str, folder: str | Path, *, revision: str | None = None, ov
         except DetectorError as error:
             said = str(error).replace(f"{place}{os.sep}", "")
             raise DetectorError(f"{printable(repository)} holds no sound detector: {said}") from error
-        try:
-            with whole_folder(target) as fresh:
-                for name in names:
-                    (fresh / name).write_bytes((Path(place) / name).read_bytes())
-        except OSError as error:
-            raise DetectorError(f"the detector could not be written to {target}: {error}") from error
+        files = {name: (Path(place) / name).read_bytes() for name in names}
+    with folder_of(target, files, "the detector", DetectorError):
+        pass
     return str(info.sha)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from zeroflaw.errors import OutputError, UsageError, needing
 from zeroflaw.export.place import require_place
-from zeroflaw.files import whole_folder
+from zeroflaw.files import folder_of
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.onnx_engine import RECORD, SCHEMA, TABLES, OnnxTower
 from zeroflaw.runtime.stream import Progress
@@ -117,20 +117,13 @@ def export_tower(
         "sha256_of_files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     files[RECORD] = (json.dumps(record, indent=1) + "\n").encode()
-    try:
-        with whole_folder(folder) as fresh:
-            for name, data in files.items():
-                (fresh / name).write_bytes(data)
-            worst = disagreement(backbone, OnnxTower(fresh), sides)
-            if worst > TOLERANCE:
-                raise OutputError(
-                    f"the exported graphs of {backbone.name} differ from the tower by {worst:.1e}, and "
-                    f"{TOLERANCE:.0e} is the most; nothing was written"
-                )
-    except OSError as error:
-        raise OutputError(
-            f"the tower could not be written to {folder}: {error.strerror or error}; check its permissions"
-        ) from error
+    with folder_of(folder, files, "the tower", OutputError) as fresh:
+        worst = disagreement(backbone, OnnxTower(fresh), sides)
+        if worst > TOLERANCE:
+            raise OutputError(
+                f"the exported graphs of {backbone.name} differ from the tower by {worst:.1e}, and "
+                f"{TOLERANCE:.0e} is the most; nothing was written"
+            )
 
 
 def disagreement(backbone: Backbone, tower: OnnxTower, sizes: Sequence[int]) -> float:

@@ -17,7 +17,7 @@ from safetensors.numpy import save as save_arrays
 
 from zeroflaw._version import __version__
 from zeroflaw.errors import DetectorError
-from zeroflaw.files import require_own, whole_folder, write_bytes
+from zeroflaw.files import folder_of, require_own, write_bytes
 from zeroflaw.parameters import Record
 from zeroflaw.runtime.calibration import Calibration
 
@@ -173,14 +173,8 @@ def write_folder(folder: str | Path, saved: SavedDetector) -> None:
     }
     if saved.calibration is not None:
         files[CALIBRATION] = _calibration(saved.calibration, _digest(head))
-    try:
-        with whole_folder(target) as fresh:
-            for name, data in files.items():
-                (fresh / name).write_bytes(data)
-    except OSError as error:
-        raise DetectorError(
-            f"the detector could not be written to {target}: {error.strerror or error}"
-        ) from error
+    with folder_of(target, files, "the detector", DetectorError):
+        pass
 
 
 def _json(value: object) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -13,12 +14,16 @@ from PIL import Image
 from command import run
 from zeroflaw.runtime.onnx_engine import OnnxTower, shared_tower
 
+OLD = os.environ.get("ONEDNN_MAX_CPU_ISA") == "SSE41"  # without AVX2 OpenVINO does not run
+
 
 def test_doctor_examines_every_engine(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("doctor", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["engines"]) == {"onnx", "openvino", "torch"}
-    assert all(said["agrees"] and said["images a second"] > 0 for said in found["engines"].values())
+    running = {name: said for name, said in found["engines"].items() if said["works"]}
+    assert set(found["engines"]) - set(running) == ({"openvino"} if OLD else set())
+    assert all(said["agrees"] and said["images a second"] > 0 for said in running.values())
     assert found["packages"]["numpy"] == np.__version__
     assert run("doctor") == 0
     assert "engine onnx: " in capsys.readouterr().out

@@ -104,12 +104,14 @@ def test_folders_patterns_tables_and_archives(tmp_path: Path) -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_addresses_of_this_machine_are_places_on_it(tmp_path: Path) -> None:
+def test_addresses_of_this_machine_are_places_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     folder = folder_of(tmp_path, 2)
     many = ("detect", folder.as_uri(), "-o", (tmp_path / "out").as_uri(), "--workers", "1")
     assert run(*many) == 0
     assert len(rows_below(tmp_path / "out")) == 2
     assert dataset(tmp_path / "out", format="parquet").count_rows() == 2  # nothing beside the parts disturbs
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]
 
 
 def test_folders_here_are_read_as_they_are(tmp_path: Path) -> None:
@@ -371,7 +373,13 @@ def test_a_table_has_one_writer_and_may_be_whole_already(
     out.parent.mkdir()
     with only_writer(out):
         refused(capsys, 2, "another run is writing", *command)
+        link = out.with_name("link")
+        link.symlink_to(out)
+        refused(capsys, 2, "another run is writing", *command[:3], link, *command[4:])
+        refused(capsys, 2, "another run is writing", *command[:3], out.as_uri(), *command[4:])
+        link.unlink()
         assert not out.exists()
+    refused(capsys, 74, "results cannot go to", *command[:3], photos / "0000.png" / "x" / "y", *command[4:])
     assert run(*command) == 0
     assert "core-hours" in capsys.readouterr().err
     assert run(*command) == 0

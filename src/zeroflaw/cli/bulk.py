@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,11 @@ from zeroflaw.cli.output import say
 from zeroflaw.cli.progress import bars_shown
 from zeroflaw.detectors import Detector, is_folder
 from zeroflaw.errors import InputError, UsageError
-from zeroflaw.files import only_writer
 from zeroflaw.images import limits_of_reading, white_of_reading
 from zeroflaw.runtime.processors import processor_count
 from zeroflaw.scale.cluster import Cluster
 from zeroflaw.scale.driving import Drive, Engine, Processes
-from zeroflaw.scale.items import Item, blocks, find_items, is_url, local, without
+from zeroflaw.scale.items import Item, blocks, find_items, local, without
 from zeroflaw.scale.judging import Task, fingerprint, pack
 from zeroflaw.scale.store import Store, Table
 from zeroflaw.scale.working import Done, giving_up, work
@@ -98,7 +97,7 @@ def detect_many(sources: Sequence[str], detector: Detector, name: str, bulk: Bul
     store = Store(target, bulk.table)
     held = (work, task, target, bulk.table)
     every = blocks(find_items([local(source) for source in sources]), BLOCK)
-    with _alone(target):
+    with store.alone():
         done = store.open_run(task.same(), overwrite=bulk.overwrite)
         if done:
             say(f"going on: {len(done):,} images have a row in {bulk.output}", bulk.quiet)
@@ -121,14 +120,6 @@ def detect_many(sources: Sequence[str], detector: Detector, name: str, bulk: Bul
         say(f"{count:,} of them {what}", bulk.quiet or not count)
     say(f"wrote {bulk.output}", bulk.quiet)
     return total.anomalous, total.unreadable
-
-
-def _alone(target: str) -> AbstractContextManager[None]:
-    """Keep other runs away from a table on this machine; an object store knows no locks."""
-    if is_url(target):
-        return nullcontext()
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    return only_writer(Path(target))
 
 
 def _summed(parts: Iterator[Done], quiet: bool) -> Done:

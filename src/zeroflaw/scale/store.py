@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from zeroflaw.errors import OutputError, UsageError, printable
+from zeroflaw.files import only_writer
 from zeroflaw.scale.items import Block, block_name, calling, filesystem, is_url, open_table, reaching
 from zeroflaw.scale.judging import SCHEMA, table_schema
 
@@ -60,6 +62,23 @@ class Store:
         self.url = url.rstrip("/")
         self.table = table
         self._system, self._path = filesystem(self.url)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs away from a table on this machine; stores elsewhere know no locks.
+
+        Raises:
+            UsageError: another run is writing there.
+            OutputError: nothing can be written there.
+        """
+        if is_url(self.url):
+            yield
+            return
+        place = Path(self._path).resolve()
+        with _writing(self.url):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        with only_writer(place):
+            yield
 
     def open_run(self, about: dict[str, Any], *, overwrite: bool = False) -> Keys:
         """Begin a run, or go on with one, and return the keys of all images that have a row.

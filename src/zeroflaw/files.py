@@ -19,7 +19,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from zeroflaw.errors import InputError, UsageError, ZeroflawError, printable
@@ -213,8 +213,9 @@ def require_own(folder: Path, what: str, written: Callable[[Path], set[str]]) ->
         if os.path.lexists(target) and not target.is_dir():
             raise UsageError(f"{printable(folder)} is a file; give a folder for {what}")
         ours = written(target) if target.is_dir() else set()
-        files = (path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir())
-        strange = next((name for name in files if name not in ours), None)
+        known = ours | {parent.as_posix() for name in ours for parent in PurePosixPath(name).parents}
+        names = (path.relative_to(target).as_posix() for path in target.rglob("*") if _is_leaf(path))
+        strange = next((name for name in names if name not in known), None)
         if strange is not None:
             raise UsageError(
                 f"{printable(folder)} holds {printable(strange)}, which was not written by an earlier run; "
@@ -227,6 +228,11 @@ def require_own(folder: Path, what: str, written: Callable[[Path], set[str]]) ->
             f"{what} cannot be written to {printable(folder)} ({reason(error)}); give another folder"
         ) from error
     return target, bool(ours)
+
+
+def _is_leaf(path: Path) -> bool:
+    """Whether something is a file, a link, or a folder with nothing in it."""
+    return path.is_symlink() or not path.is_dir() or not any(path.iterdir())
 
 
 @contextmanager

@@ -228,6 +228,11 @@ def test_saving_over_something_else_is_refused(saved: Path, tmp_path: Path) -> N
         with pytest.raises(UsageError, match="which was not written by an earlier run"):
             detector.save(target)
     (saved / "mine.txt").unlink()
+    for make in ((saved / "mine").mkdir, lambda: (saved / "mine").symlink_to(notes)):
+        make()  # an empty folder, and a link to one, are somebody's as well
+        with pytest.raises(UsageError, match="which was not written by an earlier run"):
+            detector.save(saved)
+        (saved / "mine").unlink() if (saved / "mine").is_symlink() else (saved / "mine").rmdir()
     (notes / "config.json").unlink()
     detector.save(saved)  # a detector may be replaced
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes", "saved"]

@@ -137,10 +137,10 @@ def require_target(folder: str | Path) -> Path:
     Raises:
         UsageError: see `zeroflaw.files.require_own`.
     """
-    return require_own(Path(folder), "a detector", written)[0]
+    return require_own(Path(folder), "a detector", _written)[0]
 
 
-def written(folder: Path) -> set[str]:
+def _written(folder: Path) -> set[str]:
     """Return the files that a saved detector has; none where there is none."""
     return set(FILES) if (folder / "config.json").is_file() else set()
 

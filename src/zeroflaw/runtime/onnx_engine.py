@@ -16,10 +16,10 @@ Shapes as in `zeroflaw.runtime.features`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -35,7 +35,7 @@ from zeroflaw.files import read_bytes, read_json
 from zeroflaw.parameters import Record, in_words
 from zeroflaw.runtime.features import FeatureRequest, Floats, ImageFeatures
 from zeroflaw.runtime.preprocess import Pixels, Preprocess
-from zeroflaw.runtime.processors import processor_count
+from zeroflaw.runtime.processors import each, processor_count
 from zeroflaw.runtime.scores import make_windows
 from zeroflaw.runtime.tower import compared, compared_layers, in_passes
 
@@ -141,9 +141,8 @@ class OnnxTower:
             return self._embed(images, request)
         share = self._share(processors // parts)
         ends = [len(images) * part // parts for part in range(parts + 1)]
-        with ThreadPoolExecutor(parts) as pool:
-            found = pool.map(lambda a, b: share._embed(images[a:b], request), ends[:-1], ends[1:])
-            return ImageFeatures.join(list(found))
+        some = [images[start:end] for start, end in itertools.pairwise(ends)]
+        return ImageFeatures.join(each(lambda part: share._embed(part, request), some))
 
     @property
     def _in_parts(self) -> bool:

@@ -70,12 +70,14 @@ def lower_edge(threshold: float) -> float:
 
 def anomalous(picture: Floats, threshold: float) -> Mask:
     """Return which pixels of a map (height, width) lie in its regions; arguments of `find_regions`."""
-    from scipy.ndimage import label
+    from scipy.ndimage import label  # without regions, there is no need to wait for it
 
-    low: Mask = picture >= lower_edge(threshold)
-    numbered, count = label(low, structure=_TOUCHING)
+    passing: Mask = picture >= threshold
+    if not passing.any():
+        return passing
+    numbered, count = label(picture >= lower_edge(threshold), structure=_TOUCHING)
     kept = np.zeros(count + 1, dtype=bool)
-    kept[numbered[picture >= threshold]] = True
+    kept[numbered[passing]] = True
     return np.asarray(kept[numbered])
 
 
@@ -96,17 +98,17 @@ def find_regions(picture: Floats, threshold: float, *, least: int = 1) -> list[R
 
 def cut_regions(picture: Floats, threshold: float, *, least: int = 1) -> list[tuple[Region, Mask]]:
     """List the regions of a map, each with its mask within its box; arguments and order of `find_regions`."""
-    from scipy.ndimage import find_objects, label  # without regions, there is no need to wait for it
+    from scipy.ndimage import find_objects, label
 
-    numbered, count = label(picture >= lower_edge(threshold), structure=_TOUCHING)
+    numbered, count = label(anomalous(picture, threshold), structure=_TOUCHING)
     boxes: list[tuple[slice, slice]] = find_objects(numbered, count)
     found = []
     for number, (down, across) in enumerate(boxes, 1):
         inside: Mask = numbered[down, across] == number
+        if (area := int(inside.sum())) < least:
+            continue
         values = np.where(inside, picture[down, across], -np.inf)
         row, column = np.unravel_index(np.argmax(values), values.shape)
-        if values[row, column] < threshold or (area := int(inside.sum())) < least:
-            continue
         region = Region(
             box=(across.start, down.start, across.stop - across.start, down.stop - down.start),
             area=area,

@@ -114,6 +114,7 @@ def test_a_container_has_fewer_processors(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, count: int
 ) -> None:
     quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(processors, "_limit", None)
     monkeypatch.setattr(processors, "_QUOTA", quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
     assert processors.processor_count() == 7

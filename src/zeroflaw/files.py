@@ -262,23 +262,28 @@ def whole_folder(target: Path) -> Iterator[Path]:
             _clear(fresh, old)
 
 
-@contextmanager
-def folder_of(
-    target: Path, files: Mapping[str, bytes], what: str, error: type[ZeroflawError]
-) -> Iterator[Path]:
-    """Write files into a folder that is yielded before it takes its place; see `whole_folder`.
+def write_files(
+    target: Path,
+    files: Mapping[str, bytes],
+    what: str,
+    error: type[ZeroflawError],
+    check: Callable[[Path], object] | None = None,
+) -> None:
+    """Write files into a folder; see `whole_folder`.
 
     Args:
         target: the folder.
         files: what is in it, by name.
         what: it is, for the message.
         error: raised where it cannot be written.
+        check: looks at the folder before it takes its place.
     """
     try:
         with whole_folder(target) as fresh:
             for name, data in files.items():
                 (fresh / name).write_bytes(data)
-            yield fresh
+            if check is not None:
+                check(fresh)
     except OSError as cause:
         raise error(
             f"{what} could not be written to {printable(target)} ({reason(cause)}); choose another place"

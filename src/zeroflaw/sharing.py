@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zeroflaw._version import __version__
 from zeroflaw.errors import DetectorError, OutputError, UsageError, ZeroflawError, needing, printable
-from zeroflaw.files import folder_of
+from zeroflaw.files import write_files
 from zeroflaw.runtime.folder import FILES, LARGEST_HEAD, read_folder, require_target
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def pull(repository: str, folder: str | Path, *, revision: str | None = None, ov
             said = str(error).replace(f"{place}{os.sep}", "")
             raise DetectorError(f"{printable(repository)} holds no sound detector: {said}") from error
         files = {name: (Path(place) / name).read_bytes() for name in names}
-    with folder_of(target, files, "the detector", DetectorError):
-        pass
+    write_files(target, files, "the detector", DetectorError)
     return str(info.sha)
 
 

@@ -113,18 +113,56 @@ def test_threads_can_be_limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_a_container_has_fewer_processors(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, count: int
 ) -> None:
-    quota = tmp_path / "cpu.max"
-    monkeypatch.setattr(processors, "_limit", None)
-    monkeypatch.setattr(processors, "_QUOTA", quota)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
+    own = groups(monkeypatch, tmp_path, "0::/\n")
     assert processors.processor_count() == 7
-    quota.write_text(said)
+    (own / "cpu.max").write_text(said)
     assert processors.processor_count() == count
     processors.limit_threads(3)
     try:
         assert processors.processor_count() == processors.thread_limit() == 3
     finally:
         processors.limit_threads(None)
+
+
+def test_a_service_has_the_processors_of_the_narrowest_group_it_is_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = groups(monkeypatch, tmp_path, "4:memory:/elsewhere\n0::/line.slice/camera.service\n")
+    assert processors.processor_count() == 7  # of groups that cannot be seen from here, nothing is known
+    own = root / "line.slice" / "camera.service"
+    own.mkdir(parents=True)
+    (own / "cpu.max").write_text("max 100000\n")
+    (own.parent / "cpu.max").write_text("250000 100000\n")
+    assert processors.processor_count() == 3
+    (own / "cpu.max").write_text("200000 100000\n")
+    assert processors.processor_count() == 2
+    (tmp_path / "cpu.max").write_text("1 1\n")  # not a group of this process
+    (root / "elsewhere").mkdir()
+    (root / "elsewhere" / "cpu.max").write_text("1 1\n")
+    assert processors.processor_count() == 2
+
+
+@pytest.mark.parametrize(("quota", "count"), [("-1", 7), ("150000", 2)])
+def test_groups_of_the_first_generation_count_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, count: int
+) -> None:
+    own = groups(monkeypatch, tmp_path, "3:cpu,cpuacct:/docker/9\n2:cpuset:/\n0::/\n") / "cpu"
+    own.mkdir()  # within the container its own group is the root
+    (own / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (own / "cpu.cfs_period_us").write_text("100000\n")
+    assert processors.processor_count() == count
+
+
+def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str) -> Path:
+    """Let this process have seven processors, and be in these groups of Linux; returns where they lie."""
+    root, said = tmp_path / "groups", tmp_path / "own"
+    root.mkdir()
+    said.write_text(own)
+    monkeypatch.setattr(processors, "_limit", None)
+    monkeypatch.setattr(processors, "_GROUPS", root)
+    monkeypatch.setattr(processors, "_OWN", said)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
+    return root
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])

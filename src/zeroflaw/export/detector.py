@@ -20,7 +20,7 @@ from zeroflaw.export.int8 import checked_int8, require_enough
 from zeroflaw.export.place import require_place
 from zeroflaw.export.resizing import with_resizing
 from zeroflaw.export.tower import graph
-from zeroflaw.files import folder_of
+from zeroflaw.files import write_files
 from zeroflaw.images import read_image
 from zeroflaw.runtime.memory import MemoryScorer
 from zeroflaw.runtime.onnx_engine import open_onnx
@@ -110,8 +110,7 @@ def export_detector(
     files |= _vectors(resized, expected, record)
     files["README.md"] = _card(detector, module, worst).encode()
     files[RECORD] = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
-    with folder_of(folder, files, "the graph", OutputError):
-        pass
+    write_files(folder, files, "the graph", OutputError)
     step("graph", 2, 2)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from zeroflaw.errors import OutputError, UsageError, needing
 from zeroflaw.export.place import require_place
-from zeroflaw.files import folder_of
+from zeroflaw.files import write_files
 from zeroflaw.runtime.features import FeatureRequest, ImageFeatures
 from zeroflaw.runtime.onnx_engine import RECORD, SCHEMA, TABLES, OnnxTower
 from zeroflaw.runtime.stream import Progress
@@ -117,13 +117,16 @@ def export_tower(
         "sha256_of_files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     files[RECORD] = (json.dumps(record, indent=1) + "\n").encode()
-    with folder_of(folder, files, "the tower", OutputError) as fresh:
+
+    def compare(fresh: Path) -> None:
         worst = disagreement(backbone, OnnxTower(fresh), sides)
         if worst > TOLERANCE:
             raise OutputError(
                 f"the exported graphs of {backbone.name} differ from the tower by {worst:.1e}, and "
                 f"{TOLERANCE:.0e} is the most; nothing was written"
             )
+
+    write_files(folder, files, "the tower", OutputError, compare)
 
 
 def disagreement(backbone: Backbone, tower: OnnxTower, sizes: Sequence[int]) -> float:

@@ -17,7 +17,7 @@ from safetensors.numpy import save as save_arrays
 
 from zeroflaw._version import __version__
 from zeroflaw.errors import DetectorError
-from zeroflaw.files import folder_of, require_own, write_bytes
+from zeroflaw.files import require_own, write_bytes, write_files
 from zeroflaw.parameters import Record
 from zeroflaw.runtime.calibration import Calibration
 
@@ -173,8 +173,7 @@ def write_folder(folder: str | Path, saved: SavedDetector) -> None:
     }
     if saved.calibration is not None:
         files[CALIBRATION] = _calibration(saved.calibration, _digest(head))
-    with folder_of(target, files, "the detector", DetectorError):
-        pass
+    write_files(target, files, "the detector", DetectorError)
 
 
 def _json(value: object) -> bytes:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor in a period, or "max"
+_GROUPS = Path("/sys/fs/cgroup")  # of containers and services, which may have a share of the processors
+_OWN = Path("/proc/self/cgroup")
 
 _limit: int | None = None
 
@@ -32,15 +33,38 @@ def thread_limit() -> int | None:
 
 
 def processor_count() -> int:
-    """Return how many processors this process may use, by its container and `limit_threads`, too."""
+    """Return how many processors this process may use, by its container, service and `limit_threads`, too."""
     if _limit is not None:
         return _limit
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([count, *map(math.ceil, _shares())]))
+
+
+def _shares() -> Iterator[float]:
+    """Yield the limits of the groups that this process is in, in processors; most groups have none.
+
+    Linux has two generations of groups: one file "quota period" of microseconds, or a file for each.
+    """
+    for line in _lines(_OWN):
+        _, names, path = line.split(":", 2)
+        if not names:
+            place, files = _GROUPS, ["cpu.max"]
+        elif "cpu" in names.split(","):
+            place, files = _GROUPS / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        else:
+            continue
+        own = place / path.strip("/")  # seen from inside of a container, it may not be there
+        for group in (own, *(parent for parent in own.parents if parent.is_relative_to(place))):
+            said = " ".join(line for name in files for line in _lines(group / name)).split()
+            if len(said) == 2 and all(map(str.isdecimal, said)) and int(said[1]):
+                yield int(said[0]) / int(said[1])
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        quota, period = _QUOTA.read_text().split()
-        return max(1, min(count, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # there is no container, or none with a limit
-        return count
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # there is no such group, or this system has none
+        return []
 
 
 def each(function: Callable[[T], R], parts: Sequence[T]) -> list[R]:

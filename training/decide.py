@@ -1,5 +1,7 @@
 """Measure weights on what decides between recipes: ``python -m training.decide``.
 
+Weights folders of equal name are seeds of one recipe: the table says their mean and its spread.
+
 What is asked, of every weights folder alike and through the package as its users run it (detector ``clip``,
 which asks with one pair of prompts and learns nothing):
 
@@ -14,7 +16,7 @@ The categories by which the model is judged in the end are no part of this; they
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,6 +65,10 @@ class Figures:
     pixel: float | None
     pro: float | None
     peak: float
+
+
+Runs = Sequence[dict[str, list[Figures]]]  # what each seed of a recipe has, by part
+FIGURES = {"image": "image", "pixel": "pixel", "PRO": "pro", "peak": "peak"}
 
 
 def painted_pairs(photos: Path, kind: str, count: int = PAIRS) -> list[Pair]:
@@ -187,12 +193,12 @@ def measured(
     return {part: [Figures(**row) for row in rows] for part, rows in read.items()}
 
 
-def worth(found: dict[str, list[Figures]]) -> float:
-    """Return what towers are ranked by: the mean image AUROC of both parts, which count alike."""
-    return float(np.mean([np.mean([row.image for row in rows]) for rows in found.values()]))
+def worth(runs: Runs) -> float:
+    """Return what recipes are ranked by: the mean image AUROC of both parts, which count alike."""
+    return float(np.mean([np.mean([row.image for row in rows]) for run in runs for rows in run.values()]))
 
 
-def middle(found: dict[str, dict[str, list[Figures]]]) -> str:
+def middle(found: Mapping[str, Runs]) -> str:
     """Return the name of the weights of median worth (of an even number, the lower of the two)."""
     ranked = sorted(found, key=lambda name: worth(found[name]))
     return ranked[(len(ranked) - 1) // 2]
@@ -212,29 +218,44 @@ def _mean(rows: Sequence[Figures], name: str) -> Figures:
     )
 
 
-def table(found: dict[str, dict[str, list[Figures]]]) -> str:
-    """Return everything as Markdown: means first, then every set; one block of columns per weights folder."""
-    names = list(found)
-    heads = [f"{name}: {figure}" for name in names for figure in ("image", "pixel", "PRO", "peak")]
+def table(found: Mapping[str, Runs]) -> str:
+    """Return everything as Markdown: means first, then every set; one block of columns per recipe.
+
+    A figure of several seeds is their mean ± their standard deviation; "lowest" is the lowest mean.
+    """
+    heads = [f"{name}: {figure}" for name in found for figure in FIGURES]
     lines = ["| set | good / flawed | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|"]
-    first = found[names[0]]
-    blocks = {part: [found[name][part] for name in names] for part in first}
-    for part, columns in blocks.items():
-        lines.append(_line([_mean(rows, f"**mean, {part}**") for rows in columns]))
-        lowest = [min(rows, key=lambda row: row.image) for rows in columns]
-        lines.append("| lowest | | " + " ".join(f"{row.image:.3f} ({row.name}) | | | |" for row in lowest))
-    for columns in blocks.values():
+    parts = list(next(iter(found.values()))[0])
+    for part in parts:
+        lines.append(
+            _line([[_mean(run[part], f"**mean, {part}**") for run in runs] for runs in found.values()])
+        )
+        lowest = [_lowest([run[part] for run in runs]) for runs in found.values()]
+        lines.append("| lowest | | " + " ".join(f"{value:.3f} ({name}) | | | |" for value, name in lowest))
+    for part in parts:
+        columns = [list(zip(*(run[part] for run in runs), strict=True)) for runs in found.values()]
         lines += [_line(rows) for rows in zip(*columns, strict=True)]
     return "\n".join(lines) + "\n"
 
 
-def _line(rows: Sequence[Figures]) -> str:
-    cells = [
-        "–" if value is None else f"{value:.3f}"
-        for row in rows
-        for value in (row.image, row.pixel, row.pro, row.peak)
-    ]
-    return f"| {rows[0].name} | {rows[0].good} / {rows[0].flawed} | " + " | ".join(cells) + " |"
+def _lowest(seeds: Sequence[list[Figures]]) -> tuple[float, str]:
+    return min(
+        (float(np.mean([row.image for row in rows])), rows[0].name) for rows in zip(*seeds, strict=True)
+    )
+
+
+def _line(recipes: Sequence[Sequence[Figures]]) -> str:
+    cells = [_cell([getattr(row, figure) for row in rows]) for rows in recipes for figure in FIGURES.values()]
+    first = recipes[0][0]
+    return f"| {first.name} | {first.good} / {first.flawed} | " + " | ".join(cells) + " |"
+
+
+def _cell(seeds: Sequence[float | None]) -> str:
+    values = [value for value in seeds if value is not None]
+    if not values:
+        return "–"
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
 
 
 @click.command()
@@ -246,18 +267,18 @@ def _line(rows: Sequence[Figures]) -> str:
     multiple=True,
     required=True,
     metavar="NAME=FOLDER",
-    help="May be repeated.",
+    help="May be repeated; equal names are seeds of one recipe.",
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Also write the table there.")
 def main(photos: Path, real: Path | None, work: Path, weights: tuple[str, ...], output: Path | None) -> None:
     """Compare weights folders on kinds that were left out of training and on real flaws."""
     kinds = read_stamp(work / "features").left_out
-    found = {}
+    found: dict[str, list[dict[str, list[Figures]]]] = {}
     for name, _, folder in (entry.partition("=") for entry in weights):
-        found[name] = measured(work, Path(folder), photos, kinds, real)
+        found.setdefault(name, []).append(measured(work, Path(folder), photos, kinds, real))
     text = table(found)
     click.echo(text)
-    write_text(work / MIDDLE, middle({name: what for name, what in found.items() if name != BEFORE} or found))
+    write_text(work / MIDDLE, middle({name: runs for name, runs in found.items() if name != BEFORE} or found))
     if output is not None:
         write_text(output, text)
 

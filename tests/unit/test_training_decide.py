@@ -95,7 +95,25 @@ def _rows(image: float, peak: float = 0.5) -> dict[str, list[Figures]]:
     [((0.7, 0.9, 0.8), "2"), ((0.6, 0.7), "0"), ((0.5,), "0"), ((4, 3, 2, 1), "2")],
 )
 def test_the_tower_of_median_worth_is_chosen(images, wanted):
-    assert decide.middle({str(n): _rows(image) for n, image in enumerate(images)}) == wanted
+    assert decide.middle({str(n): [_rows(image)] for n, image in enumerate(images)}) == wanted
+
+
+def test_seeds_of_one_recipe_are_one_block_of_mean_and_spread():
+    def run(first: float, second: float, pixel: float | None) -> dict[str, list[Figures]]:
+        rows = [Figures("a", 1, 2, first, pixel, None, 0.5), Figures("b", 1, 2, second, None, None, 0.5)]
+        return {"left out": rows}
+
+    found = {
+        "one": [run(0.9, 0.8, 0.7)],
+        "three": [run(x, 0.6, p) for x, p in ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8))],
+    }
+    head, _, mean, lowest, a, b = decide.table(found).splitlines()
+    assert head.count("|") == a.count("|") == lowest.count("|") == 11
+    assert "| 0.850 | 0.700 | – | 0.500 | 0.600 ± 0.050 | 0.700 ± 0.100 | – | 0.500 ± 0.000 |" in mean
+    assert "0.800 (b)" in lowest
+    assert "0.600 (a)" in lowest or "0.600 (b)" in lowest
+    assert "| a | 1 / 2 | 0.900 | 0.700 | – | 0.500 | 0.600 ± 0.100 | 0.700 ± 0.100 |" in a
+    assert "| b | 1 / 2 | 0.800 | – | – | 0.500 | 0.600 ± 0.000 | – |" in b
 
 
 def test_the_command_says_what_is_wrong_with_the_photos_before_it_begins(tmp_path):

@@ -6,7 +6,8 @@ What is asked, of every weights folder alike and through the package as its user
 which asks with one pair of prompts and learns nothing):
 
 * *left out*: whole kinds of photographs that `training.features` left out, with painted flaws, 16 pairs a
-  kind. The highest probability on a map is taken of eight untouched photographs a kind.
+  kind; AUROC of so few is known to ± .2, so ``--pairs 96`` (± .07) tells whether a kind ranks below chance.
+  The highest probability on a map is taken of eight untouched photographs a kind.
 * *real*: data sets with real flaws below ``--real``, and solar cells (the package ``elpv-dataset``), at most
   200 good and 200 flawed pictures of each.
 
@@ -71,7 +72,7 @@ Runs = Sequence[dict[str, list[Figures]]]  # what each seed of a recipe has, by 
 FIGURES = {"image": "image", "pixel": "pixel", "PRO": "pro", "peak": "peak"}
 
 
-def painted_pairs(photos: Path, kind: str, count: int = PAIRS) -> list[Pair]:
+def painted_pairs(photos: Path, kind: str, count: int) -> list[Pair]:
     """Paint flaws on photographs of one kind: the same pairs for the same generator."""
     only, found, seed = read_kinds(photos, [kind]), list[Pair](), SEED
     while len(found) < count:
@@ -106,9 +107,9 @@ def _highest(heat: NDArray[np.float32] | None) -> float:
     return float(heat.max())
 
 
-def measure_kind(detector: Detector, photos: Path, kind: str) -> Figures:
+def measure_kind(detector: Detector, photos: Path, kind: str, count: int = PAIRS) -> Figures:
     """Measure on painted flaws on a kind that was left out."""
-    pairs = painted_pairs(photos, kind)
+    pairs = painted_pairs(photos, kind, count)
     pictures = [image for pair in pairs for image in (pair.clean, pair.defective)]
     labels, scores, pixels = [], [], PixelMetrics()
     for number, said in enumerate(detector.predict(pictures, maps=True)):
@@ -169,10 +170,13 @@ def real_sets(folder: Path | None) -> dict[str, list[Record]]:
     return found
 
 
-def measure(weights: Path, photos: Path, kinds: Sequence[str], real: Path | None) -> dict[str, list[Figures]]:
-    """Measure one weights folder on everything."""
+def measure(
+    weights: Path, photos: Path, kinds: Sequence[str], real: Path | None, count: int
+) -> dict[str, list[Figures]]:
+    """Measure one weights folder on everything, with so many pairs a kind."""
     detector = make(DETECTOR, backbone=f"local-dir:{weights}").fit()
-    painted = [measure_kind(detector, photos, kind) for kind in tqdm(kinds, desc=weights.name, unit="kind")]
+    shown = tqdm(kinds, desc=weights.name, unit="kind")
+    painted = [measure_kind(detector, photos, kind, count) for kind in shown]
     return {
         "left out": painted,
         "real": [measure_real(detector, name, records) for name, records in real_sets(real).items()],
@@ -180,14 +184,15 @@ def measure(weights: Path, photos: Path, kinds: Sequence[str], real: Path | None
 
 
 def measured(
-    work: Path, weights: Path, photos: Path, kinds: Sequence[str], real: Path | None
+    work: Path, weights: Path, photos: Path, kinds: Sequence[str], real: Path | None, count: int
 ) -> dict[str, list[Figures]]:
     """Measure, or read what was measured of the same weights before."""
     stamp = read_stamp(work / "features").generator
-    kept = work / "decided" / f"{sha256(weights / WEIGHTS)[:16]}-{stamp[:16]}.json"
+    name = f"{sha256(weights / WEIGHTS)[:16]}-{stamp[:16]}{'' if count == PAIRS else f'-{count}'}.json"
+    kept = work / "decided" / name
     if not kept.is_file():
         kept.parent.mkdir(exist_ok=True)
-        found = measure(weights, photos, kinds, real)
+        found = measure(weights, photos, kinds, real, count)
         write_json(kept, {part: [asdict(row) for row in rows] for part, rows in found.items()})
     read = json.loads(kept.read_text(encoding="utf-8"))
     return {part: [Figures(**row) for row in rows] for part, rows in read.items()}
@@ -269,13 +274,16 @@ def _cell(seeds: Sequence[float | None]) -> str:
     metavar="NAME=FOLDER",
     help="May be repeated; equal names are seeds of one recipe.",
 )
+@click.option("--pairs", default=PAIRS, show_default=True, help="Painted pairs a kind.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Also write the table there.")
-def main(photos: Path, real: Path | None, work: Path, weights: tuple[str, ...], output: Path | None) -> None:
+def main(
+    photos: Path, real: Path | None, work: Path, weights: tuple[str, ...], pairs: int, output: Path | None
+) -> None:
     """Compare weights folders on kinds that were left out of training and on real flaws."""
     kinds = read_stamp(work / "features").left_out
     found: dict[str, list[dict[str, list[Figures]]]] = {}
     for name, _, folder in (entry.partition("=") for entry in weights):
-        found.setdefault(name, []).append(measured(work, Path(folder), photos, kinds, real))
+        found.setdefault(name, []).append(measured(work, Path(folder), photos, kinds, real, pairs))
     text = table(found)
     click.echo(text)
     write_text(work / MIDDLE, middle({name: runs for name, runs in found.items() if name != BEFORE} or found))

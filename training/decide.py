@@ -274,15 +274,24 @@ def _cell(seeds: Sequence[float | None]) -> str:
     metavar="NAME=FOLDER",
     help="May be repeated; equal names are seeds of one recipe.",
 )
-@click.option("--pairs", default=PAIRS, show_default=True, help="Painted pairs a kind.")
+@click.option(
+    "--pairs", type=click.IntRange(1), default=PAIRS, show_default=True, help="Painted pairs a kind."
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Also write the table there.")
 def main(
     photos: Path, real: Path | None, work: Path, weights: tuple[str, ...], pairs: int, output: Path | None
 ) -> None:
     """Compare weights folders on kinds that were left out of training and on real flaws."""
-    kinds = read_stamp(work / "features").left_out
+    named = [entry.partition("=") for entry in weights]
+    for entry, (_, _, folder) in zip(weights, named, strict=True):
+        if not folder or not (Path(folder) / WEIGHTS).is_file():
+            raise click.BadParameter(f"wanted NAME=FOLDER and a folder of weights, got '{entry}'")
+    try:
+        kinds = read_stamp(work / "features").left_out
+    except FileNotFoundError as error:
+        raise click.ClickException(f"{work} holds no pairs; run python -m training.features") from error
     found: dict[str, list[dict[str, list[Figures]]]] = {}
-    for name, _, folder in (entry.partition("=") for entry in weights):
+    for name, _, folder in named:
         found.setdefault(name, []).append(measured(work, Path(folder), photos, kinds, real, pairs))
     text = table(found)
     click.echo(text)

@@ -116,6 +116,21 @@ def test_seeds_of_one_recipe_are_one_block_of_mean_and_spread():
     assert "| b | 1 / 2 | 0.800 | – | – | 0.500 | 0.600 ± 0.000 | – |" in b
 
 
+@pytest.mark.parametrize("given", ["mix", "mix=", "mix=nowhere"])
+def test_weights_that_are_none_are_refused(photos, given):
+    said = CliRunner().invoke(decide.main, ["--photos", str(photos), "--weights", given])
+    assert said.exit_code == 2
+    assert f"got '{given}'" in said.output
+
+
+def test_a_work_folder_without_pairs_is_refused(photos, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    given = ["--photos", str(photos), "--work", str(tmp_path), "--weights", f"mix={tmp_path}"]
+    said = CliRunner().invoke(decide.main, given)
+    assert said.exit_code == 1
+    assert "holds no pairs" in said.output
+
+
 def test_the_command_says_what_is_wrong_with_the_photos_before_it_begins(tmp_path):
     said = CliRunner().invoke(whole.main, ["--photos", str(tmp_path / "none"), "--work", str(tmp_path / "w")])
     assert said.exit_code == 1

@@ -114,9 +114,9 @@ def test_a_container_has_fewer_processors(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, count: int
 ) -> None:
     own = groups(monkeypatch, tmp_path, "0::/\n")
-    assert processors.processor_count() == 7
+    assert counted() == 7
     (own / "cpu.max").write_text(said)
-    assert processors.processor_count() == count
+    assert counted() == count
     processors.limit_threads(3)
     try:
         assert processors.processor_count() == processors.thread_limit() == 3
@@ -128,18 +128,18 @@ def test_a_service_has_the_processors_of_the_narrowest_group_it_is_in(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     root = groups(monkeypatch, tmp_path, "4:memory:/elsewhere\n0::/line.slice/camera.service\n")
-    assert processors.processor_count() == 7  # of groups that cannot be seen from here, nothing is known
+    assert counted() == 7  # of groups that cannot be seen from here, nothing is known
     own = root / "line.slice" / "camera.service"
     own.mkdir(parents=True)
     (own / "cpu.max").write_text("max 100000\n")
     (own.parent / "cpu.max").write_text("250000 100000\n")
-    assert processors.processor_count() == 3
+    assert counted() == 3
     (own / "cpu.max").write_text("200000 100000\n")
-    assert processors.processor_count() == 2
+    assert counted() == 2
     (tmp_path / "cpu.max").write_text("1 1\n")  # not a group of this process
     (root / "elsewhere").mkdir()
     (root / "elsewhere" / "cpu.max").write_text("1 1\n")
-    assert processors.processor_count() == 2
+    assert counted() == 2
 
 
 @pytest.mark.parametrize(("quota", "count"), [("-1", 7), ("150000", 2)])
@@ -150,7 +150,13 @@ def test_groups_of_the_first_generation_count_too(
     own.mkdir()  # within the container its own group is the root
     (own / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (own / "cpu.cfs_period_us").write_text("100000\n")
-    assert processors.processor_count() == count
+    assert counted() == count
+
+
+def counted() -> int:
+    """Count the processors as a process that begins now does."""
+    processors._share.cache_clear()
+    return processors.processor_count()
 
 
 def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str) -> Path:

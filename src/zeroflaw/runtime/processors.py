@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,27 +38,30 @@ def processor_count() -> int:
     if _limit is not None:
         return _limit
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([count, *map(math.ceil, _shares())]))
+    return max(1, math.ceil(min(count, _share(_OWN, _GROUPS))))
 
 
-def _shares() -> Iterator[float]:
-    """Yield the limits of the groups that this process is in, in processors; most groups have none.
+@cache  # it is asked for with every photo
+def _share(said: Path, groups: Path) -> float:
+    """Return the narrowest limit of the groups that this process is in, in processors; most groups have none.
 
     Linux has two generations of groups: one file "quota period" of microseconds, or a file for each.
     """
-    for line in _lines(_OWN):
+    narrowest = math.inf
+    for line in _lines(said):
         _, names, path = line.split(":", 2)
         if not names:
-            place, files = _GROUPS, ["cpu.max"]
+            place, files = groups, ["cpu.max"]
         elif "cpu" in names.split(","):
-            place, files = _GROUPS / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+            place, files = groups / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         else:
             continue
         own = place / path.strip("/")  # seen from inside of a container, it may not be there
         for group in (own, *(parent for parent in own.parents if parent.is_relative_to(place))):
-            said = " ".join(line for name in files for line in _lines(group / name)).split()
-            if len(said) == 2 and all(map(str.isdecimal, said)) and int(said[1]):
-                yield int(said[0]) / int(said[1])
+            limit = " ".join(line for name in files for line in _lines(group / name)).split()
+            if len(limit) == 2 and all(map(str.isdecimal, limit)) and int(limit[1]):
+                narrowest = min(narrowest, int(limit[0]) / int(limit[1]))
+    return narrowest
 
 
 def _lines(path: Path) -> list[str]:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from pages import CHROMIUM, until
 from zeroflaw.report.page import Page
 from zeroflaw.runtime.calibration import Calibration
 from zeroflaw.runtime.prediction import Prediction
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
 
 GOOD = tuple(float(value) for value in np.linspace(-4, 0.99, 19))
@@ -102,7 +102,9 @@ def test_keys(opened: Any) -> None:
     assert "099.png" in opened.locator("#big .caption").inner_text()
     opened.keyboard.press("Escape")
     assert opened.locator("#big").get_attribute("open") is None
-    assert opened.evaluate("document.activeElement.closest('.card').dataset.name") == "099.png"
+    until(opened, "document.activeElement.closest('.card').dataset.name === '099.png'")
+    opened.keyboard.press("j")
+    assert opened.locator(".card.current").get_attribute("data-name") == "098.png"
     opened.keyboard.press("f")
     opened.keyboard.type("j07")  # j is a letter here
     assert opened.locator("#filter").input_value() == "j07"

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 
 import zeroflaw
+from pages import CHROMIUM
 from zeroflaw.cli.main import VERBS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-CHROMIUM = Path("/usr/bin/chromium")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)\s]*)?\)")
 needs_zensical = pytest.mark.skipif(
     importlib.util.find_spec("zensical") is None,

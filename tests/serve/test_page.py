@@ -20,7 +20,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 from fake_service import POLICY, Fake, Running, photo, problem  # noqa: E402
 
-CHROMIUM = Path("/usr/bin/chromium")
+from pages import CHROMIUM, until  # noqa: E402
+
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
 SHOWN = ".card:not([hidden], .ghost)"
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>.png"
@@ -85,14 +86,6 @@ def watched(
         page.context.close()
 
     return page, check
-
-
-def until(page: Any, condition: str) -> None:
-    """Wait until an expression is true; the page's policy forbids the browser's own way to wait for one."""
-    deadline = time.monotonic() + 10
-    while not page.evaluate(condition):
-        assert time.monotonic() < deadline, condition
-        page.wait_for_timeout(20)
 
 
 def names(page: Any) -> list[str]:
@@ -351,7 +344,7 @@ def test_keys(opened: Any, service: Running) -> None:
     detail.locator(".mark-good[aria-pressed=true]").wait_for()
     opened.keyboard.press("Escape")
     detail.wait_for(state="hidden")
-    opened.wait_for_function(f"{focused} === 'part 09.png'")  # the browser first gives it to the one before
+    assert opened.evaluate(focused) == "part 09.png"
     assert opened.evaluate("location.hash") == ""
     opened.keyboard.press("/")
     opened.keyboard.type("gj0?")  # letters here
@@ -737,7 +730,9 @@ def test_axe_finds_nothing_serious(browser: Any, service: Running, scheme: str) 
     page.locator("#detail[open]").wait_for()
     assert serious() == []
     page.keyboard.press("Escape")
+    page.locator("#detail").wait_for(state="hidden")
     page.keyboard.press("?")
+    page.locator("#help[open]").wait_for()
     assert serious() == []
     check()
 

@@ -13,6 +13,7 @@ const dialog = $("#detail"), photo = $(".photo", dialog), heat = $(".heat", dial
 const stack = $(".stack", dialog), frame = $(".frame", dialog), gone = $(".gone", dialog);
 const overlay = $("#overlay"), opacity = $("#opacity"), note = $("#note");
 let row = null;
+let shown = false; // the browser may end the dialog before the address is the page's again
 let fallback = null; // what to show if the photo itself is nothing that a browser can show
 
 export const isOpen = () => dialog.open;
@@ -24,6 +25,7 @@ export function open(wanted) {
   if (dialog.open) history.replaceState(history.state, "", address);
   else history.pushState({ photo: true }, "", address);
   row = wanted;
+  shown = true;
   show();
   if (dialog.open) return;
   dialog.showModal();
@@ -39,8 +41,13 @@ export function close() {
   }
 }
 
+// A dialog gives the focus back to the card that it was opened from, and tells of its end later: the card
+// that was shown last has it at once, so that the next key goes on from there.
 function put() {
+  shown = false;
   dialog.close();
+  heat.removeAttribute("src");
+  if (store.byId.has(row.id)) focusRow(row);
 }
 
 /** Show the next photo, or the one before. */
@@ -188,12 +195,8 @@ dialog.addEventListener("cancel", event => {
 dialog.addEventListener("click", event => {
   if (event.target === dialog) close();
 });
-dialog.addEventListener("close", () => {
-  heat.removeAttribute("src");
-  if (store.byId.has(row.id)) focusRow(row);
-});
 addEventListener("popstate", () => {
-  if (dialog.open && !history.state?.photo) put();
+  if (shown && !history.state?.photo) put();
 });
 for (const name of ["row", "judge", "rows"]) {
   store.addEventListener(name, () => {

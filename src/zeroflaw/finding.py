@@ -1,7 +1,7 @@
 """Finding images by what a user names: files, folders, patterns; what lies among them and is no photo.
 
 Links to folders are never followed inside a folder or by ``**``, so that loops end. Left out are hidden
-files, masks that lie beside their photos, and what an earlier run of ``detect`` wrote.
+files, masks of photos that are there, too, and what an earlier run of ``detect`` wrote.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ MASK_ENDING = re.compile(
     r"(?:[_-]?(?P<number>\d{1,3}))?$",
     re.IGNORECASE,
 )
+MASK_FOLDER = re.compile(r"(?:ground[_\- ]?truth|gt|masks?)$", re.IGNORECASE)
+PHOTO_FOLDER = re.compile(
+    r"(?:images?|imgs?|photos?|pictures?|pics|originals?|raw|rgb|data|test|train(?:ing)?|val(?:idation)?)$",
+    re.IGNORECASE,
+)
 RESULTS = "predictions.jsonl"  # a folder with this file is one of results
 RESULT_FOLDERS = ("maps", "masks", "labels")
 RESULT_SHEETS = "contact-sheet-*.png"
@@ -36,7 +41,8 @@ class ImageList:
         paths: the images: arguments in the order given, each folder sorted by name, no file twice.
         skipped: what folders and patterns also held: files without an image's extension and links to
             folders (never followed). Hidden files and folders are left out silently, as a shell does.
-        masks: images called like the mask of one beside them (`001_mask.png` beside `001.png`).
+        masks: images that are the mask of another one by name (`001_mask.png` beside `001.png`) or place
+            (`masks/001.png` and `images/001.jpg`); see `masks_among`.
         results: folders with results of earlier runs, whose pictures are left out.
     """
 
@@ -99,7 +105,7 @@ def _expand(given: str) -> ImageList:
     walk.add([path] if there else _matching(given))
     images = [file for file in walk.files if file.suffix.lower() in EXTENSIONS]
     skipped = (*(file for file in walk.files if file.suffix.lower() not in EXTENSIONS), *walk.links)
-    masks = dict.fromkeys(masks_beside(images))
+    masks = dict.fromkeys(masks_among(images))
     photos = tuple(file for file in images if file not in masks)
     if not photos:
         what = f"folder '{printable(given)}' holds" if there else f"pattern '{printable(given)}' matches"
@@ -168,14 +174,40 @@ def without_results(folders: Iterable[str], files: Iterable[str]) -> tuple[list[
     return [name for name in folders if name not in RESULT_FOLDERS], photos
 
 
-def masks_beside(images: Sequence[Path]) -> list[Path]:
-    """Return the images that are called like the mask of another one in the same folder."""
+def masks_among(images: Sequence[Path]) -> list[Path]:
+    """Return the images that are the mask of another one, by their names and places.
+
+    They are called like a mask of one in the same folder, or lie in a folder of masks and have a photo at the
+    same place in a folder beside that, or in the one that holds both (`ground_truth/crack/001_mask.png` and
+    `test/crack/001.png`; `Masks/001.png` and `Images/001.JPG`, or `001.JPG`). A folder called masks may hold
+    a product: `masks/001.png` is no mask of `gloves/001.png`.
+    """
     stems = {(image.parent, image.stem) for image in images}
-    return [
-        image
-        for image in images
-        if (bare := MASK_ENDING.sub("", image.stem)) != image.stem and (image.parent, bare) in stems
-    ]
+    folders = {folder: folder.parents for folder in {parent for parent, _ in stems}}
+    apart = {
+        folder: [above for above in (folder, *parents) if MASK_FOLDER.match(above.name)]
+        for folder, parents in folders.items()
+    }
+    beside = {above.parent: {above.parent} for several in apart.values() for above in several}
+    for folder, parents in folders.items():
+        for above in (folder, *parents):
+            if above.parent in beside and not MASK_FOLDER.match(above.name):
+                beside[above.parent].add(above)
+
+    def is_mask(image: Path) -> bool:
+        name = MASK_ENDING.sub("", image.stem)
+        return (name != image.stem and (image.parent, name) in stems) or any(
+            (photos / image.parent.relative_to(masks), stem) in stems
+            for masks in apart[image.parent]
+            for photos in beside[masks.parent]
+            for stem in (image.stem, name)
+            if name != image.stem
+            or photos == masks.parent
+            or masks.name.lower() not in ("mask", "masks")
+            or PHOTO_FOLDER.match(photos.name)
+        )
+
+    return [image for image in images if is_mask(image)]
 
 
 def _matching(pattern: str) -> list[Path]:

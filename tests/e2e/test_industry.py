@@ -132,7 +132,7 @@ def test_masks_and_results_among_photos_are_no_photos(
     out, err = capsys.readouterr()
     assert [Path(row["source"]).name for row in lines(out)] == ["1.png", "2.png"]
     assert "results: results of an earlier run, left out" in err
-    assert "2 masks beside photos left out" in err
+    assert "2 masks of photos left out" in err
 
 
 def test_own_words_in_a_model_card_are_no_markdown(tiny_backbone: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from trees import plant
 from zeroflaw.errors import InputError
-from zeroflaw.finding import find_images, is_results, masks_beside
+from zeroflaw.finding import find_images, is_results, masks_among
 
 
 @pytest.fixture
@@ -118,7 +118,51 @@ def test_masks_beside_their_photos_are_left_out(tmp_path: Path) -> None:
     assert sorted(path.name for path in found.masks) == sorted(masks)
     assert len(found) == 7 + 2  # masks without a photo of their name are photos
     assert find_images(tmp_path / "1_mask.png").paths == (tmp_path / "1_mask.png",)
-    assert masks_beside([Path("a/1.png"), Path("b/1_gt.png")]) == []
+    assert masks_among([Path("a/1.png"), Path("b/1_gt.png")]) == []
+
+
+@pytest.mark.parametrize(
+    ("mask", "photo"),
+    [
+        ("cup/ground_truth/crack/000_mask.png", "cup/test/crack/000.png"),
+        ("cup/ground_truth/ko/000.png", "cup/test/ko/000.bmp"),
+        ("cup/Ground Truth/000.png", "cup/anything/000.png"),
+        ("Data/Masks/Anomaly/000.png", "Data/Images/Anomaly/000.JPG"),
+        ("masks/000_mask.png", "crack/000.png"),
+        ("masks/000.png", "000.jpg"),
+        ("test/crack/gt/000.png", "test/crack/000.png"),
+        ("masks/cup/ground_truth/crack/000_mask.png", "masks/cup/test/crack/000.png"),
+    ],
+)
+def test_masks_in_folders_of_their_own_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: str, photo: str
+) -> None:
+    plant(tmp_path, mask, photo, f"{Path(mask).parent}/999.png")
+    for root in (tmp_path, Path()):
+        monkeypatch.chdir(tmp_path)
+        found = find_images(root)
+        assert found.masks == (root / mask,)
+        assert root / photo in found.paths
+        assert len(found) == 2  # a mask whose photo is not there may be a photo
+    assert find_images(tmp_path / mask).paths == (tmp_path / mask,)
+    assert len(find_images(tmp_path / Path(mask).parent)) >= 2
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [
+        ("masks/001.png", "gloves/001.png"),  # products
+        ("masks/good/001.png", "gloves/good/001.png"),
+        ("gt/001.png", "ground_truth/001.png"),
+        ("ground_truth/crack/001.png", "test/dent/001.png"),
+        ("masks/test/001.png", "masks/train/002.png"),
+    ],
+)
+def test_photos_in_folders_called_like_those_of_masks_are_judged(
+    tmp_path: Path, photos: tuple[str, ...]
+) -> None:
+    plant(tmp_path, *photos)
+    assert find_images(tmp_path).masks == ()
 
 
 def test_results_of_earlier_runs_are_left_out(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 import click
@@ -21,6 +21,7 @@ from zeroflaw.corruptions import CORRUPTIONS, moved_mask, moves, parse_corruptio
 from zeroflaw.corruptions import corrupt as corrupted
 from zeroflaw.errors import DatasetError, ImageError, InputError, UsageError, printable
 from zeroflaw.files import read_json, write_json
+from zeroflaw.finding import MASK_FOLDER
 from zeroflaw.images import ImageList, find_images, read_image, read_orientation, shown
 from zeroflaw.lab.datasets import open_dataset
 from zeroflaw.masks import open_mask
@@ -30,7 +31,6 @@ from zeroflaw.shifts import SHIFTS, Pixels
 
 RECORD = "corruption.json"
 SCHEMA = 1
-_MASKS = frozenset({"ground_truth", "mask", "masks"})
 Folders = Mapping[tuple[str, int], Path]  # of the copies, by corruption and severity
 
 
@@ -128,7 +128,7 @@ def list_source(source: Path, *, train: bool = False) -> tuple[list[Item], Image
     if dataset is None:
         base = source if source.is_dir() else source.parent
         places = {path: PurePosixPath(path.relative_to(base).as_posix()) for path in found.paths}
-        _refuse_masks(source, places.values())
+        _refuse_masks(source, [path.relative_to(base) for path in (*found.paths, *found.masks)])
         items = [Item(path, place.with_suffix(".png"), str(place)) for path, place in places.items()]
     else:
         items = _items(source, dataset, found, train)
@@ -180,9 +180,9 @@ def _items(source: Path, dataset: Dataset, found: ImageList, train: bool) -> lis
     return items
 
 
-def _refuse_masks(source: Path, places: Iterable[PurePosixPath]) -> None:
+def _refuse_masks(source: Path, places: Iterable[PurePath]) -> None:
     for place in places:
-        if masks := [name for name in place.parts[:-1] if name.lower() in _MASKS]:
+        if masks := [name for name in place.parts[:-1] if MASK_FOLDER.match(name)]:
             raise InputError(
                 f"'{shown(source)}' is no data set but holds masks ({masks[0]}), which must not be "
                 "corrupted; give the root of one data set or a folder of images only"

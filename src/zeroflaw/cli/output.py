@@ -65,7 +65,7 @@ def tell_skipped(found: ImageList, quiet: bool) -> None:
         say(f"zeroflaw: {folder}: results of an earlier run, left out", quiet)
     if found.masks:
         masks = f"{len(found.masks)} mask{'s' * (len(found.masks) != 1)}"
-        say(f"zeroflaw: {masks} beside photos left out, {found.masks[0]} for example", quiet)
+        say(f"zeroflaw: {masks} of photos left out, {found.masks[0]} for example", quiet)
     for path in found.skipped:
         link = path.is_symlink() and path.is_dir()
         reason = "it is a link to a folder, which is not followed" if link else "it is not an image file"

@@ -7,7 +7,7 @@ The good photos also set the threshold: each is judged by what the others left i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from zeroflaw.detectors.tiled import TiledPhoto
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good
 from zeroflaw.runtime.drift import describe_photos, facts_of
-from zeroflaw.runtime.features import Floats, ImageFeatures
+from zeroflaw.runtime.features import ImageFeatures
 from zeroflaw.runtime.memory import SPREAD, MemoryScorer, coreset, top_mean
 from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.scores import Doubles
@@ -34,6 +34,7 @@ from zeroflaw.runtime.tower import ImageTower, embed, sized
 Photo = Array | TiledPhoto
 MOST_TILES = 200  # that are remembered, of all good photos together
 ODD = 6.0  # robust standard deviations above the others at which a good photo looks like no good one
+COPIED = 0.15  # of the usual distance of two good photos: nearer ones show the same
 USUAL = 0.15  # distance of a patch from the nearest one of another good photo, where there is no other
 Copy = Literal["mirrored", "turned", "brightened"]
 SHIFTS = (
@@ -64,6 +65,8 @@ class Memory(PatchDetector[MemoryScorer]):
             `zeroflaw.corruptions`; ``("default",)`` is a set of nine. A detector is proof against the kinds
             that it was shown and no others.
         false_alarms: share of good parts that the threshold may call anomalous.
+        outliers_: places of good photos that look like no good one.
+        twins_: places of good photos that show the same as another, or nearly, and of those: one counts.
     """
 
     name: ClassVar[str] = "memory"
@@ -81,6 +84,7 @@ class Memory(PatchDetector[MemoryScorer]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.outliers_: list[int] = []
+        self.twins_: dict[int, int] = {}
         for name in self.shift_names:
             parse_corruption(name)
 
@@ -91,40 +95,34 @@ class Memory(PatchDetector[MemoryScorer]):
 
     @override
     def _fit(self, backbone: ImageTower, inputs: FitInputs) -> Fitted[MemoryScorer]:
-        self.notes_, self.outliers_ = [], []
+        self.notes_, self.outliers_, self.twins_ = [], [], {}
         words, said = self._word_scorer(inputs)
         given: Sequence[Photo] = inputs.tiled or inputs.reference
         empty = MemoryScorer(self._spec(backbone), words, self._inside(backbone, _size(given[0])))
         places: dict[str, int] = {}  # of the first of equal photos, by what tells it from others
         for place, photo in enumerate(given):
-            places.setdefault(photo.sha256 if isinstance(photo, TiledPhoto) else digest(photo), place)
+            key = photo.sha256 if isinstance(photo, TiledPhoto) else digest(photo)
+            if (first := places.setdefault(key, place)) != place:
+                self.twins_[place] = first
         photos = {key: given[place] for key, place in places.items()}
-        if twice := len(given) - len(photos):
-            self.notes_.append(f"{twice} of the good photos are the same as others and count once")
-        step = inputs.stage("good photos")
-        rows: dict[int, list[Floats]] = {}
-        owners: list[int] = []
-        conditions: list[str] = []
-        shown: list[ImageFeatures] = []  # features of the photos and their shifted copies
-        for batch in batches(self._pictures(photos, max(1, MOST_TILES // len(photos))), BATCH):
-            features = embed(backbone, [picture for _, picture, _ in batch], empty.request(False))
-            for size, part in features.patch_features.items():
-                rows.setdefault(size, []).append(part)
-            owners += [number for number, _, _ in batch]
-            conditions += [condition for _, _, condition in batch]
-            shown.append(features.rows([row for row, (_, _, condition) in enumerate(batch) if condition]))
-            step(owners[-1] + 1, len(photos))
-        scorer = self._remember(empty, rows, np.array(owners), inputs.stage("memory"))
-        judged = np.array([bool(condition) for condition in conditions])
-        condition, owner = np.array(conditions)[judged], np.array(owners)[judged]
-        scorer, logits, peaks = self._centred(scorer, ImageFeatures.join(shown), owner, condition == "clean")
+        pictures = self._embedded(backbone, empty, photos, inputs.stage("good photos"))
+        if not inputs.tiled:
+            same = near_copies(pictures.clean())
+            kept = same == np.arange(len(same))
+            numbers = list(places.values())
+            self.twins_ |= {numbers[place]: numbers[same[place]] for place in np.flatnonzero(~kept).tolist()}
+            photos = {key: photo for (key, photo), keep in zip(photos.items(), kept, strict=True) if keep}
+            pictures = pictures.of(kept)
+        scorer = self._remember(empty, pictures, inputs.stage("memory"))
+        condition = pictures.conditions[pictures.judged]
+        scorer, logits, peaks = self._centred(scorer, pictures, condition == "clean")
         if len(photos) < FEWEST:
             return Fitted(scorer, said)
         if inputs.tiled:
             highest = self._judge_tiled(backbone, scorer, photos, inputs.stage("thresholds"))
             condition = np.array([shown for _, shown in highest])
             logits, peaks = np.array(list(highest.values())).T
-        firsts = list(places.values())
+        firsts = [places[key] for key in photos]
         self.outliers_ = [firsts[number] for number in odd_ones(logits[condition == "clean"])]
         tiled = [photo for photo in photos.values() if isinstance(photo, TiledPhoto)]
         whole = [photo for photo in photos.values() if not isinstance(photo, TiledPhoto)]
@@ -135,6 +133,19 @@ class Memory(PatchDetector[MemoryScorer]):
         }
         calibration = self._threshold(logits, peaks, condition).model_copy(update=facts)
         return Fitted(scorer, said, calibration=calibration)
+
+    def _embedded(
+        self, backbone: ImageTower, empty: MemoryScorer, photos: Mapping[str, Photo], step: Step
+    ) -> Pictures:
+        parts: list[ImageFeatures] = []
+        owners: list[int] = []
+        conditions: list[str] = []
+        for batch in batches(self._pictures(photos, max(1, MOST_TILES // len(photos))), BATCH):
+            parts.append(embed(backbone, [picture for _, picture, _ in batch], empty.request(False)))
+            owners += [number for number, _, _ in batch]
+            conditions += [condition for _, _, condition in batch]
+            step(owners[-1] + 1, len(photos))
+        return Pictures(ImageFeatures.join(parts), np.array(owners), np.array(conditions))
 
     def _pictures(
         self, photos: Mapping[str, Photo], most: int | None = None
@@ -193,24 +204,21 @@ class Memory(PatchDetector[MemoryScorer]):
     def _remember(
         self,
         empty: MemoryScorer,
-        rows: Mapping[int, Sequence[Floats]],
-        owners: npt.NDArray[np.int64],
+        pictures: Pictures,
         progress: Step,
     ) -> MemoryScorer:
         memories, kept = {}, {}
-        for size, parts in rows.items():
-            features = np.concatenate(parts)  # (pictures, P, C)
+        for size, features in pictures.features.patch_features.items():  # (pictures, P, C)
             flat = features.reshape(-1, features.shape[-1])
             chosen = coreset(flat, self.rows, self.seed, progress)
             memories[size] = np.ascontiguousarray(flat[chosen])
-            kept[size] = np.repeat(owners, features.shape[1])[chosen].astype(np.int64)
+            kept[size] = np.repeat(pictures.owners, features.shape[1])[chosen].astype(np.int64)
         return replace(empty, memories=memories, owners=kept)
 
     def _centred(
         self,
         scorer: MemoryScorer,
-        features: ImageFeatures,
-        photos: npt.NDArray[np.int64],
+        pictures: Pictures,
         clean: npt.NDArray[np.bool_],
     ) -> tuple[MemoryScorer, Doubles, Doubles]:
         """Set scale and zero by the good photos themselves, each judged by what the others left.
@@ -218,8 +226,10 @@ class Memory(PatchDetector[MemoryScorer]):
         Returns:
             The scorer, and log-odds and peaks of the maps of all that was judged.
         """
-        if len(set(photos.tolist())) > 1:
-            found = scorer.leave_one_out(features, photos.tolist())
+        features = pictures.features.rows(np.flatnonzero(pictures.judged).tolist())
+        photos = pictures.owners[pictures.judged].tolist()
+        if len(set(photos)) > 1:
+            found = scorer.leave_one_out(features, photos)
         else:  # a single photo has nothing to be compared with
             found = {size: np.full(f.shape[:2], USUAL) for size, f in features.patch_features.items()}
         scale = tuple(float(found[size][clean].mean()) for size in scorer.choices.sizes)
@@ -258,11 +268,64 @@ class Memory(PatchDetector[MemoryScorer]):
         return widths and super()._fits(scorer, backbone)
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Good photos and their copies, embedded.
+
+    Attributes:
+        features: of B pictures.
+        owners: place of the photo that each shows, (B,).
+        conditions: what each shows of it, (B,); "" is only remembered.
+    """
+
+    features: ImageFeatures
+    owners: npt.NDArray[np.int64]
+    conditions: npt.NDArray[np.str_]
+
+    @property
+    def judged(self) -> npt.NDArray[np.bool_]:
+        """Which are judged, too, (B,)."""
+        return np.not_equal(self.conditions, "")
+
+    def clean(self) -> ImageFeatures:
+        """Return the features of the photos themselves."""
+        return self.features.rows(np.flatnonzero(self.conditions == "clean").tolist())
+
+    def of(self, kept: npt.NDArray[np.bool_]) -> Pictures:
+        """Return the pictures of some of the photos."""
+        rows = np.flatnonzero(kept[self.owners])
+        return Pictures(self.features.rows(rows.tolist()), self.owners[rows], self.conditions[rows])
+
+
 def odd_ones(logits: Doubles) -> list[int]:
     """Return the places of good photos that lie far above the others, as flawed ones among them would."""
     middle = float(np.median(logits))
     spread = float(np.median(np.abs(logits - middle))) / 0.6745  # of a normal distribution
     return np.flatnonzero(logits > middle + ODD * max(spread, 0.3)).tolist()
+
+
+def near_copies(features: ImageFeatures) -> npt.NDArray[np.int64]:
+    """Return for each photo the place of the first one that shows the same, patch by patch: its own, mostly.
+
+    Saved again, scaled, a little brighter, or taken twice in the same moment: such photos would be each
+    other's nearest in the memory, and say of good parts that they are more alike than they are. Of 137 kinds
+    of good things, re-saved copies are at most .15 times as far apart as photos of two parts usually are;
+    other photos are so near in 3 kinds, of which they are copies as well.
+    """
+    patches = features.patch_features[min(features.patch_features)]
+    count = len(patches)
+    flat = patches.reshape(count, -1)
+    first = np.arange(count)
+    if count < 3:  # of two photos nobody knows how far apart parts usually are
+        return first
+    apart = 1 - (flat @ flat.T) / patches.shape[1]
+    usual = np.median(apart[~np.eye(count, dtype=bool)].reshape(count, -1), axis=1)
+    near = apart < COPIED * usual[:, None]
+    near |= near.T
+    for place in range(1, count):
+        if len(same := np.flatnonzero(near[place, :place])):
+            first[place] = first[same[0]]
+    return first
 
 
 def _size(photo: Photo) -> Size:

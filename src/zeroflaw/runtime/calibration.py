@@ -27,6 +27,7 @@ from zeroflaw.runtime.scores import Doubles, expit
 SCHEMA = 1
 FEWEST = 4  # good photos of which a spread can be had at all
 ABOVE = 1e-6  # how far above a good photo's log-odds a threshold lies: processors differ by less
+LOW = 3.0  # eight normally distributed numbers have one so low in 6 sets of 100, and .054 lie above, not .050
 CORE = 0.4  # share of photos from which place and spread of the good ones are taken, if most are good
 LEAST_SPREAD = 0.3  # of log-odds of good photos: even copies of one part differ by noise
 DRAWS = 1000  # of a bootstrap interval
@@ -221,8 +222,15 @@ def from_good(good: Sequence[float], false_alarms: float) -> tuple[Rule, float, 
 
 
 def t_bound(values: npt.ArrayLike, false_alarms: float) -> float:
-    """Return mean + t(1 - a, n - 1) sd sqrt(1 + 1 / n): the upper prediction bound of one more value."""
+    """Return mean + t(1 - a, n - 1) sd sqrt(1 + 1 / n): the upper prediction bound of one more value.
+
+    Values that lie farther below the median than `LOW` times what the highest lies above it do not count: a
+    photo that is much like another one says nothing of how far apart good parts are, and would move the bound
+    far up.
+    """
     numbers = np.asarray(values, np.float64)
+    middle = float(np.median(numbers))
+    numbers = numbers[numbers >= middle - LOW * (numbers.max() - middle)]
     n = len(numbers)
     quantile = _t_quantile(n - 1, 1 - false_alarms)
     return float(numbers.mean() + quantile * numbers.std(ddof=1) * math.sqrt(1 + 1 / n))

@@ -150,6 +150,11 @@ class MemoryScorer(PatchScorer):
     memories: Mapping[int, Floats] = field(default_factory=dict)
     owners: Mapping[int, npt.NDArray[np.int64]] = field(default_factory=dict)
 
+    @property
+    def photos(self) -> int:
+        """How many good photos something is remembered of."""
+        return max(len(np.unique(owner)) for owner in self.owners.values())
+
     @override
     def distances(self, features: ImageFeatures) -> dict[int, Doubles]:
         return self._distances(features, [None] * len(features))

@@ -97,7 +97,17 @@ def test_a_request_sent_again_is_in_the_history_once(running: Running) -> None:
     assert detect(client, photo(1), photo(2), headers=key) == first
     assert client.get("/v1/history").json()["total"] == 2
     other = client.post("/v1/detect", files=files(photo(3)), headers=key)
-    assert "Idempotency-Key" in refusal(other, 409)
+    assert "Idempotency-Key was used for another picture" in refusal(other, 409)
+
+
+def test_a_key_belongs_to_one_detector(tmp_path: Path) -> None:
+    with serving(tmp_path, detectors=("red", "blue")) as (client, _):
+        key = {"Idempotency-Key": "order 66"}
+        first = detect(client, photo(1), headers=key, params={"detector": "red"})
+        other = client.post("/v1/detect?detector=blue", files=files(photo(1)), headers=key)
+        assert "used for the detector 'red', not 'blue'" in refusal(other, 409)
+        assert detect(client, photo(1), headers=key, params={"detector": "red"}) == first
+        assert client.get("/v1/history").json()["total"] == 1
 
 
 def test_the_files_of_the_page_are_kept_until_they_change(running: Running) -> None:

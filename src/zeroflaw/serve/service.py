@@ -158,7 +158,7 @@ class Service:
         return name, [self._same(ticket, one) for ticket, one in zip(tickets, found, strict=True)]
 
     def _same(self, ticket: Ticket, found: Row | BaseException) -> Row | Exception:
-        """Return the answer of a ticket, unless its key belongs to another picture."""
+        """Return the answer of a ticket, unless its key belongs to another picture or detector."""
         if isinstance(found, Exception):
             if not isinstance(found, ZeroflawError):
                 _log.error("a picture was not judged", exc_info=found)
@@ -167,6 +167,12 @@ class Service:
             raise found
         if found.digest != ticket.digest:
             return RefusedError(409, "the Idempotency-Key was used for another picture; take a new one")
+        if found.detector != ticket.detector:
+            return RefusedError(
+                409,
+                f"the Idempotency-Key was used for the detector '{found.detector}', not '{ticket.detector}'; "
+                "take a new one",
+            )
         return found
 
     def _keep(self, done: Sequence[Done]) -> Sequence[Row]:

@@ -340,7 +340,12 @@ def test_a_history_that_cannot_be_written_is_a_503(running: Running, tmp_path: P
     refusal(client.get("/v1/history.csv"), 503)
     refusal(client.get("/v1/status"), 503)
     assert client.get("/metrics").status_code == 200
+    for path in ("/v2/health/ready", "/v2/models/red/ready"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    assert client.get("/v2/health/live").status_code == 200
     moved.rename(tmp_path / "history")
+    assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get("/v1/history").json()["total"] == 1
     assert service.line.waiting == 0
 
@@ -352,6 +357,10 @@ def test_a_full_disk_for_pictures_is_a_503(running: Running, tmp_path: Path) -> 
         client.post("/v1/detect", files=files(photo(2))), 503
     )
     assert client.get("/v1/history").json()["total"] == 0
+    assert client.get("/v2/health/ready").status_code == 503
+    (tmp_path / "pictures").unlink()
+    assert client.get("/v2/health/ready").status_code == 200
+    assert len(detect(client, photo(2))) == 1
 
 
 # Detectors

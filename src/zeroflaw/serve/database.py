@@ -156,6 +156,17 @@ class Database:
         finally:
             self._writing.release()
 
+    def check(self) -> None:
+        """See that it can be read and may be written, without waiting for those who write.
+
+        Raises:
+            HistoryError: it cannot.
+        """
+        with self.reading() as connection:
+            connection.execute(sa.select(sa.func.max(verdicts.c.id)))
+        if self.file is not None:
+            _see_writable(self.file)
+
     def close(self) -> None:
         """Close all connections; SQLite then folds its log into the database's file."""
         self._engine.dispose()
@@ -277,6 +288,10 @@ def _prepare(file: Path) -> None:
         ) from error
     if file.exists():
         file_size(file, _LARGEST, "history", HistoryError)
+    _see_writable(file)
+
+
+def _see_writable(file: Path) -> None:
     if not os.access(file if file.exists() else file.parent, os.W_OK):
         raise HistoryError(f"the history '{printable(file)}' cannot be written; check its permissions")
 

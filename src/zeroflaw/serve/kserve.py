@@ -116,7 +116,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
 
 def _readiness(service: Service, response: Response) -> dict[str, bool]:
-    ready = service.line.alive and not service.closing
+    ready = service.ready
     if not ready:
         response.status_code = 503
     return {"ready": ready}

@@ -67,6 +67,20 @@ class PictureStore:
             ) from error
         return len(data)
 
+    def check(self) -> None:
+        """See that pictures may be kept, without keeping one.
+
+        Raises:
+            OutputError: they may not.
+        """
+        places = (self.folder, *self.folder.parents)
+        there = next((place for place in places if os.access(place, os.F_OK)), self.folder)
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise OutputError(
+                f"pictures cannot be kept in '{printable(self.folder)}'; see that it is a folder that may be "
+                "written"
+            )
+
     def get(self, digest: str) -> bytes | None:
         """Return a picture as it was sent, or None where it is not kept."""
         path = self.path(digest)

@@ -16,7 +16,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from zeroflaw._version import __version__
-from zeroflaw.errors import ZeroflawError
+from zeroflaw.errors import HistoryError, OutputError, ZeroflawError
 from zeroflaw.runtime.folder import write_calibration
 from zeroflaw.serve.batcher import LARGEST, PLACES, Done, Line, Ticket
 from zeroflaw.serve.detectors import Detectors, Entry
@@ -110,6 +110,19 @@ class Service:
             except (ZeroflawError, OSError) as error:
                 _log.warning("%s", error)
             await asyncio.sleep(seconds)
+
+    @property
+    def ready(self) -> bool:
+        """Whether pictures would be judged and kept; `status` and refusals say why not."""
+        if self.closing or not self.line.alive:
+            return False
+        try:
+            self.history.database.check()
+            if self.settings.keep_pictures:
+                self.store.check()
+        except (HistoryError, OutputError):
+            return False
+        return True
 
     # Judging
 

@@ -176,7 +176,10 @@ def test_what_is_no_picture_is_named_among_others(running: Running) -> None:
     [
         ({"json": {"files": "x"}}, 415, "multipart/form-data"),
         ({"files": [("other", ("x.png", b"x"))]}, 422, "fields named 'files'"),
-        ({"data": {"files": "x"}, "files": [("other", ("x.png", b"x"))]}, 422, "fields named 'files'"),
+        ({"data": {"files": "x"}, "files": [("other", ("x.png", b"x"))]}, 422, "is text without a file name"),
+        ({"data": {"files": "x"}, "files": files(b"x")}, 422, "with curl as -F files=@FILE"),
+        ({"data": {"detector": "blue"}, "files": files(b"x")}, 422, "/v1/detect?detector=NAME"),
+        ({"data": {f"a{n}": "x" for n in range(3000)}, "files": files(b"x")}, 413, "at most 16 fields"),
         (
             {"content": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
             422,
@@ -237,7 +240,19 @@ def test_a_person_is_right(running: Running) -> None:
         {"id": 1, "label": None, "x": 1},
     ):
         refusal(client.post("/v1/feedback", json=bad), 422)
-    refusal(client.post("/v1/feedback", content=b"{", headers={"Content-Type": "application/json"}), 422)
+    for broken, status, says in (
+        (
+            b"{",
+            400,
+            "JSON cannot be read (Expecting property name enclosed in double quotes, at character 2)",
+        ),
+        (b"\xff{", 400, "cannot be read as JSON in UTF-8"),
+        (b"", 422, "send a JSON object"),
+        (b"[1]", 422, "send a JSON object"),
+    ):
+        answer = client.post("/v1/feedback", content=broken, headers={"Content-Type": "application/json"})
+        assert says in refusal(answer, status)
+    assert "'Content-Type: application/json'" in refusal(client.post("/v1/feedback", data={"id": 1}), 422)
     assert client.post("/v1/feedback", json={"id": row["id"], "label": None}).json()["corrected_at"] is None
 
 
@@ -296,7 +311,8 @@ def test_pictures_are_judged_in_batches(running: Running) -> None:
 
 def test_detectors_take_turns(tmp_path: Path) -> None:
     with serving(tmp_path, detectors=("red", "blue")) as (client, service):
-        assert "say which detector" in refusal(client.post("/v1/detect", files=files(photo())), 422)
+        told = refusal(client.post("/v1/detect", files=files(photo())), 422)
+        assert "say which detector, in the address: ?detector=red or ?detector=blue" in told
         red(service).pause.clear()
         threads = [
             threading.Thread(
@@ -396,6 +412,8 @@ def test_detectors_are_named_by_their_folders_or_as_said() -> None:
     }
     with pytest.raises(UsageError, match="two detectors would be called 'b'"):
         names_of(["a/b", "c/b"])
+    with pytest.raises(UsageError, match=r"two .* be called 'a'; name one: OTHER=d/mine$"):
+        names_of(["a=b", "a=d/mine"])
     with pytest.raises(UsageError, match="FOLDER or NAME=FOLDER"):
         names_of(["=x"])
 
@@ -639,6 +657,8 @@ def test_photos_that_a_detector_was_made_from_say_nothing(tmp_path: Path) -> Non
         tmp_path / "red", GOOD, seen=Seen(reference=ReferenceSeen(images=1, sha256_of_pixels=(seen,)))
     )
     with serving(tmp_path) as (client, _):
-        for row in detect(client, photo(-1), photo(-1, seed=1)):
-            label(client, row, "good")
+        [own] = detect(client, photo(-1))
+        label(client, own, "good")
+        assert "the detector was made from them" in proposal(client)["why_not"]
+        label(client, *detect(client, photo(-1, seed=1)), "good")
         assert proposal(client)["labelled"]["good"] == 1

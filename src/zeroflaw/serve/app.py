@@ -142,6 +142,11 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            said = f"{first['ctx']['error']}, at character {first['loc'][-1] + 1}"
+            return answer(RefusedError(400, f"the request's JSON cannot be read ({clean(said)}); mend it"))
+        if first["loc"] == ("body",):  # nothing, a form, a list: whatever it is, no object
+            return answer(RefusedError(422, "send a JSON object, with 'Content-Type: application/json'"))
         place = ".".join(
             clean(str(part), 40) for part in first["loc"] if part not in ("query", "body", "path")
         )
@@ -153,7 +158,11 @@ def _add_errors(app: FastAPI) -> None:
         known = request.scope.get("state", {}).get("refused")
         if isinstance(known, RefusedError):  # while the body came, which the framework says in other words
             return answer(known)
-        said = {404: "there is nothing here", 405: "this is not done here with this method"}
+        said = {
+            400: "the request's body cannot be read as JSON in UTF-8; mend it",
+            404: "there is nothing here",
+            405: "this is not done here with this method",
+        }
         detail = said.get(error.status_code, clean(str(error.detail)))
         return answer(RefusedError(error.status_code, detail, error.headers))
 

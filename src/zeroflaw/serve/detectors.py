@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
+from urllib.parse import quote
 
 import numpy as np
 
@@ -159,7 +160,8 @@ class Detectors:
         """
         if name is None:
             if len(self._entries) > 1:
-                raise UsageError(f"say which detector: detector={' or detector='.join(self._entries)}")
+                known = " or ".join(f"?detector={quote(one)}" for one in self._entries)
+                raise UsageError(f"say which detector, in the address: {known}")
             return next(iter(self._entries.values()))
         if name not in self._entries:
             known = ", ".join(self._entries)
@@ -240,7 +242,7 @@ def names_of(said: Sequence[str]) -> dict[str, Path]:
             raise UsageError(f"a detector is said as FOLDER or NAME=FOLDER, got '{printable(text, 120)}'")
         if name in found:
             raise UsageError(
-                f"two detectors would be called '{printable(name)}'; name one: OTHER={printable(text, 120)}"
+                f"two detectors would be called '{printable(name)}'; name one: OTHER={printable(folder, 120)}"
             )
         found[name] = folder
     return found

@@ -80,9 +80,16 @@ def propose(entry: Entry, rows: Sequence[Row], picture: Picture) -> Proposal:
     good = [(row.id, logit) for row, logit in judged if row.label == "good"]
     flawed = [(row.id, logit) for row, logit in judged if row.label == "flawed"]
     counts = len(good), len(flawed)
+    if not rows:
+        return Proposal(
+            *counts,
+            why_not="No photo was labelled that is kept; say of some whether they are good or flawed.",
+        )
     if not judged:
         return Proposal(
-            *counts, why_not="No photo was labelled; say of some whether they are good or flawed."
+            *counts,
+            why_not="The photos that were labelled say nothing: the detector was made from them, or they "
+            "cannot be read any more; label others.",
         )
     before = entry.calibration
     # What was labelled may have taken part in the calibration before: it counts once, as it is labelled now.

@@ -87,6 +87,10 @@ class Doorway:
         try:
             form = await _parsed(parser)
         except MultiPartException as error:
+            if error.message.startswith("Too many fields"):
+                raise RefusedError(
+                    413, f"at most {_FIELDS} fields of a form may be no files; send the pictures alone"
+                ) from error
             if error.message.startswith("Too many"):
                 raise RefusedError(
                     413, f"at most {self._most} pictures are taken at a time; send fewer"
@@ -94,14 +98,27 @@ class Doorway:
             raise RefusedError(400, "the body is not the form that it says it is; send it again") from error
         except (FormParserError, KeyError, ValueError, LookupError) as error:
             raise RefusedError(400, "the body is not the form that it says it is; send it again") from error
+        why_not = _why_not(form)
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile) and (why_not or name != _FIELD_NAME):
+                value.file.close()
+        if why_not:
+            raise RefusedError(422, why_not)
         files = [value for value in form.getlist(_FIELD_NAME) if isinstance(value, UploadFile)]
-        others = [value for name, value in form.multi_items() if value not in files or name != _FIELD_NAME]
-        for other in others:
-            if isinstance(other, UploadFile):
-                other.file.close()
-        if not files:
-            raise RefusedError(422, "there is no picture in the form; send them in fields named 'files'")
         return [Upload(file.filename or "picture", file.size or 0, file.file) for file in files]
+
+
+def _why_not(form: FormData) -> str | None:
+    """Say what keeps the pictures of a form from being judged as its sender wants."""
+    if "detector" in form:  # it was looked for in the address, before the form came
+        return "the detector belongs in the address, as in /v1/detect?detector=NAME, not in the form"
+    pictures = form.getlist(_FIELD_NAME)
+    if not all(isinstance(one, UploadFile) for one in pictures):
+        return (
+            f"a field '{_FIELD_NAME}' of the form is text without a file name; send a file, with curl as "
+            f"-F {_FIELD_NAME}=@FILE"
+        )
+    return None if pictures else f"there is no picture in the form; send them in fields named '{_FIELD_NAME}'"
 
 
 async def _parsed(parser: _Parser) -> FormData:

@@ -21,6 +21,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 from fake_service import POLICY, Fake, Running, photo, problem  # noqa: E402
 
 from pages import CHROMIUM, until  # noqa: E402
+from zeroflaw.finding import EXTENSIONS  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
 SHOWN = ".card:not([hidden], .ghost)"
@@ -273,6 +274,33 @@ def test_a_tried_threshold_sorts_photos_that_the_service_would_not(opened: Any) 
     until(opened, "document.querySelectorAll('.card').length === 12")
     assert len(names(opened)) == 4 + 4  # those at -1.3, -1.2, -1.0 and -.9, too
     assert set(verdicts(opened)) == {"Flawed"}
+
+
+def test_bars_are_called_flawed_from_the_threshold_on(opened: Any) -> None:
+    """The bars of -2 to 4 do not span the axis, whose ends leave room beyond them."""
+    called = """x => {
+      const svg = document.querySelector("#threshold svg"), { left, width } = svg.getBoundingClientRect();
+      const bars = svg.querySelector(".below"), at = svg.createSVGPoint();
+      for (at.y = 0, at.x = 600 * x; at.y < 100 && !bars.isPointInFill(at); at.y++);
+      const seen = at.matrixTransform(svg.getScreenCTM());
+      return at.y < 100 ? document.elementFromPoint(seen.x, seen.y + 1).className.baseVal : "";
+    }"""
+    span = "s => [Number(s.min), Number(s.max)]"
+    for tried in (1.0, -1.35, 3.25):
+        slide(opened, tried)
+        low, high = opened.locator("#slider").evaluate(span)
+        mark = (tried - low) / (high - low)
+        seen = [(n / 400, opened.evaluate(called, n / 400)) for n in range(401)]
+        assert {kind for x, kind in seen if kind and x < mark - 0.01} <= {"below"}
+        assert {kind for x, kind in seen if kind and x > mark + 0.01} <= {"above"}
+        assert {"below", "above"} <= {kind for _, kind in seen}
+
+
+def test_the_picker_offers_what_the_service_takes(opened: Any) -> None:
+    assert set(opened.locator("#files").get_attribute("accept").split(",")) == EXTENSIONS
+    likely = "name => import('/static/uploads.js').then(it => it.likely(new File([], name)))"
+    assert all(opened.evaluate(likely, f"a{ending}") for ending in EXTENSIONS)  # what is dropped, too
+    assert not opened.evaluate(likely, "a.txt")
 
 
 def test_five_hundred_photos_are_judged_anew_at_once(browser: Any) -> None:

@@ -44,7 +44,7 @@ function place() {
   mark.setAttribute("x1", x);
   mark.setAttribute("x2", x);
   mark.style.display = known ? "" : "none";
-  $(".above", root).style.clipPath = `inset(0 0 0 ${100 * x / WIDE}%)`;
+  $("#called rect").setAttribute("x", x);
   if (document.activeElement !== slider || !store.trying) slider.value = known ? threshold : high;
   slider.setAttribute("aria-valuetext", known ? short(threshold) : "no threshold");
   $(".readout", root).textContent = readout(threshold, store.trying, store.current?.good_logits ?? []);

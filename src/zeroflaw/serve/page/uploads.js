@@ -7,7 +7,7 @@ const MOST = 8; // photos in a request
 const BYTES = 24 * 2 ** 20; // about the bytes in a request; a larger photo goes alone
 const LANES = 2; // requests at a time: one is sent while the other is judged
 const LONGEST = 15; // seconds between attempts while nobody answers
-const PICTURES = /\.(jpe?g|jfif|png|webp|bmp|gif|tiff?|avif|heic|heif|jp2|pgm|ppm|pnm)$/i;
+const PICTURES = /\.(jpe?g|jpe|jfif|png|webp|bmp|gif|tiff?|dcm|avif|heic|heif|jp2|pgm|ppm|pnm)$/i;
 
 /** A name for a request, so that it is judged once though it may be sent twice. */
 function randomKey() {

@@ -99,6 +99,20 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
         assert resident(18) < 1.1 * before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM] * 3)
+def test_it_ends_in_peace_from_its_first_line_on(tmp_path: Path, number: signal.Signals) -> None:
+    with running("--history", tmp_path) as command:
+        assert command.end(number) == 0
+
+
+def test_who_asks_for_a_websocket_is_answered_without_advice(tmp_path: Path) -> None:
+    with running("--history", tmp_path) as command:
+        wanted = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "eA=="}
+        assert httpx.get(f"{command.url}/v1/status", headers=wanted, timeout=60).status_code == 200
+        assert command.end() == 0
+        assert len(command.said) == 1, command.said
+
+
 def test_it_ends_what_it_has_begun(tmp_path: Path) -> None:
     with running("--history", tmp_path) as command:
         found: list[httpx.Response] = []
@@ -154,8 +168,9 @@ def test_what_it_refuses(
 
 def test_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        refused(capsys, 2, "give another --port", "serve", RWDA, "--history", tmp_path, "--port", port, "-q")
+        options = ["--history", tmp_path / "new", "--port", taken.getsockname()[1], "-q"]
+        refused(capsys, 2, "give another --port", "serve", RWDA, *options)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_history_of_a_newer_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,14 +81,15 @@ def serve(
     place: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     loaded = Detectors(named, lambda path: _judging(load(path, **place), path))
     kept = None if keep_gb is None else round(keep_gb * 1e9)
-    opened = History.open(database or history, keep_days=keep_days, keep_bytes=kept)
-    store = PictureStore(history / "pictures")
-    service = Service(loaded, opened, store, Settings(places=places, keep_pictures=not no_pictures))
     rules = Rules.at(host, allowed, tokens=tokens)
-    with running.listening(host, port) as listener:
-        address = running.address_of(listener)
-        say(f"zeroflaw: {', '.join(loaded.names)} at {address} (history {opened.name})", quiet)
-        running.run(service, rules, listener)
+    with running.listening(host, port) as listener:  # before a history is made that nothing would use
+        opened = History.open(database or history, keep_days=keep_days, keep_bytes=kept)
+        store = PictureStore(history / "pictures")
+        service = Service(loaded, opened, store, Settings(places=places, keep_pictures=not no_pictures))
+        where = f"{', '.join(loaded.names)} at {running.address_of(listener)}"
+        running.run(
+            service, rules, listener, lambda: say(f"zeroflaw: {where} (history {opened.name})", quiet)
+        )
 
 
 def _judging(detector: Detector, folder: Path) -> BackboneDetector[Any]:

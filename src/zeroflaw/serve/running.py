@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
 from typing_extensions import override
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zeroflaw.errors import UsageError, reason
 from zeroflaw.serve.app import make_app
@@ -49,12 +50,25 @@ def address_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
+class _Http(H11Protocol):
+    """Answers those who ask for a WebSocket as if they had not, and advises nobody to install one."""
+
+    @override
+    def _unsupported_upgrade_warning(self) -> None:
+        return
+
+
 class _Server(uvicorn.Server):
     """Ends in peace at the first SIGTERM or SIGINT, and at once at the second."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, began: Callable[[], object]) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._began = service, began
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._began()
 
     @override
     @contextmanager
@@ -75,8 +89,15 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(service: Service, rules: Rules, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; requests that have begun are answered, and pictures that wait judged."""
+def run(service: Service, rules: Rules, listener: socket.socket, began: Callable[[], object]) -> None:
+    """Serve until SIGTERM or SIGINT; requests that have begun are answered, and pictures that wait judged.
+
+    Args:
+        service: what is served.
+        rules: which requests pass.
+        listener: the socket.
+        began: called once it serves; a signal from then on ends it in peace.
+    """
     config = uvicorn.Config(
         make_app(service, rules),
         log_config=None,
@@ -84,9 +105,9 @@ def run(service: Service, rules: Rules, listener: socket.socket) -> None:
         server_header=False,
         proxy_headers=False,
         ws="none",
-        http="h11",
+        http=_Http,
         h11_max_incomplete_event_size=_LONGEST_HEAD,
         timeout_graceful_shutdown=DRAIN,
         lifespan="on",
     )
-    _Server(config, service).run(sockets=[listener])
+    _Server(config, service, began).run(sockets=[listener])

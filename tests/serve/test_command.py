@@ -198,9 +198,11 @@ def test_the_history_is_exported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     text = (tmp_path / "x.csv").read_text("utf-8")
     assert text.count("\n") == 6
     assert "./+1" in text
+    assert run("history", "export", tmp_path, "-o", tmp_path / "x.tab", "--format", "csv", "-q") == 0
+    assert (tmp_path / "x.tab").read_text("utf-8") == text
     parquet = pytest.importorskip("pyarrow.parquet", reason="Parquet needs pyarrow")
-    assert run("history", "export", tmp_path, "-o", tmp_path / "x.parquet", "-q") == 0
-    found = parquet.read_table(tmp_path / "x.parquet")
+    assert run("history", "export", tmp_path, "-o", tmp_path / "x.PARQUET", "-q") == 0
+    found = parquet.read_table(tmp_path / "x.PARQUET")
     assert found.num_rows == 5
     assert found.column("logit").to_pylist() == [-2, -1, 0, 1, 2]
     assert found.column("label").to_pylist()[0] == "flawed"
@@ -211,6 +213,8 @@ def test_the_history_is_exported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         (["nowhere"], 3, "there is no history in 'nowhere'"),
         ([".", "--format", "parquet"], 2, "give a file: -o history.parquet"),
+        ([".", "-o", "h.xlsx"], 2, "'h.xlsx' must end in .csv or .parquet"),
+        ([".", "-o", "history"], 2, "or give --format"),
         ([".", "--since", "soon"], 2, "since wants a date"),
     ],
 )
@@ -224,4 +228,6 @@ def test_exports_that_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     History.open(tmp_path).close()
+    before = set(tmp_path.iterdir())
     refused(capsys, code, says, "history", "export", *options)
+    assert set(tmp_path.iterdir()) == before

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import click
 
 from zeroflaw.cli.output import PATH, quiet_option, say
-from zeroflaw.errors import InputError, UsageError, needing
+from zeroflaw.errors import InputError, UsageError, needing, printable
 from zeroflaw.files import atomic
 
 
@@ -39,7 +39,13 @@ def export(
         from zeroflaw.serve.history import History
         from zeroflaw.serve.records import Filter
         from zeroflaw.serve.tables import csv_lines, write_parquet
-    kind = kind or ("parquet" if output is not None and output.suffix == ".parquet" else "csv")
+    if kind is None:
+        ending = ".csv" if output is None else output.suffix.lower()
+        if ending not in (".csv", ".parquet"):
+            raise UsageError(
+                f"'{printable(output)}' must end in .csv or .parquet; name it so, or give --format"
+            )
+        kind = "parquet" if ending == ".parquet" else "csv"
     if kind == "parquet" and output is None:
         raise UsageError("Parquet is no text; give a file: -o history.parquet")
     if "://" not in where and not (Path(where) / FILE).is_file():

@@ -353,7 +353,7 @@ def _add_session(app: FastAPI, tokens: Tokens | None) -> None:
 
     @app.delete("/v1/session", status_code=204, response_class=Response, responses=refusals())
     async def leave() -> Response:
-        """Take the cookie back."""
+        """Clear the cookie in the browser; a copy of it holds until it expires or the token changes."""
         response = Response(status_code=204)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response

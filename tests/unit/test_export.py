@@ -86,6 +86,9 @@ def test_the_graph_says_what_the_detector_says(
     assert record["tolerance"]["measured"] <= TOLERANCE
     assert ("pixels" in record["inputs"]) == (kind != "smaller without words")
     assert ("threshold" in record) == (detector.threshold_rule is not None)
+    if (said := record.get("threshold")) is not None:
+        assert said["map_score"] == pytest.approx(1 / (1 + np.exp(-said["map"])))  # in the unit of the map
+        assert said["map_score"] == next(iter(detector.predict(pictures(1)))).map_threshold
 
     # The test pictures, as a program in another language would check itself.
     vectors = record["vectors"]
@@ -112,6 +115,18 @@ def test_the_graph_says_what_the_detector_says(
     named = [[p.scores[name] for name in record["outputs"]["scores"]["names"]] for p in predictions]
     np.testing.assert_allclose(scores, named, atol=0.1)
     assert maps.shape == np.stack([p.map for p in predictions if p.map is not None]).shape
+
+
+def test_the_graph_that_resizes_says_by_how_much_it_differs(bundled: Path) -> None:
+    """It rounds where Pillow does, and what it records is no less than pictures of other sizes show."""
+    said = json.loads((bundled / RECORD).read_text())["with_resize"]
+    assert {1e-3 < said[name] < 0.2 for name in ("differs_by", "map_differs_by")} == {True}
+    detector, random = zeroflaw.load("rwda"), np.random.default_rng(7)
+    for photo in [*pictures(2), *flawed(2), random.integers(0, 256, (288, 384, 3), np.uint8)]:
+        logit, _, drawn = run(bundled, WITH_RESIZE, image=photo[None])
+        (expected,) = detector.predict([photo], maps=True)
+        assert abs(logit[0] - expected.logit) < said["differs_by"]
+        assert np.abs(drawn[0] - expected.map).max() < 0.02  # 0.06 without rounding between the directions
 
 
 def as_inputs(folder: Path, photos: list[np.ndarray]) -> list[dict[str, np.ndarray]]:

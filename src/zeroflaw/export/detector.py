@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from zeroflaw.detectors.base import BackboneDetector
 from zeroflaw.detectors.opening import shared_backbone
@@ -26,6 +27,7 @@ from zeroflaw.runtime.memory import MemoryScorer
 from zeroflaw.runtime.onnx_engine import open_onnx
 from zeroflaw.runtime.preprocess import Pixels
 from zeroflaw.runtime.scorer import TextScorer
+from zeroflaw.runtime.scores import expit
 from zeroflaw.runtime.stream import Progress, batches
 from zeroflaw.runtime.tower import test_pictures
 from zeroflaw.towers.backbone import Backbone
@@ -35,6 +37,7 @@ WITH_RESIZE = "detector-with-resize.onnx"
 INT8 = "detector-int8.onnx"
 RECORD = "detector.json"
 TOLERANCE = 1e-3  # log-odds; of float32 sums over thousands of numbers
+_SIZES = (150, 200), (97, 501), (288, 384), (1024, 640)  # on both sides of what towers see, none square
 
 
 def export_detector(
@@ -103,7 +106,7 @@ def export_detector(
     record = _record(detector, backbone, module, worst)
     if with_resize:
         files[WITH_RESIZE] = with_resizing(data, module.inputs)
-        record["with_resize"] = _with_resize_record(detector, images[0], files[WITH_RESIZE])
+        record["with_resize"] = _with_resize_record(detector, files[WITH_RESIZE])
     if int8:
         files[INT8], agreement = checked_int8(data, looked)
         record["int8"] = {"file": INT8, "compared_on_photos": asdict(agreement)}
@@ -150,23 +153,51 @@ def _record(
     }
     calibration = detector.calibration_
     if calibration is not None:
+        hot = calibration.map_threshold
         record["threshold"] = {
             "logit": calibration.threshold,
-            "map": calibration.map_threshold,
+            "map": hot,
+            "map_score": None if hot is None else float(expit(hot)),
             "from": calibration.sentence(),
         }
     return record
 
 
-def _with_resize_record(detector: BackboneDetector[Any], image: Pixels, data: bytes) -> dict[str, Any]:
-    """Return what ``detector.json`` says of the graph that resizes: by how much it differs on a picture."""
-    large = image.repeat(4, 0).repeat(4, 1)
-    found = _run(data, {"image": large[None]})
+def _with_resize_record(detector: BackboneDetector[Any], data: bytes) -> dict[str, Any]:
+    """Return what ``detector.json`` says of the graph that resizes: by how much it differs, at most."""
+    images = _hard_to_resize()
+    logit = drawn = 0.0
+    run = open_onnx(data, "float32", None)
+    for image, expected in zip(images, detector.predict(images, maps=True), strict=True):
+        inputs: dict[str, npt.NDArray[Any]] = {"image": image[None]}
+        found = run(inputs, ("logit", "map"))
+        assert expected.map is not None
+        logit = max(logit, abs(float(found[0][0]) - expected.logit))
+        drawn = max(drawn, float(np.abs(found[1][0] - expected.map).max()))
     return {
         "input": {"image": {"type": "uint8", "shape": ["batch", "height", "width", 3], "channels": "RGB"}},
-        "differs_by": abs(float(found[0][0]) - next(iter(detector.predict([large]))).logit),
+        "differs_by": logit,
+        "map_differs_by": drawn,
+        "measured_on": {
+            "what": "noise, grain on soft colours, and fine stripes, in each of these sizes (height, width); "
+            "the largest difference counts",
+            "sizes": _SIZES,
+        },
         "because": "the resizing inside the graph is not Pillow's to the last digit",
     }
+
+
+def _hard_to_resize() -> list[Pixels]:
+    """Return pictures with fine structure, some to be made larger and some smaller."""
+    random, found = np.random.default_rng(0), []
+    for height, width in _SIZES:
+        noise = random.integers(0, 256, (height, width, 3), np.uint8)
+        soft = np.asarray(Image.fromarray(noise[:9, :9]).resize((width, height)), np.float64)
+        grain = np.clip(soft + random.normal(0, 8, soft.shape), 0, 255).astype(np.uint8)
+        rows, columns = np.ogrid[:height, :width]
+        stripes = np.uint8(20) + np.uint8(200) * ((columns // 2 + rows // 3) % 2).astype(np.uint8)
+        found += [noise, grain, np.repeat(stripes[:, :, None], 3, 2)]
+    return found
 
 
 def _expected(

@@ -26,8 +26,10 @@ try {
 
 async function judge(session, record, file) {
   said.textContent = "Judging…";
-  const bitmap = await createImageBitmap(file);
+  const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }); // zeroflaw ignores profiles
   const drawn = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+  drawn.fillStyle = "white"; // which zeroflaw lays behind what is transparent
+  drawn.fillRect(0, 0, bitmap.width, bitmap.height);
   drawn.drawImage(bitmap, 0, 0);
   const rgba = drawn.getImageData(0, 0, bitmap.width, bitmap.height).data;
   const rgb = new Uint8Array((rgba.length / 4) * 3);

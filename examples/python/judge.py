@@ -31,11 +31,24 @@ def check(session: onnxruntime.InferenceSession, folder: Path, record: dict) -> 
     print(f"test pictures: answers differ by at most {worst:.1e}", file=sys.stderr)
 
 
+def read(photo: Path) -> Image.Image:
+    """Return a photo in RGB, upright, as zeroflaw reads it; what it reads in ways of its own is refused."""
+    picture = Image.open(photo)
+    deep = any("16" in str(tile[3]) for tile in picture.tile)  # of which Pillow keeps the upper 8 bits
+    plain = picture.mode in ("1", "L", "P", "RGB", "CMYK") and not picture.has_transparency_data
+    if picture.format not in ("PNG", "JPEG", "MPO", "WEBP", "BMP") or deep or not plain:
+        sys.exit(
+            f"{photo}: this program would read it otherwise than zeroflaw does; save it as a PNG or JPEG of "
+            "8 bits without transparency"
+        )
+    return ImageOps.exif_transpose(picture).convert("RGB")
+
+
 def judge(session: onnxruntime.InferenceSession, record: dict, photo: Path) -> dict:
     """Return log-odds and named scores of a photo, and the verdict where there is a threshold."""
     if record["resize"]["shape"] != "squash":
         sys.exit("this detector cuts the centre out of photos; see 'preprocess' in detector.json")
-    picture = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+    picture = read(photo)
     kind = Image.Resampling[record["preprocess"]["interpolation"].upper()]
     pixels = {
         name: np.asarray(picture.resize(said["shape"][1:3][::-1], kind))[None]

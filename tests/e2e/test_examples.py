@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import zeroflaw
+from pictures import png16
 from zeroflaw.cli.main import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -49,13 +50,54 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_python_without_zeroflaw(served: Path, photo: Path) -> None:
+def judged_alone(served: Path, photo: Path) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-I", str(served / "python" / "judge.py"), str(served / "graph"), str(photo)]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    return subprocess.run(program, capture_output=True, text=True, check=False)
+
+
+def test_python_without_zeroflaw(served: Path, photo: Path) -> None:
+    done = judged_alone(served, photo)
     assert done.returncode == 0, done.stderr
     assert "answers differ by at most" in done.stderr
     found = json.loads(done.stdout)
     assert found["logit"] == pytest.approx(zeroflaw.detect(photo).logit, abs=1e-3)  # type: ignore[union-attr]
+
+
+def turned(photo: Image.Image, path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(path, exif=exif)
+
+
+def deep_grey(photo: Image.Image, times: int) -> Image.Image:
+    return Image.fromarray(np.asarray(photo.convert("L"), np.uint16) * times)
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("turned.jpg", turned),
+        ("palette.png", lambda photo, path: photo.quantize(64).save(path)),
+        ("grey.png", lambda photo, path: photo.convert("L").save(path)),
+        ("cmyk.jpg", lambda photo, path: photo.convert("CMYK").save(path)),
+        ("10-bits.png", lambda photo, path: deep_grey(photo, 4).save(path)),
+        ("12-bits.tif", lambda photo, path: deep_grey(photo, 16).save(path)),
+        ("10-bit-rgb.png", lambda photo, path: path.write_bytes(png16(np.asarray(photo, np.uint16) * 4))),
+        ("alpha.png", lambda photo, path: photo.convert("RGBA").save(path)),
+        ("one-colour.png", lambda photo, path: photo.save(path, transparency=(0, 0, 0))),
+    ],
+)
+def test_python_refuses_what_it_would_read_otherwise(
+    name: str, save: Callable[[Image.Image, Path], object], served: Path, photo: Path, tmp_path: Path
+) -> None:
+    save(Image.open(photo), path := tmp_path / name)
+    done = judged_alone(served, path)
+    if name in ("turned.jpg", "palette.png", "grey.png", "cmyk.jpg"):
+        logit = zeroflaw.detect(path).logit  # type: ignore[union-attr]
+        assert json.loads(done.stdout)["logit"] == pytest.approx(logit, abs=1e-3)
+    else:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"{path}: this program would read it otherwise than zeroflaw does" in done.stderr
 
 
 @needs_modules

@@ -201,6 +201,11 @@ def test_the_threshold_is_saved_and_can_be_set_again(workshop: Workshop, tmp_pat
     assert load(tmp_path / "saved", calibrated=False).calibration_ is None  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match=r"^2 of the 6 good photos are those that the"):
         detector.calibrate([*noise(6)[:2], *noise(4, seed=1)])
+    before = detector.calibration_
+    assert before is not None
+    with pytest.raises(UsageError, match="at least 4"):
+        detector.calibrate(noise(2, seed=2))
+    assert detector.calibration_ is before  # what is refused changes nothing
     detector.calibrate(noise(20, seed=2))
     assert detector.calibration_.rule == "conformal"
     assert not detector.calibration_.left_out

@@ -272,8 +272,24 @@ class BackboneDetector(Detector, Generic[S]):
             ImageError: a photo cannot be read.
         """
         self._require_fit()
-        self.calibration_ = None
-        sides = list(good), list(flawed)
+        before, self.calibration_ = self.calibration_, None
+        try:
+            self.calibration_ = self._calibrated(
+                (list(good), list(flawed)),
+                progress,
+                rule=rule,
+                false_alarms=false_alarms,
+                cost=cost,
+                recall=recall,
+                seed=self.seed,
+            )
+        finally:  # what is refused changes nothing
+            self.calibration_ = self.calibration_ or before
+        return self
+
+    def _calibrated(
+        self, sides: tuple[list[Any], list[Any]], progress: Progress | None, **how: Any
+    ) -> Calibration:
         self._refuse_seen(sides[0])
         found: list[list[Prediction]] = [[], []]
         for photos, judged in zip(sides, found, strict=True):
@@ -283,10 +299,8 @@ class BackboneDetector(Detector, Generic[S]):
                     progress("calibration", len(judged), len(photos))
         logits = [[prediction.logit for prediction in side] for side in found]
         peaks = [peak(prediction) for prediction in found[0]]
-        self.calibration_ = calibration_of(
-            logits, peaks, rule=rule, false_alarms=false_alarms, cost=cost, recall=recall, seed=self.seed
-        ).model_copy(update={"photos": self._facts(sides[0], found[0])})
-        return self
+        facts = self._facts(sides[0], found[0])
+        return calibration_of(logits, peaks, **how).model_copy(update={"photos": facts})
 
     def _facts(self, photos: Sequence[Any], judged: Sequence[Prediction]) -> PhotoFacts:
         """Return what good photos look like; of tiled ones, it was measured while they were judged."""

@@ -90,11 +90,11 @@ def watched(
 
 
 def names(page: Any) -> list[str]:
-    return [str(text) for text in page.locator(f"{SHOWN} .name").all_inner_texts()]
+    return [str(text) for text in page.locator(f"{SHOWN} .name").all_text_contents()]
 
 
 def verdicts(page: Any) -> list[str]:
-    return [str(text) for text in page.locator(f"{SHOWN} .word").all_inner_texts()]
+    return [str(text) for text in page.locator(f"{SHOWN} .word").all_text_contents()]
 
 
 def drop(page: Any, files: dict[str, bytes]) -> None:
@@ -503,7 +503,7 @@ def test_filters_order_and_the_table(opened: Any, service: Running) -> None:
     opened.locator("#order").select_option("highest")
     until(opened, "document.querySelector('.card .name').textContent === 'part 09.png'")
     scores = [row["score"] for row in sorted(service.fake.rows, key=lambda row: -row["logit"])]
-    shown = [float(text) for text in opened.locator(f"{SHOWN} .score").all_inner_texts()]
+    shown = [float(text) for text in opened.locator(f"{SHOWN} .score").all_text_contents()]
     assert shown == pytest.approx(scores, abs=6e-4)
     service.fake.add("middle.png", photo(0.0), anomalous=False)
     service.fake.add("by words.png", photo(0.0), "words")

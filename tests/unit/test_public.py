@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,26 @@ def test_one_picture_gives_one_prediction_and_several_a_list(tmp_path: Path) -> 
     assert [p.source for p in zeroflaw.detect([path, grey], detector=Half())] == [str(path), "image 1"]
     with pytest.raises(errors.ImageError):
         zeroflaw.detect(b"no picture", detector=Half())
+
+
+def test_each_item_of_a_list_has_a_prediction_of_its_own(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.full((4, 4, 3), 51, np.uint8)).save(tmp_path / name)
+    names = [str(tmp_path / name) for name in ("b.png", "a.png", "b.png")]
+    assert [p.source for p in zeroflaw.detect(names, detector=Half())] == names
+    told: list[errors.ImageError] = []
+    absent = [str(tmp_path / "absent.png"), "x" * 5000]
+    found = zeroflaw.detect([names[0], *absent, str(tmp_path)], detector=Half(), on_error=told.append)
+    assert [p.source for p in found] == [names[0], names[1], names[0]]  # of the folder, both
+    assert len(told) == 2
+    with pytest.raises(errors.InputError, match="there is no file or folder"):
+        zeroflaw.detect([names[0], absent[0]], detector=Half())
+
+
+@pytest.mark.parametrize("images", [None, 5, io.BytesIO(b"no picture")])
+def test_what_is_no_picture_is_refused_with_what_one_is(images: Any) -> None:
+    with pytest.raises(errors.UsageError, match=r"detect wants a picture .*got one (NoneType|int|BytesIO)"):
+        zeroflaw.detect(images, detector=Half())
 
 
 def test_predictions_print_short_compare_and_hash() -> None:

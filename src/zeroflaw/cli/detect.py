@@ -124,7 +124,7 @@ class Run:
         """Say in one line how it went."""
         parts = [f"{self.images} image{'s' * (self.images != 1)} in {seconds:.1f} s"]
         parts += [f"{self.unreadable} could not be read"] * bool(self.unreadable)
-        parts += [f"{self.anomalous} anomalous"] * bool(self.anomalous)
+        parts += [f"{self.anomalous} anomalous"] * bool(self.judged)
         return "; ".join(parts)
 
 

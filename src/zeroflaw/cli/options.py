@@ -28,6 +28,10 @@ class Number(click.FloatRange):
     """A number within a range; "nan", of which no comparison holds, and "inf" are none."""
 
     @override
+    def _describe_range(self) -> str:
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
+    @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
@@ -133,9 +137,12 @@ def tell_fit(detector: Detector, reference: Sequence[str], quiet: bool) -> None:
     if calibration is not None:
         say(calibration.sentence(), quiet)
     elif reference and "false_alarms" in detector.get_params():
+        from zeroflaw.runtime.calibration import photos_needed  # which the detector has loaded by now
+
+        promised = photos_needed(detector.get_params()["false_alarms"])
         say(
             "too few good photos for a threshold: photos are ranked, without verdicts; from 4 on there are "
-            "verdicts, from 20 on they come with a promise",
+            f"verdicts, from {max(4, promised)} on they come with a promise",
             quiet,
         )
 

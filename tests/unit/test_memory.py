@@ -89,9 +89,7 @@ def test_photos_that_show_the_same_count_once(again: Any, twice: tuple[int, ...]
 
 def test_photos_of_one_moment_give_no_threshold() -> None:
     one, two = good("gear", 2)
-    detector = Memory().fit(
-        reference=[*(saved_again(one) for _ in range(1)), one, scaled(one), two, brighter(two)]
-    )
+    detector = Memory().fit(reference=[saved_again(one), one, scaled(one), two, brighter(two)])
     assert len(detector.twins_) == 3
     assert detector.calibration_ is None
 

@@ -125,13 +125,13 @@ def tell_fit(detector: Detector, reference: Sequence[str], quiet: bool) -> None:
     for note in getattr(detector, "notes_", []):
         say(f"zeroflaw: {note}", quiet)
     outliers, twins = getattr(detector, "outliers_", []), getattr(detector, "twins_", {})
-    names = [str(path) for path in find_images(reference).paths] if outliers or twins else []
+    names = dict(enumerate(find_images(reference).paths if outliers or twins else ()))
     if twins:
-        same = ", ".join(f"{names[twin]} as {names[first]}" for twin, first in list(twins.items())[:5])
+        same = ", ".join(f"{names.get(twin)} as {names.get(first)}" for twin, first in [*twins.items()][:5])
         more = f" and {len(twins) - 5} more" * (len(twins) > 5)
         say(f"zeroflaw: good photos that show the same, or nearly, count once: {same}{more}", quiet)
     if outliers:
-        odd = ", ".join(names[number] for number in outliers[:5] if number < len(names))
+        odd = ", ".join(str(names[number]) for number in outliers[:5] if number in names)
         say(f"zeroflaw: unlike the other good photos, perhaps flawed: {odd}; look at them", quiet)
     calibration = getattr(detector, "calibration_", None)
     if calibration is not None:

@@ -24,7 +24,7 @@ from zeroflaw.detectors.tiled import TiledPhoto
 from zeroflaw.parameters import parameters
 from zeroflaw.runtime.calibration import FEWEST, Calibration, from_good
 from zeroflaw.runtime.drift import describe_photos, facts_of
-from zeroflaw.runtime.features import ImageFeatures
+from zeroflaw.runtime.features import Floats, ImageFeatures
 from zeroflaw.runtime.memory import SPREAD, MemoryScorer, coreset, top_mean
 from zeroflaw.runtime.scorer import Scorer, Size
 from zeroflaw.runtime.scores import Doubles
@@ -107,21 +107,22 @@ class Memory(PatchDetector[MemoryScorer]):
         photos = {key: given[place] for key, place in places.items()}
         pictures = self._embedded(backbone, empty, photos, inputs.stage("good photos"))
         if not inputs.tiled:
-            same = near_copies(pictures.clean())
+            same = near_copies(pictures.features.patch_features[min(empty.choices.sizes)][pictures.clean])
             kept = same == np.arange(len(same))
             numbers = list(places.values())
             self.twins_ |= {numbers[place]: numbers[same[place]] for place in np.flatnonzero(~kept).tolist()}
             photos = {key: photo for (key, photo), keep in zip(photos.items(), kept, strict=True) if keep}
             pictures = pictures.of(kept)
         scorer = self._remember(empty, pictures, inputs.stage("memory"))
-        condition = pictures.conditions[pictures.judged]
-        scorer, logits, peaks = self._centred(scorer, pictures, condition == "clean")
+        scorer, logits, peaks = self._centred(scorer, pictures)
         if len(photos) < FEWEST:
             return Fitted(scorer, said)
         if inputs.tiled:
             highest = self._judge_tiled(backbone, scorer, photos, inputs.stage("thresholds"))
             condition = np.array([shown for _, shown in highest])
             logits, peaks = np.array(list(highest.values())).T
+        else:
+            condition = pictures.conditions[pictures.judged]
         firsts = [places[key] for key in photos]
         self.outliers_ = [firsts[number] for number in odd_ones(logits[condition == "clean"])]
         tiled = [photo for photo in photos.values() if isinstance(photo, TiledPhoto)]
@@ -219,7 +220,6 @@ class Memory(PatchDetector[MemoryScorer]):
         self,
         scorer: MemoryScorer,
         pictures: Pictures,
-        clean: npt.NDArray[np.bool_],
     ) -> tuple[MemoryScorer, Doubles, Doubles]:
         """Set scale and zero by the good photos themselves, each judged by what the others left.
 
@@ -227,7 +227,7 @@ class Memory(PatchDetector[MemoryScorer]):
             The scorer, and log-odds and peaks of the maps of all that was judged.
         """
         features = pictures.features.rows(np.flatnonzero(pictures.judged).tolist())
-        photos = pictures.owners[pictures.judged].tolist()
+        photos, clean = pictures.owners[pictures.judged].tolist(), pictures.clean[pictures.judged]
         if len(set(photos)) > 1:
             found = scorer.leave_one_out(features, photos)
         else:  # a single photo has nothing to be compared with
@@ -287,12 +287,15 @@ class Pictures:
         """Which are judged, too, (B,)."""
         return np.not_equal(self.conditions, "")
 
-    def clean(self) -> ImageFeatures:
-        """Return the features of the photos themselves."""
-        return self.features.rows(np.flatnonzero(self.conditions == "clean").tolist())
+    @property
+    def clean(self) -> npt.NDArray[np.bool_]:
+        """Which are the photos themselves, (B,)."""
+        return np.equal(self.conditions, "clean")
 
     def of(self, kept: npt.NDArray[np.bool_]) -> Pictures:
-        """Return the pictures of some of the photos."""
+        """Return the pictures of some of the photos; of all, nothing is copied."""
+        if kept.all():
+            return self
         rows = np.flatnonzero(kept[self.owners])
         return Pictures(self.features.rows(rows.tolist()), self.owners[rows], self.conditions[rows])
 
@@ -304,15 +307,14 @@ def odd_ones(logits: Doubles) -> list[int]:
     return np.flatnonzero(logits > middle + ODD * max(spread, 0.3)).tolist()
 
 
-def near_copies(features: ImageFeatures) -> npt.NDArray[np.int64]:
-    """Return for each photo the place of the first one that shows the same, patch by patch: its own, mostly.
+def near_copies(patches: Floats) -> npt.NDArray[np.int64]:
+    """Return the place of the first photo that shows the same, for each of patches (B, P, C): mostly its own.
 
     Saved again, scaled, a little brighter, or taken twice in the same moment: such photos would be each
     other's nearest in the memory, and say of good parts that they are more alike than they are. Of 137 kinds
-    of good things, re-saved copies are at most .15 times as far apart as photos of two parts usually are;
-    other photos are so near in 3 kinds, of which they are copies as well.
+    of good things, re-saved copies are at most .15 times as far apart as photos of two parts usually are, and
+    brighter ones .25; other photos are nearer than that of 3 kinds: frames of one moment, overlapping crops.
     """
-    patches = features.patch_features[min(features.patch_features)]
     count = len(patches)
     flat = patches.reshape(count, -1)
     first = np.arange(count)
